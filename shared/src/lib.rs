@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod durable;
 pub mod error_chain;
 pub mod id;
+pub mod stats;
 pub mod time;
 pub mod trust;
 pub mod wire;
