@@ -12,15 +12,6 @@ from . import data, export, network
 from .network import Dense, Relu
 
 
-def csv(names, rows, extra=None) -> list[str]:
-    """Header and rows; each number is the shortest text that reads back as the same float32."""
-    lines = [",".join(names + ([extra[0]] if extra else []))]
-    for index, row in enumerate(rows):
-        cells = [np.format_float_positional(cell, unique=True, trim="0") for cell in row]
-        lines.append(",".join(cells + ([extra[1][index]] if extra else [])))
-    return lines
-
-
 def write(root: Path) -> None:
     """The release, and a held-out stream with its labels in the last column."""
     part, names, classes = data.cancer()
@@ -43,6 +34,6 @@ def write(root: Path) -> None:
     folder = root / "cancer-1.0"
     export.write_bytes(folder / "model.onnx", graph)
     export.write_lines(folder / "labels.txt", classes)
-    export.write_lines(folder / "reference.csv", csv(names, part.reference_x))
+    export.write_lines(folder / "reference.csv", export.csv(names, part.reference_x))
     labels = [classes[index] for index in part.held_out_y]
-    export.write_lines(root / "stream" / "cancer.csv", csv(names, part.held_out_x, ("diagnosis", labels)))
+    export.write_lines(root / "stream" / "cancer.csv", export.csv(names, part.held_out_x, ("diagnosis", labels)))

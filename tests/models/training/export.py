@@ -81,6 +81,15 @@ def write_lines(path: Path, lines) -> None:
     write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
 
 
+def csv(names, rows, extra=None) -> list[str]:
+    """Header and rows; each number is the shortest text that reads back as the same float32."""
+    lines = [",".join(names + ([extra[0]] if extra else []))]
+    for index, row in enumerate(rows):
+        cells = [np.format_float_positional(cell, unique=True, trim="0") for cell in row]
+        lines.append(",".join(cells + ([extra[1][index]] if extra else [])))
+    return lines
+
+
 def write_npy(path: Path, array) -> None:
     """A NumPy .npy file, format 1.0, C order."""
     path.parent.mkdir(parents=True, exist_ok=True)

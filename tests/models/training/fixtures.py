@@ -1,5 +1,6 @@
 """Tiny graphs for `bad/`: each folder is named by the defect that `pack` has to name, and two uncommon but correct ones."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,17 @@ def two_heads() -> bytes:
     return export.model("two-heads", nodes, weights, [value("features", ["N", 4])], outputs)
 
 
+def infer_request(name: str, ids, mask, weights) -> tuple[str, dict]:
+    """A golden sample of `int-io`: file name and an Open Inference Protocol v2 request of one row."""
+    columns = (("ids", "INT64", ids), ("mask", "BOOL", mask), ("weights", "FP64", weights))
+    inputs = [{"name": key, "shape": [1, 3], "datatype": kind, "data": data} for key, kind, data in columns]
+    return name, {"inputs": inputs}
+
+
 def write(root: Path) -> None:
-    """One folder for each fixture. `wrong-shape` is a sound graph: its bundle.toml declares another shape."""
+    """One folder for each fixture, with the data that packing asks for. `wrong-shape` is a sound graph: its
+    bundle.toml names five features where it takes four."""
+    bad, rng = root / "bad", np.random.default_rng(4)
     whole = identity_dense(30, 8, "truncated")
     for name, content in (
         ("unsupported-operator", unsupported_operator()),
@@ -94,4 +104,15 @@ def write(root: Path) -> None:
         ("int-io", int_io()),
         ("stateless-two-heads", two_heads()),
     ):
-        export.write_bytes(root / "bad" / name / "model.onnx", content)
+        export.write_bytes(bad / name / "model.onnx", content)
+    rows = lambda *shape: rng.integers(-8, 9, shape).astype(np.float32) / 4
+    export.write_npy(bad / "unsupported-operator" / "reference.npy", rows(8, 64))
+    export.write_npy(bad / "nan-output" / "reference.npy", rows(8, 4))
+    export.write_npy(bad / "truncated" / "reference.npy", rows(8, 30))
+    for folder, names in (("wrong-shape", "abcde"), ("stateless-two-heads", "abcd")):
+        export.write_lines(bad / folder / "reference.csv", export.csv(list(names), rows(40, len(names))))
+    for name, request in (
+        infer_request("one.json", [4, 6, 8], [True, False, True], [0.5, 9.0, 0.25]),
+        infer_request("extremes.json", [-(2**53), 0, 2**53], [False, False, False], [1e300, -1e-300, 0.0]),
+    ):
+        export.write_lines(bad / "int-io" / "samples" / name, [json.dumps(request)])
