@@ -4,6 +4,7 @@ use super::chunk::{ChunkRef, MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES};
 use super::contract::TensorSpec;
 use crate::id::{Digest, ModelName, ReleaseRef};
 
+use crate::stats::Baseline;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -334,7 +335,7 @@ pub struct Manifest {
     pub labels: Vec<String>,
     /// Distributions on the reference data.
     #[serde(default)]
-    pub baseline: Option<serde_json::Value>,
+    pub baseline: Option<Baseline>,
     /// Tolerance of the golden samples.
     #[serde(default)]
     pub tolerance: Tolerance,
