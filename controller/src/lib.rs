@@ -1,1 +1,18 @@
-//! x
+//! fieldpost's controller: the daemon that holds a fleet's desired state, and the command line that people use.
+
+pub mod cli;
+pub mod client;
+
+use std::process::ExitCode;
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    install_crypto();
+    cli::main()
+}
+
+/// Makes ring the process's TLS provider. A second call changes nothing.
+pub(crate) fn install_crypto() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+}

@@ -1,0 +1,103 @@
+//! What every command is given: where the controller is, who asks, and how to print.
+
+use super::output::{self, Format};
+use super::{Exit, Failure, GlobalArgs};
+use crate::client::{Client, ClientSettings, Token, is_loopback};
+use fieldpost_shared::time::{Clock, SystemClock};
+use serde::Serialize;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The file below the data directory that holds the controller's first token.
+const ADMIN_TOKEN: &str = "admin.token";
+
+/// What a command runs with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    global: GlobalArgs,
+    data_dir: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    /// From the command line; `data_dir` is where a controller on this machine keeps its files.
+    #[must_use]
+    pub fn new(global: GlobalArgs, data_dir: PathBuf) -> Self {
+        Self { global, data_dir, clock: Arc::new(SystemClock::new()) }
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Where a controller on this machine keeps its files.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Whether a person watches: then progress is shown on stderr.
+    #[must_use]
+    pub fn watched(&self) -> bool {
+        self.global.output == Format::Table && std::io::stderr().is_terminal()
+    }
+
+    /// Table or JSON.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.global.output
+    }
+
+    /// A client for the controller that the command line names.
+    ///
+    /// # Errors
+    /// When the address or a certificate cannot be used; exit code 2.
+    pub fn client(&self) -> Result<Client, Failure> {
+        let server = self.global.server.clone();
+        let token = match &self.global.token {
+            Some(token) => Some(token.clone()),
+            // The token beside the data is for the controller on this machine; no other server gets to see it.
+            None if is_loopback(&server) => self.local_token()?,
+            None => None,
+        };
+        let ca_pem = self.global.ca.as_deref().map(|path| {
+            std::fs::read(path)
+                .map_err(|e| Failure::usage(format!("cannot read the authorities in `{}`", path.display())).because(&e))
+        });
+        Ok(Client::new(&ClientSettings { server, token, ca_pem: ca_pem.transpose()? })?)
+    }
+
+    fn local_token(&self) -> Result<Option<Token>, Failure> {
+        let path = self.data_dir.join(ADMIN_TOKEN);
+        let refuse = || Failure::usage(format!("cannot use the token in `{}`", path.display()));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => text.parse().map(Some).map_err(|error| refuse().because(&error)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(refuse().because(&error).hint("pass --token, or run as the controller's user")),
+        }
+    }
+
+    /// Prints a result: as JSON, or as the text that `table` makes of it.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn show<T: Serialize + ?Sized>(&self, value: &T, table: impl FnOnce(&T) -> String) -> Result<Exit, Failure> {
+        let text = match self.global.output {
+            Format::Table => table(value),
+            Format::Json => serde_json::to_string_pretty(value)
+                .map_err(|error| Failure::new("cannot write the result as JSON").because(&error))?,
+        };
+        output::print(&text)?;
+        Ok(Exit::Done)
+    }
+
+    /// Says on stderr what is going on, when a person reads.
+    pub fn note(&self, text: &str) {
+        if self.global.output == Format::Table {
+            output::note(text);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The controller's API as its clients see it: typed requests over HTTP, and errors that say what to do next.
+//!
+//! Nothing here prints; the generic verbs ([`Client::get`], [`Client::post`], ...) carry the name of the operation so
+//! that an error can say what failed on which server.
+
+use crate::cli::Exit;
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Most bytes of an answer that are read into memory.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the server may be silent within an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A bearer token. Its text is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+/// A text that cannot be a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token is 1 to 512 visible ASCII characters")]
+pub struct TokenError;
+
+impl FromStr for Token {
+    type Err = TokenError;
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let text = text.trim();
+        let fits = (1..=512).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { Ok(Self(text.to_owned())) } else { Err(TokenError) }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(redacted)")
+    }
+}
+
+/// Where the controller is, and who asks.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// Its base address, such as `http://127.0.0.1:7400`.
+    pub server: Url,
+    /// The bearer token, if there is one.
+    pub token: Option<Token>,
+    /// The only certificate authorities to believe, as PEM; none believes the machine's own.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// A request that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The client itself could not be made.
+    #[error("cannot set up a client for {server}")]
+    Setup {
+        /// Which server it was for.
+        server: Url,
+        /// The reason.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A token must not travel in the clear.
+    #[error("refusing to send a token to {0} over plain HTTP")]
+    PlainToken(Url),
+    /// No connection, or it broke.
+    #[error("cannot {operation}: no answer from {server}")]
+    Unreachable {
+        /// What was asked for.
+        operation: String,
+        /// Which server.
+        server: Url,
+        /// The reason, without the address, which is already said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server answered that it will not.
+    #[error("cannot {operation}")]
+    Refused {
+        /// What was asked for.
+        operation: String,
+        /// HTTP status.
+        status: StatusCode,
+        /// The server's reason.
+        #[source]
+        reason: Reason,
+        /// The server's advice.
+        hint: Option<String>,
+    },
+    /// The answer is not what the API promises.
+    #[error("cannot {operation}: {server} gave an answer that this program does not understand")]
+    Answer {
+        /// What was asked for.
+        operation: String,
+        /// Which server.
+        server: Url,
+        /// The reason.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The answer is larger than [`MAX_ANSWER_BYTES`].
+    #[error("cannot {operation}: the answer of {server} is larger than {MAX_ANSWER_BYTES} bytes")]
+    TooLarge {
+        /// What was asked for.
+        operation: String,
+        /// Which server.
+        server: Url,
+    },
+    /// The request has no JSON form.
+    #[error("cannot {operation}: the request cannot be written as JSON")]
+    Request {
+        /// What was asked for.
+        operation: String,
+        /// The reason.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// What the server said when it refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Reason(pub String);
+
+impl ClientError {
+    /// The exit code it stands for.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unreachable { .. } => Exit::Undecided,
+            Self::Setup { .. } | Self::PlainToken(_) => Exit::Usage,
+            Self::Refused { status, .. } => match *status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Usage,
+                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                    Exit::Undecided
+                }
+                _ => Exit::Failed,
+            },
+            Self::Answer { .. } | Self::TooLarge { .. } | Self::Request { .. } => Exit::Failed,
+        }
+    }
+
+    /// What to do next, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Unreachable { source, .. } if source.is_connect() => {
+                "is it running? start it with `fieldpost serve`, or name another with --server"
+            }
+            Self::Unreachable { .. } => "try again; if it stays away, look at the controller's log",
+            Self::PlainToken(_) => "use an https:// address, or a tunnel that ends on this machine",
+            Self::Refused { hint: Some(hint), .. } => return Some(hint.clone()),
+            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
+                "pass --token or set FIELDPOST_TOKEN; the controller keeps its first one in DATA/admin.token"
+            }
+            Self::Refused { status: StatusCode::FORBIDDEN, .. } => {
+                "the token's role does not allow this; `fieldpost token create api --role ...` makes another"
+            }
+            Self::Answer { .. } => "are the controller and this program of the same version?",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    /// Whether the same request may succeed a moment later.
+    #[must_use]
+    pub fn transient(&self) -> bool {
+        self.exit() == Exit::Undecided
+    }
+}
+
+/// A connection to one controller. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    server: Url,
+    token: Option<HeaderValue>,
+    http: reqwest::Client,
+}
+
+/// Whether a host is this machine, by name or address.
+#[must_use]
+pub fn is_loopback(server: &Url) -> bool {
+    match server.host_str() {
+        Some("localhost") => true,
+        Some(host) => {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        None => false,
+    }
+}
+
+impl Client {
+    /// A client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a certificate cannot be read, or the token would travel in the clear to another machine.
+    pub fn new(settings: &ClientSettings) -> Result<Self, ClientError> {
+        let server = settings.server.clone();
+        let plain = server.scheme() != "https";
+        if plain && settings.token.is_some() && !is_loopback(&server) {
+            return Err(ClientError::PlainToken(server));
+        }
+        let failed = |source: reqwest::Error| ClientError::Setup { server: server.clone(), source };
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("fieldpost/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(&server) {
+            // A proxy that the environment names is for other machines.
+            builder = builder.no_proxy();
+        }
+        builder = match &settings.ca_pem {
+            Some(pem) => builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?),
+            // Without TLS no authority is needed, and a machine without any must do.
+            None if plain => builder.tls_certs_only([]),
+            None => builder,
+        };
+        let token = settings.token.as_ref().and_then(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.0)).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        Ok(Self { http: builder.build().map_err(failed)?, token, server })
+    }
+
+    /// The controller's address.
+    #[must_use]
+    pub fn server(&self) -> &Url {
+        &self.server
+    }
+
+    /// An address below the server's: every segment and value is percent-encoded, so no name can reach elsewhere.
+    fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
+        let mut url = self.server.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        url
+    }
+
+    async fn send(&self, operation: &str, method: Method, url: Url, body: Option<Body>) -> Result<Bytes, ClientError> {
+        let unreachable = |source: reqwest::Error| ClientError::Unreachable {
+            operation: operation.to_owned(),
+            server: self.server.clone(),
+            source: source.without_url(),
+        };
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token);
+        }
+        if let Some(body) = body {
+            request = request.header(reqwest::header::CONTENT_TYPE, body.kind).body(body.bytes);
+        }
+        let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let mut answer = BytesMut::new();
+        while let Some(piece) = response.chunk().await.map_err(unreachable)? {
+            if answer.len().saturating_add(piece.len()) > MAX_ANSWER_BYTES {
+                return Err(ClientError::TooLarge { operation: operation.to_owned(), server: self.server.clone() });
+            }
+            answer.extend_from_slice(&piece);
+        }
+        if status.is_success() { Ok(answer.freeze()) } else { Err(refused(operation, status, &answer)) }
+    }
+
+    fn parse<T: DeserializeOwned>(&self, operation: &str, answer: &[u8]) -> Result<T, ClientError> {
+        // An answer without content is the JSON `null`, so that `()` can be asked for.
+        let answer = if answer.is_empty() { b"null" } else { answer };
+        serde_json::from_slice(answer).map_err(|source| ClientError::Answer {
+            operation: operation.to_owned(),
+            server: self.server.clone(),
+            source,
+        })
+    }
+
+    /// `GET`: `operation` completes "cannot ...", `path` is given in segments.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, refuses, or answers something else.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
+        let answer = self.send(operation, Method::GET, self.url(path, query), None).await?;
+        self.parse(operation, &answer)
+    }
+
+    /// `GET` of raw bytes.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn get_bytes(&self, operation: &str, path: &[&str]) -> Result<Bytes, ClientError> {
+        self.send(operation, Method::GET, self.url(path, &[]), None).await
+    }
+
+    /// `POST` of JSON.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        path: &[&str],
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let bytes = serde_json::to_vec(body)
+            .map_err(|source| ClientError::Request { operation: operation.to_owned(), source })?;
+        let body = Body { kind: "application/json", bytes: bytes.into() };
+        let answer = self.send(operation, Method::POST, self.url(path, &[]), Some(body)).await?;
+        self.parse(operation, &answer)
+    }
+
+    /// `PUT` of raw bytes.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn put_bytes(&self, operation: &str, path: &[&str], bytes: Bytes) -> Result<(), ClientError> {
+        let body = Body { kind: "application/octet-stream", bytes };
+        self.send(operation, Method::PUT, self.url(path, &[]), Some(body)).await.map(drop)
+    }
+
+    /// `DELETE`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn delete(&self, operation: &str, path: &[&str]) -> Result<(), ClientError> {
+        self.send(operation, Method::DELETE, self.url(path, &[]), None).await.map(drop)
+    }
+}
+
+struct Body {
+    kind: &'static str,
+    bytes: Bytes,
+}
+
+fn refused(operation: &str, status: StatusCode, answer: &[u8]) -> ClientError {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        error: String,
+        #[serde(default)]
+        hint: Option<String>,
+    }
+    let problem: Option<Problem> = serde_json::from_slice(answer).ok();
+    let (reason, hint) = match problem {
+        Some(problem) => (problem.error, problem.hint),
+        None => (status.to_string(), None),
+    };
+    ClientError::Refused { operation: operation.to_owned(), status, reason: Reason(reason), hint }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
