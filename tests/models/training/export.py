@@ -62,9 +62,9 @@ def value(name: str, shape, dtype=TensorProto.FLOAT):
 def model(name: str, nodes, weights, inputs, outputs, check: bool = True) -> bytes:
     """The serialised model. `check` is off only for fixtures that are wrong on purpose."""
     graph = helper.make_graph(nodes, name, inputs, outputs, weights)
-    proto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="fieldpost-tests"
-    )
+    private = sorted({node.domain for node in nodes if node.domain})
+    opsets = [helper.make_opsetid("", OPSET)] + [helper.make_opsetid(domain, 1) for domain in private]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="fieldpost-tests")
     if check:
         onnx.checker.check_model(proto, full_check=True)
     return proto.SerializeToString(deterministic=True)

@@ -22,6 +22,15 @@ def unsupported_operator() -> bytes:
     return export.model("spectrum", nodes, weights, [value("signal", ["N", 64])], [value("energy", ["N"])])
 
 
+def unknown_operator() -> bytes:
+    """`fuse_1`: an operator of a private domain that no runtime knows."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["active"], "relu_0"),
+        helper.make_node("Fuse", ["active"], ["y"], "fuse_1", domain="com.example"),
+    ]
+    return export.model("private", nodes, [], [value("x", ["N", 4])], [value("y", ["N", 4])], check=False)
+
+
 def nan_output() -> bytes:
     """`log_1`: the logarithm of a negative number, whatever the input."""
     nodes = [
@@ -98,6 +107,7 @@ def write(root: Path) -> None:
     whole = identity_dense(30, 8, "truncated")
     for name, content in (
         ("unsupported-operator", unsupported_operator()),
+        ("unknown-operator", unknown_operator()),
         ("nan-output", nan_output()),
         ("wrong-shape", identity_dense(4, 3, "wrong-shape")),
         ("truncated", whole[: len(whole) // 2]),
@@ -107,6 +117,7 @@ def write(root: Path) -> None:
         export.write_bytes(bad / name / "model.onnx", content)
     rows = lambda *shape: rng.integers(-8, 9, shape).astype(np.float32) / 4
     export.write_npy(bad / "unsupported-operator" / "reference.npy", rows(8, 64))
+    export.write_npy(bad / "unknown-operator" / "reference.npy", rows(8, 4))
     export.write_npy(bad / "nan-output" / "reference.npy", rows(8, 4))
     export.write_npy(bad / "truncated" / "reference.npy", rows(8, 30))
     for folder, names in (("wrong-shape", "abcde"), ("stateless-two-heads", "abcd")):
