@@ -47,6 +47,9 @@ pub enum StatsError {
         /// How many values were given.
         found: usize,
     },
+    /// A window or a baseline without a single count cannot be compared: that is no evidence, neither for drift nor against it.
+    #[error("nothing was counted, so nothing can be compared")]
+    NoCounts,
     /// A window in a form that this build does not know.
     #[error("window of form {found}, only form {known} is known")]
     Form {

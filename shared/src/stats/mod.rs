@@ -5,16 +5,24 @@
 //! All that travels is made of integers, so that merging is exact in any order and on any processor.
 
 mod baseline;
+pub mod binomial;
 mod categorical;
 mod compact;
+mod distance;
+mod drift;
 mod edges;
+mod eprocess;
 mod error;
 mod histogram;
 mod inputs;
 mod latency;
 mod moments;
 mod recorder;
+#[cfg(test)]
+mod reference;
 mod resources;
+mod special;
+mod sprt;
 mod tally;
 #[cfg(test)]
 mod testing;
@@ -22,7 +30,10 @@ mod window;
 
 pub use baseline::{Baseline, NumericBaseline, OutputBaseline};
 pub use categorical::{CONFIDENCE_BINS, ClassCounts, Confidence, MAX_CLASSES};
+pub use distance::{Pair, Test, wasserstein};
+pub use drift::{Drift, DriftRule, DriftState, Level, Subject, assess, ranked};
 pub use edges::{DEFAULT_BINS, Edges, MAX_BINS, MAX_CELLS};
+pub use eprocess::{HistogramDetector, RateDetector};
 pub use error::StatsError;
 pub use histogram::Histogram;
 pub use inputs::{Inputs, MAX_INPUTS};
@@ -30,5 +41,6 @@ pub use latency::{ALPHA as LATENCY_ALPHA, LatencySketch};
 pub use moments::Moments;
 pub use recorder::Recorder;
 pub use resources::{Gauge, Reading, Resources};
+pub use sprt::{Health, HealthTest};
 pub use tally::{ErrorKind, Errors, Share};
 pub use window::{FULL_AT, FULL_PER_BIN, Limits, WindowStats, should_close};

@@ -22,6 +22,11 @@ impl Random {
         (self.next() >> 11) as f64 * 2f64.powi(-53)
     }
 
+    /// In 0..n.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).unwrap()
+    }
+
     /// Standard normal, Box-Muller.
     pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();

@@ -1,0 +1,127 @@
+//! Health of a release over devices: a hard rule that two early failures satisfy.
+
+use serde::{Deserialize, Serialize};
+
+/// What the devices so far say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Health {
+    /// Too little to say.
+    Undecided,
+    /// As healthy as `p0`; counting has begun anew, so that later failures still count.
+    Healthy,
+    /// Failing like `p1`. It stays so.
+    Unhealthy,
+}
+
+/// Wald's sequential probability ratio test of "a device fails with probability `p0`" against "`p1`". A device fails when it crashes,
+/// fails its self-test, falls silent or rolls back by itself.
+///
+/// It starts over after each [`Health::Healthy`] (a repeated SPRT): a rollout is watched until it ends, and nine good canaries must not
+/// excuse the wave behind them. So `alpha` holds from one healthy verdict to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HealthTest {
+    per_failure: f64,
+    per_success: f64,
+    unhealthy_at: f64,
+    healthy_at: f64,
+    ln_ratio: f64,
+    unhealthy: bool,
+}
+
+impl Default for HealthTest {
+    /// p0 = 1 %, p1 = 30 %, alpha = 0.4 %, beta = 5 %: one failure never decides, two among the first five do, and nine devices without a
+    /// failure are healthy.
+    fn default() -> Self {
+        Self::new(0.01, 0.30, 0.004, 0.05)
+    }
+}
+
+impl HealthTest {
+    /// A test of `p0` against a larger `p1`, which calls a healthy release unhealthy with probability about `alpha` and misses an
+    /// unhealthy one with about `beta`. All four lie between 0 and 1; outside of that nothing is ever decided.
+    #[must_use]
+    pub fn new(p0: f64, p1: f64, alpha: f64, beta: f64) -> Self {
+        Self {
+            per_failure: (p1 / p0).ln(),
+            per_success: ((1.0 - p1) / (1.0 - p0)).ln(),
+            unhealthy_at: ((1.0 - beta) / alpha).ln(),
+            healthy_at: (beta / (1.0 - alpha)).ln(),
+            ln_ratio: 0.0,
+            unhealthy: false,
+        }
+    }
+
+    /// Takes in one device.
+    pub fn insert(&mut self, failed: bool) -> Health {
+        if self.unhealthy {
+            return Health::Unhealthy;
+        }
+        self.ln_ratio += if failed { self.per_failure } else { self.per_success };
+        if self.ln_ratio >= self.unhealthy_at {
+            self.unhealthy = true;
+            Health::Unhealthy
+        } else if self.ln_ratio <= self.healthy_at {
+            self.ln_ratio = 0.0;
+            Health::Healthy
+        } else {
+            Health::Undecided
+        }
+    }
+
+    /// Whether the release was found unhealthy.
+    #[must_use]
+    pub fn is_unhealthy(&self) -> bool {
+        self.unhealthy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::testing::Random;
+
+    fn after(devices: &str) -> Health {
+        let mut test = HealthTest::default();
+        devices.chars().map(|device| test.insert(device == 'x')).last().unwrap()
+    }
+
+    #[test]
+    fn one_failure_never_decides() {
+        assert_eq!(after("x"), Health::Undecided);
+    }
+
+    #[test]
+    fn two_failures_among_the_first_five_decide_in_any_order() {
+        for devices in ["xx", "x.x", ".xx", "..x.x", "x...x", "...xx"] {
+            assert_eq!(after(devices), Health::Unhealthy, "{devices}");
+        }
+    }
+
+    #[test]
+    fn the_second_failure_at_the_sixth_device_does_not_yet() {
+        assert_eq!(after("x....x"), Health::Undecided);
+    }
+
+    #[test]
+    fn nine_devices_without_a_failure_are_healthy_and_excuse_nobody() {
+        assert_eq!(after("........."), Health::Healthy);
+        assert_eq!(after(".........x.x"), Health::Unhealthy);
+    }
+
+    #[test]
+    fn unhealthy_stays_so() {
+        assert_eq!(after("xx................"), Health::Unhealthy);
+    }
+
+    #[test]
+    fn a_healthy_release_is_stopped_in_less_than_one_of_two_hundred_rollouts() {
+        let mut random = Random::new(1);
+        let stopped = |random: &mut Random, p: f64| {
+            let mut test = HealthTest::default();
+            (0..50).any(|_| test.insert(random.uniform() < p) == Health::Unhealthy)
+        };
+        let harmless = (0..4000).filter(|_| stopped(&mut random, 0.005)).count();
+        let harmful = (0..1000).filter(|_| stopped(&mut random, 0.30)).count();
+        assert!(harmless < 40 && harmful > 990, "{harmless} of 4000, {harmful} of 1000");
+    }
+}
