@@ -146,6 +146,17 @@ mod tests {
         assert_eq!(read.digest(), made.digest());
     }
 
+    /// Manifests are signed and kept: this form is read for ever. The digest stands in every window's origin.
+    #[test]
+    fn a_frozen_baseline_v1_is_read_with_its_digest() {
+        let text = include_str!("testdata/baseline-v1.json");
+        let frozen: Baseline = serde_json::from_str(text).unwrap();
+        frozen.validate(&Limits::default()).unwrap();
+        assert_eq!(frozen.digest(), 0xbb25_2ebd_12df_d797);
+        assert_eq!((frozen.n, frozen.bins(), frozen.inputs[0].histogram.missing()), (6, 4, 1));
+        assert_eq!(serde_json::to_string_pretty(&frozen).unwrap(), text.trim_end());
+    }
+
     #[test]
     fn another_count_is_another_digest() {
         assert_ne!(baseline(&[1.0, 2.0]).digest(), baseline(&[1.0, 2.0, 2.0]).digest());

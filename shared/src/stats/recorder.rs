@@ -9,7 +9,7 @@ use super::resources::Reading;
 use super::tally::ErrorKind;
 use super::window::{WindowStats, should_close};
 
-/// Counts requests into the open window of one release. An input costs about 10 ns; nothing allocates except the latency
+/// Counts requests into the open window of one release. An input costs 12 to 15 ns (measured optimised, on two busy cores); nothing allocates except the latency
 /// sketches, when a duration is longer than all before it.
 #[derive(Debug, Clone)]
 pub struct Recorder {
