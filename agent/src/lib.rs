@@ -1,1 +1,4 @@
-//! x
+//! fieldpost's agent: brings signed model releases onto a box, runs them, reports, and takes them back.
+
+pub mod deploy;
+pub mod store;

@@ -1,0 +1,20 @@
+//! Which release of each model runs on this box, and how that changes: fetch, verify, self-test, swap, probation, and back.
+//!
+//! [`machine`] decides and is pure; [`driver`] journals each transition before its effect begins and performs it through
+//! [`Effects`]. [`slot::State`] carries the diagram.
+
+mod accept;
+mod effects;
+mod handle;
+pub mod probation;
+pub mod slot;
+mod status;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use accept::{Believed, Refusal, accept};
+pub use effects::{Effects, Failure};
+pub use handle::{CommandError, DriverHandle};
+pub use probation::{Harm, Observed};
+pub use slot::{Installed, Slot, State};
+pub use status::DeployStatus;

@@ -1,0 +1,217 @@
+//! What the journal holds of one model: the slot and its state. The field order is the disk form, frozen by a test.
+
+use fieldpost_shared::id::ModelName;
+use fieldpost_shared::id::{ReleaseRef, RolloutId};
+use fieldpost_shared::wire::v1::{Assignment, FailureKind, ModelReport, Phase};
+use serde::{Deserialize, Serialize};
+
+/// A release on this box that loads and passed its self-test here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// The release.
+    pub release: ReleaseRef,
+    /// The highest attempt at which it was assigned while it was here.
+    pub attempt: u32,
+    /// The rollout that asked for it last.
+    pub rollout: Option<RolloutId>,
+}
+
+impl From<Assignment> for Installed {
+    fn from(assignment: Assignment) -> Self {
+        Self { release: assignment.release, attempt: assignment.attempt, rollout: assignment.rollout }
+    }
+}
+
+/// Why a candidate waits, or waited last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// In words.
+    pub detail: String,
+}
+
+/// How far a slot is.
+///
+/// ```text
+///             +-------- Blocked <------+ (can be tried again)
+///             v            ^           |
+/// Idle --> Fetching --> Verifying --> SelfTesting --> Swapping --> Probation --> Idle (live = candidate)
+///   ^         |            |           |               |    ^        |
+///   +---------+------------+-----------+---------------+    |        v
+///   ^   (live unchanged, the release quarantined)           |     Reverting --> Idle (live = previous)
+///   |                                                       |
+///   +-- the previous release is wanted again: no download --+
+///
+/// Restoring: the agent has started and loads the live release, then goes on with the state inside.
+/// Removing: the model is no longer wanted, or no release of it may run.
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// The live release serves, if there is one.
+    Idle,
+    /// Chunks of the candidate come in. A restart resumes: what is on disk is not fetched again.
+    Fetching {
+        /// What should become live.
+        candidate: Assignment,
+        /// Tries before this one.
+        tries: u32,
+        /// Why the last try failed.
+        trouble: Option<Trouble>,
+    },
+    /// The candidate cannot go on now; it is tried again after a while.
+    Blocked {
+        /// What should become live.
+        candidate: Assignment,
+        /// Tries that failed.
+        tries: u32,
+        /// Why the last one did.
+        trouble: Trouble,
+    },
+    /// Files are assembled and checked.
+    Verifying {
+        /// What should become live.
+        candidate: Assignment,
+        /// Tries before this one.
+        tries: u32,
+    },
+    /// The candidate is loaded and its golden samples run.
+    SelfTesting {
+        /// What should become live.
+        candidate: Assignment,
+        /// Tries before this one.
+        tries: u32,
+        /// Times that the agent died here.
+        deaths: u32,
+    },
+    /// The candidate is installed; `live` is still the old one in the journal.
+    Swapping {
+        /// What should become live.
+        candidate: Assignment,
+        /// Tries before this one.
+        tries: u32,
+        /// Times that the agent died here.
+        deaths: u32,
+    },
+    /// `live` is the candidate, and may still be taken back.
+    Probation {
+        /// How long it lasts, seconds.
+        probation_s: u32,
+        /// How much of it passed before the agent was stopped last, milliseconds.
+        elapsed_ms: u64,
+        /// Times that the agent died in it.
+        deaths: u32,
+    },
+    /// `live` has failed, is in quarantine, and gives way to `previous`.
+    Reverting {
+        /// Why.
+        kind: FailureKind,
+        /// Tries that failed.
+        tries: u32,
+    },
+    /// The model is taken off the box.
+    Removing,
+    /// The agent has started and loads `live`.
+    Restoring {
+        /// Times that the agent died doing so.
+        deaths: u32,
+        /// Tries that failed.
+        tries: u32,
+        /// What it was doing before; never another `Restoring`.
+        then: Box<State>,
+    },
+}
+
+/// One model on this box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// What answers requests.
+    pub live: Option<Installed>,
+    /// What a rollback returns to; on disk, ready without a download.
+    pub previous: Option<Installed>,
+    /// How far it is.
+    pub state: State,
+    /// Times that the live release changed.
+    pub swaps: u64,
+    /// Steps that the present candidate took, waits for the network left out; capped, so that no loop is endless.
+    pub transitions: u32,
+    /// The agent was stopped in order: the next start counts no death.
+    pub stopped: bool,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { live: None, previous: None, state: State::Idle, swaps: 0, transitions: 0, stopped: true }
+    }
+}
+
+impl State {
+    /// The candidate that is not live yet.
+    #[must_use]
+    pub fn candidate(&self) -> Option<&Assignment> {
+        match self {
+            Self::Fetching { candidate, .. }
+            | Self::Blocked { candidate, .. }
+            | Self::Verifying { candidate, .. }
+            | Self::SelfTesting { candidate, .. }
+            | Self::Swapping { candidate, .. } => Some(candidate),
+            Self::Restoring { then, .. } => then.candidate(),
+            Self::Idle | Self::Probation { .. } | Self::Reverting { .. } | Self::Removing => None,
+        }
+    }
+
+    /// A constant name, for logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Fetching { .. } => "fetching",
+            Self::Blocked { .. } => "blocked",
+            Self::Verifying { .. } => "verifying",
+            Self::SelfTesting { .. } => "self-testing",
+            Self::Swapping { .. } => "swapping",
+            Self::Probation { .. } => "probation",
+            Self::Reverting { .. } => "reverting",
+            Self::Removing => "removing",
+            Self::Restoring { .. } => "restoring",
+        }
+    }
+}
+
+impl Slot {
+    /// Nothing is on the box and nothing is being done: the journal needs no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live.is_none() && self.previous.is_none() && self.state == State::Idle
+    }
+
+    /// What a report says of this slot. `progress` is bytes on disk and bytes in all, while fetching.
+    #[must_use]
+    pub fn report(&self, model: &ModelName, progress: (u64, u64)) -> ModelReport {
+        let candidate = self.phase(&self.state, progress);
+        let release = |installed: &Option<Installed>| installed.as_ref().map(|i| i.release.clone());
+        ModelReport {
+            model: model.clone(),
+            live: release(&self.live),
+            previous: release(&self.previous),
+            candidate,
+            swaps: self.swaps,
+        }
+    }
+
+    fn phase(&self, state: &State, (done, total): (u64, u64)) -> Option<(ReleaseRef, Phase)> {
+        let with = |candidate: &Assignment, phase| Some((candidate.release.clone(), phase));
+        let installed = |i: &Option<Installed>, phase| i.as_ref().map(|i| (i.release.clone(), phase));
+        match state {
+            State::Idle | State::Removing => None,
+            State::Fetching { candidate, .. } => with(candidate, Phase::Fetching { done, total }),
+            State::Blocked { candidate, trouble, .. } => with(candidate, Phase::Blocked(trouble.detail.clone())),
+            State::Verifying { candidate, .. } => with(candidate, Phase::Verifying),
+            State::SelfTesting { candidate, .. } => with(candidate, Phase::SelfTesting),
+            State::Swapping { candidate, .. } => with(candidate, Phase::Swapping),
+            State::Probation { .. } => installed(&self.live, Phase::Probation),
+            State::Reverting { .. } => installed(&self.previous, Phase::Swapping),
+            State::Restoring { then, .. } => self.phase(then, (done, total)),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Things that the tests of this room build again and again.
+
+use fieldpost_shared::id::{Digest, ReleaseRef};
+use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::wire::v1::{Assignment, Desired};
+
+/// `model@n.0.0`; the manifest's digest is that of this text.
+pub(crate) fn release(model: &str, n: u64) -> ReleaseRef {
+    let version = semver::Version::new(n, 0, 0);
+    ReleaseRef { model: model.parse().unwrap(), manifest: Digest::of(format!("{model}@{version}").as_bytes()), version }
+}
+
+/// Release `n` of a model at an attempt, with ten seconds of probation.
+pub(crate) fn assignment(model: &str, n: u64, attempt: u32) -> Assignment {
+    Assignment { release: release(model, n), signatures: vec![], rollout: None, attempt, probation_s: 10 }
+}
+
+/// A desired state.
+pub(crate) fn desired(sequence: u64, expires_ms: u64, assignments: &[Assignment]) -> Desired {
+    Desired {
+        fleet: "default".parse().unwrap(),
+        device: "box-1".parse().unwrap(),
+        sequence,
+        issued: Timestamp::from_millis(sequence),
+        expires: Timestamp::from_millis(expires_ms),
+        root_version: 1,
+        assignments: assignments.to_vec(),
+    }
+}

@@ -1,0 +1,207 @@
+//! The one place that opens sled: waits for its lock, sets a damaged database aside, opens again after a disk error.
+
+use super::error::{Cause, RecordError, StoreError};
+use fieldpost_shared::durable;
+use sled::{Db, Tree};
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// sled keeps so much in memory; its default is 1 GiB.
+const CACHE_BYTES: u64 = 4 << 20;
+/// A process that was killed lets go of its lock a little later (met in 3 of 31 reopenings).
+const LOCK_TRIES: u32 = 60;
+const LOCK_WAIT: Duration = Duration::from_millis(50);
+
+/// The trees. What is in them is told in the modules that use them.
+#[derive(Debug)]
+pub(super) struct Trees {
+    db: Db,
+    pub(super) meta: Tree,
+    pub(super) trust: Tree,
+    pub(super) slots: Tree,
+    pub(super) quarantine: Tree,
+    pub(super) outbox: Tree,
+}
+
+impl Trees {
+    fn open(db: Db) -> Result<Self, sled::Error> {
+        Ok(Self {
+            meta: db.open_tree("meta")?,
+            trust: db.open_tree("trust")?,
+            slots: db.open_tree("slots")?,
+            quarantine: db.open_tree("quarantine")?,
+            outbox: db.open_tree("outbox")?,
+            db,
+        })
+    }
+
+    /// Makes everything written so far durable.
+    pub(super) fn flush(&self) -> Result<(), sled::Error> {
+        self.db.flush().map(drop)
+    }
+}
+
+/// A sled database that survives what sled does not.
+#[derive(Debug)]
+pub(super) struct Database {
+    path: PathBuf,
+    /// None after a disk error: sled refuses everything from then on until it is opened again.
+    trees: Mutex<Option<Trees>>,
+}
+
+impl Database {
+    /// Opens `data/db`. `check` reads what must be readable; a database that fails it, or that sled cannot read, is
+    /// renamed to `data/db.corrupt` (replacing an older one) and a new one begins; its path is then the second value.
+    pub(super) fn open(
+        data: &Path,
+        check: impl Fn(&Trees) -> Result<(), Cause>,
+    ) -> Result<(Self, Option<PathBuf>), StoreError> {
+        let path = data.join("db");
+        fs::create_dir_all(data).map_err(file("create", data))?;
+        if marker(&path).exists() {
+            return Self::begin_anew(path);
+        }
+        match open_trees(&path) {
+            Ok(trees) => match check(&trees) {
+                Ok(()) => Ok((Self { path, trees: Mutex::new(Some(trees)) }, None)),
+                Err(cause) if is_damage(&cause) => {
+                    drop(trees);
+                    Self::begin_anew(path)
+                }
+                Err(cause) => Err(cause.at("read the records", &path)),
+            },
+            Err(Opening::Damaged) => Self::begin_anew(path),
+            Err(Opening::Failed(error)) => Err(error),
+        }
+    }
+
+    fn begin_anew(path: PathBuf) -> Result<(Self, Option<PathBuf>), StoreError> {
+        let aside = path.with_extension("corrupt");
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(file("remove", &aside))?;
+        }
+        if path.exists() {
+            durable::publish(&path, &aside).map_err(|source| StoreError::Durable { path: path.clone(), source })?;
+        }
+        let marker = marker(&path);
+        if marker.exists() {
+            fs::remove_file(&marker).map_err(file("remove", &marker))?;
+        }
+        match open_trees(&path) {
+            Ok(trees) => Ok((Self { path, trees: Mutex::new(Some(trees)) }, Some(aside))),
+            Err(Opening::Failed(error)) => Err(error),
+            Err(Opening::Damaged) => {
+                let source = sled::Error::Corruption { at: None, bt: () };
+                Err(StoreError::Corrupt { operation: "open the new database", path, source })
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs one operation; operations exclude each other. After an error of the disk the database is opened again by
+    /// the next operation, so that a disk that has space again is enough to go on.
+    pub(super) fn run<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Trees) -> Result<T, Cause>,
+    ) -> Result<T, StoreError> {
+        let mut guard = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        let trees = match guard.take() {
+            Some(trees) => trees,
+            None => open_trees(&self.path).map_err(|error| match error {
+                Opening::Failed(error) => error,
+                Opening::Damaged => self.damaged(operation, sled::Error::Corruption { at: None, bt: () }),
+            })?,
+        };
+        match work(&trees) {
+            Err(Cause::Sled(source @ sled::Error::Corruption { .. })) => Err(self.damaged(operation, source)),
+            Err(cause @ Cause::Record(RecordError::Malformed { .. })) => {
+                self.leave_marker();
+                Err(cause.at(operation, &self.path))
+            }
+            // The trees are dropped: sled keeps failing after the first error of the disk.
+            Err(cause @ Cause::Sled(_)) => Err(cause.at(operation, &self.path)),
+            result => {
+                *guard = Some(trees);
+                result.map_err(|cause| cause.at(operation, &self.path))
+            }
+        }
+    }
+
+    fn damaged(&self, operation: &'static str, source: sled::Error) -> StoreError {
+        self.leave_marker();
+        StoreError::Corrupt { operation, path: self.path.clone(), source }
+    }
+
+    /// By the mark, the next start sets the database aside.
+    fn leave_marker(&self) {
+        if let (Some(data), Some(name)) = (self.path.parent(), marker(&self.path).file_name()) {
+            // Should this fail too, the next start finds the damage by reading.
+            drop(durable::write_atomic(data, &name.to_string_lossy(), b"set aside at the next start\n"));
+        }
+    }
+}
+
+fn marker(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
+}
+
+fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::File { operation, path, source }
+}
+
+enum Opening {
+    Damaged,
+    Failed(StoreError),
+}
+
+/// A newer agent's record is not damage: it is left alone and the start refused.
+fn is_damage(cause: &Cause) -> bool {
+    match cause {
+        Cause::Record(RecordError::Newer { .. }) => false,
+        Cause::Record(RecordError::Malformed { .. }) => true,
+        Cause::Sled(error) => is_sled_damage(error),
+    }
+}
+
+fn is_sled_damage(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) | sled::Error::CollectionNotFound(_) => true,
+        sled::Error::Io(error) => matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData),
+        sled::Error::Unsupported(_) => false,
+    }
+}
+
+/// sled reports a held lock as an error of kind `Other` that it words itself.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error)
+        if error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock"))
+}
+
+fn open_trees(path: &Path) -> Result<Trees, Opening> {
+    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    for _ in 0..LOCK_TRIES {
+        // sled asserts on some damaged files: a panic here is damage too.
+        match catch_unwind(AssertUnwindSafe(|| config.open().and_then(Trees::open))) {
+            Ok(Ok(trees)) => return Ok(trees),
+            Ok(Err(error)) if is_locked(&error) => wait_for_lock(),
+            Ok(Err(error)) if is_sled_damage(&error) => return Err(Opening::Damaged),
+            Ok(Err(error)) => return Err(Opening::Failed(Cause::Sled(error).at("open the trees", path))),
+            Err(_panic) => return Err(Opening::Damaged),
+        }
+    }
+    Err(Opening::Failed(StoreError::Locked { path: path.to_owned() }))
+}
+
+#[allow(clippy::disallowed_methods, reason = "a file lock cannot be waited on without blocking, nor is there an event")]
+fn wait_for_lock() {
+    std::thread::sleep(LOCK_WAIT);
+}

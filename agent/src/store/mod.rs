@@ -1,0 +1,118 @@
+//! The agent's memory: one sled database in `DATA/db`, behind this module alone.
+//!
+//! | tree | key | holds |
+//! |---|---|---|
+//! | `meta` | a name | epoch, sequence numbers, accepted desired state, latest signed time, hold |
+//! | `trust` | version | signed root metadata |
+//! | `slots` | model | the deployment journal |
+//! | `quarantine` | model/manifest | releases that failed here |
+//! | `outbox` | number | windows of statistics that no acknowledgement covers |
+//!
+//! Small values only: models and chunks are files. Every method blocks for a flush at most, and is durable when it
+//! returns. Damage is set aside (`DATA/db.corrupt`) and a new database begins, with a later epoch.
+
+mod database;
+mod error;
+mod journal;
+mod meta;
+mod outbox;
+mod record;
+mod trust;
+
+pub use error::{RecordError, StoreError};
+pub use journal::MAX_QUARANTINE;
+pub use meta::{Counter, Hold, Known};
+pub use outbox::MAX_WINDOW_BYTES;
+
+use database::{Database, Trees};
+use error::Cause;
+use fieldpost_shared::durable;
+use fieldpost_shared::time::Clock;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What can be set about the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Bytes that unacknowledged windows may take before the oldest are merged.
+    pub outbox_bytes: u64,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { outbox_bytes: 64 << 20 }
+    }
+}
+
+/// What opening met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Where a damaged database was set aside. Slots, quarantine and unsent statistics are lost then; say so loudly.
+    pub set_aside: Option<PathBuf>,
+    /// Whether the database is new.
+    pub fresh: bool,
+}
+
+/// The store. All methods take `&self` and may be called from any thread.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    epoch: u64,
+    settings: StoreSettings,
+}
+
+/// Keeps the epoch beside the database, so that a new database after damage begins a later one even when the clock
+/// has gone back.
+const EPOCH_FILE: &str = "db.epoch";
+
+impl Store {
+    /// Opens, or makes, the database in `data`. Waits about three seconds for a lock that another process holds.
+    ///
+    /// # Errors
+    /// When it is locked, from a newer version, or the disk refuses.
+    pub fn open(data: &Path, settings: StoreSettings, clock: &dyn Clock) -> Result<(Self, Opened), StoreError> {
+        let (database, set_aside) = Database::open(data, check)?;
+        let known = database.run("read the epoch", meta::read_epoch)?;
+        let epoch = match known {
+            Some(epoch) => epoch,
+            None => {
+                let epoch = clock.now().as_millis().max(last_epoch(data).saturating_add(1));
+                durable::write_atomic(data, EPOCH_FILE, epoch.to_string().as_bytes())
+                    .map_err(|source| StoreError::Durable { path: database.path().to_owned(), source })?;
+                database.run("begin the epoch", |trees| meta::write_epoch(trees, epoch))?;
+                epoch
+            }
+        };
+        Ok((Self { database, epoch, settings }, Opened { set_aside, fresh: known.is_none() }))
+    }
+
+    /// The epoch of all numbers that this store gives.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+fn last_epoch(data: &Path) -> u64 {
+    fs::read_to_string(data.join(EPOCH_FILE)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Reads the records that must be right from the start. The journal's own are read by whoever knows their content; what
+/// does not read there is damage as well, and set aside at the next start.
+fn check(trees: &Trees) -> Result<(), Cause> {
+    meta::read_epoch(trees)?;
+    meta::read_known(trees)?;
+    meta::read_hold(trees)?;
+    journal::read_quarantine(trees)?;
+    outbox::check(trees)
+}
+
+/// Transactions here never abort by themselves.
+fn from_transaction(error: sled::transaction::TransactionError<()>) -> Cause {
+    match error {
+        sled::transaction::TransactionError::Storage(error) => Cause::Sled(error),
+        sled::transaction::TransactionError::Abort(()) => {
+            Cause::Sled(sled::Error::ReportableBug("a transaction that never aborts did".to_owned()))
+        }
+    }
+}
