@@ -1,7 +1,9 @@
 //! fieldpost's controller: the daemon that holds a fleet's desired state, and the command line that people use.
 
+pub mod api;
 pub mod cli;
 pub mod client;
+pub mod store;
 
 use std::process::ExitCode;
 

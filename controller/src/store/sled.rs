@@ -1,0 +1,176 @@
+//! The store on one machine: sled, all tables in one tree so that a commit is one atomic batch.
+
+use super::{Rows, Store, StoreError, Table, Write, after_prefix};
+use fieldpost_shared::durable::write_atomic;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// Bytes of pages that sled keeps in memory.
+const CACHE_BYTES: u64 = 64 << 20;
+/// Number of the form of keys and tables.
+const FORM: u8 = 1;
+const FORM_KEY: &[u8] = b"form";
+const FILLED: &str = "filled";
+
+/// A sled database. Dropping it releases the directory.
+#[derive(Debug)]
+pub struct SledStore {
+    db: ::sled::Db,
+}
+
+impl SledStore {
+    /// Opens or makes the database in `path`.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when another process has it, [`StoreError::Corrupt`] when it is damaged, and
+    /// [`StoreError::Open`] for the rest, such as missing rights.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // Commits flush by themselves, so the background flush has nothing to do. sled 0.34 panics on some kinds of
+        // damage instead of returning an error; that must not look like a defect of the controller.
+        let config = ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let owned = || path.to_owned();
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => Self { db }.marked(path),
+            Ok(Err(::sled::Error::Corruption { .. } | ::sled::Error::ReportableBug(_))) | Err(_) => {
+                Err(StoreError::Corrupt { path: owned() })
+            }
+            Ok(Err(::sled::Error::Io(error))) if error.to_string().starts_with("could not acquire lock") => {
+                Err(StoreError::Busy { path: owned() })
+            }
+            Ok(Err(source)) => Err(StoreError::Open { path: owned(), source }),
+        }
+    }
+
+    /// sled takes a database whose log it cannot read for a new one, silently. So a file beside it says that it was
+    /// filled once: an empty database with that file is a damaged one.
+    fn marked(self, path: &Path) -> Result<Self, StoreError> {
+        let filled = path.join(FILLED).exists();
+        match (filled, self.get(Table::Meta, FORM_KEY)?) {
+            (_, Some(form)) if form != [FORM] => {
+                Err(StoreError::Form { found: form.first().copied().unwrap_or_default(), known: FORM })
+            }
+            (true, Some(_)) => Ok(self),
+            (true, None) => Err(StoreError::Corrupt { path: path.to_owned() }),
+            (false, _) => {
+                self.commit(vec![Write::put(Table::Meta, FORM_KEY, [FORM])])?;
+                write_atomic(path, FILLED, b"This database was filled. If it opens empty, it is damaged.\n")
+                    .map_err(StoreError::Mark)?;
+                Ok(self)
+            }
+        }
+    }
+
+    /// Bytes on disk.
+    ///
+    /// # Errors
+    /// When sled cannot tell.
+    pub fn size_on_disk(&self) -> Result<u64, StoreError> {
+        self.db.size_on_disk().map_err(|source| StoreError::Read { table: Table::Meta, source })
+    }
+}
+
+fn whole_key(table: Table, key: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(key.len().saturating_add(1));
+    whole.push(table as u8);
+    whole.extend_from_slice(key);
+    whole
+}
+
+fn rows(
+    table: Table,
+    found: impl Iterator<Item = ::sled::Result<(::sled::IVec, ::sled::IVec)>>,
+) -> Result<Rows, StoreError> {
+    found
+        .map(|row| {
+            let (key, value) = row.map_err(|source| StoreError::Read { table, source })?;
+            Ok((key.get(1..).unwrap_or_default().to_vec(), value.to_vec()))
+        })
+        .collect()
+}
+
+impl Store for SledStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.db.get(whole_key(table, key)).map_err(|source| StoreError::Read { table, source })?;
+        Ok(found.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8]) -> Result<Rows, StoreError> {
+        let from = whole_key(table, prefix);
+        match after_prefix(&from) {
+            Some(to) => rows(table, self.db.range(from..to)),
+            None => rows(table, self.db.range(from..)),
+        }
+    }
+
+    fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, StoreError> {
+        if from >= to {
+            return Ok(Rows::new());
+        }
+        rows(table, self.db.range(whole_key(table, from)..whole_key(table, to)).take(limit))
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let mut batch = ::sled::Batch::default();
+        for write in writes {
+            match write {
+                Write::Put { table, key, value } => batch.insert(whole_key(table, &key), value),
+                Write::Delete { table, key } => batch.remove(whole_key(table, &key)),
+            }
+        }
+        self.db.apply_batch(batch).map_err(StoreError::Commit)?;
+        self.db.flush().map_err(StoreError::Commit).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_committed_is_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        store.commit(vec![Write::put(Table::Meta, "k", "v")]).unwrap();
+        drop(store);
+        assert_eq!(SledStore::open(dir.path()).unwrap().get(Table::Meta, b"k").unwrap().unwrap(), b"v");
+    }
+
+    #[test]
+    fn a_second_process_is_told_that_the_store_is_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = SledStore::open(dir.path()).unwrap();
+        assert!(matches!(SledStore::open(dir.path()), Err(StoreError::Busy { .. })));
+    }
+
+    /// Fills a store, lets `harm` do its work on the files, and opens it again.
+    fn reopened_after(harm: impl Fn(&Path)) -> Result<usize, StoreError> {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        for number in 0..2_000_u32 {
+            store.commit(vec![Write::put(Table::Meta, number.to_be_bytes(), vec![7; 300])]).unwrap();
+        }
+        drop(store);
+        harm(dir.path());
+        SledStore::open(dir.path())?.scan(Table::Meta, b"").map(|rows| rows.len())
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "the test damages files on purpose")]
+    fn a_damaged_store_is_called_damaged() {
+        for name in ["conf", "db"] {
+            let overwritten = reopened_after(|dir| {
+                let path = dir.join(name);
+                let bytes = std::fs::read(&path).unwrap();
+                std::fs::write(&path, vec![0x5a; bytes.len()]).unwrap();
+            });
+            assert!(matches!(overwritten, Err(StoreError::Corrupt { .. })), "{name}: {overwritten:?}");
+        }
+        let lost = reopened_after(|dir| std::fs::remove_file(dir.join("db")).unwrap());
+        assert!(matches!(lost, Err(StoreError::Corrupt { .. })), "{lost:?}");
+    }
+
+    #[test]
+    fn an_undamaged_store_keeps_every_row() {
+        assert_eq!(reopened_after(|_| ()).unwrap(), 2_001);
+    }
+}
