@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod client;
+pub mod rollout;
 pub mod store;
 
 use std::process::ExitCode;

@@ -1,0 +1,105 @@
+use super::*;
+use crate::rollout::order::draw;
+use crate::rollout::plan::{Share, Waves};
+
+pub(crate) fn every_event() -> Vec<Event> {
+    let release = ReleaseRef {
+        model: "digits".parse().unwrap(),
+        version: semver::Version::new(1, 1, 0),
+        manifest: Digest::of(b"m"),
+    };
+    let device: DeviceId = "box-1".parse().unwrap();
+    let seed = Digest::of(b"seed");
+    let seat = Seat { device: device.clone(), stratum: "x86_64".into() };
+    let waves: Waves = "1".parse().unwrap();
+    let previous = AssignTo { release: release.clone(), rollout: None, attempt: 1, probation_s: 0 };
+    let report =
+        GateReport::new("health", crate::rollout::gates::Verdict::Pass, "none of 1 failed".into(), &[("n", 1.0)]);
+    let failure = Failure { setback: Setback::Reported(FailureKind::SelfTest), detail: "golden 3".into(), attempt: 1 };
+    let spec = Spec {
+        release,
+        selector: "*".into(),
+        strategy: Strategy { waves: waves.clone(), ..Strategy::default() },
+        note: String::new(),
+    };
+    let order = draw(&seed, [seat.clone()]);
+    let statement = crate::rollout::order::Statement {
+        schema: crate::rollout::order::SCHEMA.into(),
+        algorithm: crate::rollout::order::ALGORITHM.into(),
+        fleet: "f".parse().unwrap(),
+        rollout: "r-1".parse().unwrap(),
+        release: spec.release.clone(),
+        drawn: Timestamp::from_millis(1),
+        seed,
+        order: order.clone(),
+    };
+    let signed = Box::new(statement.sign(&fieldpost_shared::trust::SecretKey::from_seed(&[1; 32])).unwrap());
+    let text = || "why".to_owned();
+    vec![
+        Event::Created {
+            rollout: "r-1".parse().unwrap(),
+            spec: Box::new(spec),
+            seed,
+            order,
+            waves: vec![ResolvedWave { asked: 1, size: Share::Count(1), reaches: 1 }],
+            unfit: vec![],
+            by: "ann".into(),
+        },
+        Event::OrderSigned { signed },
+        Event::ApprovalAsked { wave: 0 },
+        Event::Approved { wave: 0, by: text() },
+        Event::WaveStarted { wave: 0 },
+        Event::Joined { seat: Seat { device: "late".parse().unwrap(), stratum: String::new() }, wave: 0 },
+        Event::Assigned { device: device.clone(), attempt: 1, previous: Some(previous), reachable: true },
+        Event::Adopted { device: device.clone() },
+        Event::Live { device: device.clone() },
+        Event::Failed { device: device.clone(), failure: failure.clone(), retry_at: None },
+        Event::Failed { device: device.clone(), failure, retry_at: Some(Timestamp::from_millis(9)) },
+        Event::Left { device: device.clone(), live: None },
+        Event::Silent { device: device.clone(), last_seen: None },
+        Event::Heard { device: device.clone() },
+        Event::Gone { device: device.clone() },
+        Event::SoakStarted { wave: 0 },
+        Event::Holding { wave: 0, reasons: vec![text()], kinds: vec![text()] },
+        Event::WavePassed { wave: 0, evidence: vec![report.clone()] },
+        Event::Paused { reason: text(), evidence: vec![], by: None },
+        Event::Paused { reason: text(), evidence: vec![report.clone()], by: None },
+        Event::Resumed { by: text(), accepted: vec![device.clone()] },
+        Event::RollbackStarted { reason: text(), evidence: vec![report], by: None, ending: Ending::RolledBack },
+        Event::RollbackStarted { reason: text(), evidence: vec![], by: Some(text()), ending: Ending::Aborted },
+        Event::AbortedKeeping { by: text(), reason: text() },
+        Event::RevertAsked { device: device.clone() },
+        Event::Reverted { device: device.clone() },
+        Event::Superseded { device: device.clone(), by: None },
+        Event::RolledBack { pending: vec![device.clone()] },
+        Event::Completed { pending: vec![device] },
+    ]
+}
+
+/// Frozen: a controller of tomorrow reads the rollouts of today.
+#[test]
+fn the_disk_form_of_every_event_is_frozen() {
+    let mut written = String::new();
+    for (index, event) in every_event().into_iter().enumerate() {
+        let record = Record { sequence: index as u64 + 1, at: Timestamp::from_millis(1_700_000_000_000), event };
+        let bytes = record.encode().unwrap();
+        assert_eq!(bytes.first(), Some(&1));
+        assert_eq!(Record::decode(&bytes).unwrap(), record);
+        written.push_str(std::str::from_utf8(&bytes[1..]).unwrap());
+        written.push('\n');
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rollout/testdata/events-v1.jsonl");
+    assert_eq!(written, std::fs::read_to_string(&path).unwrap_or_default(), "{}", path.display());
+}
+
+#[test]
+fn a_newer_form_is_refused_and_not_guessed_at() {
+    assert!(matches!(Record::decode(&[2, b'{', b'}']), Err(EventError::Form { found: Some(2) })));
+    assert!(matches!(Record::decode(&[]), Err(EventError::Form { found: None })));
+}
+
+#[test]
+fn an_unknown_event_is_refused() {
+    let json = br#"{"sequence":1,"at":"2026-01-01T00:00:00Z","event":{"kind":"exploded"}}"#;
+    assert!(matches!(Record::decode(&[&[1], &json[..]].concat()), Err(EventError::Json(_))));
+}

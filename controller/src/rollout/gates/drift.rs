@@ -1,0 +1,74 @@
+//! Drift of what the model answers, against the release's own baseline (statistics.md section 5).
+
+use super::arm::Served;
+use super::limit::{Arms, Measure, Metric, hold};
+use super::{Evidence, Gate, GateReport, Verdict};
+use fieldpost_shared::stats::{Baseline, Pair, WindowStats};
+
+/// Limit where neither the operator nor the bundle states one.
+const DEFAULT: f64 = 0.25;
+/// PSI is calibrated from so many requests per bin.
+const PER_BIN: u64 = 6;
+
+/// Adjusted PSI of predicted classes (of predicted values, for a regression) against the operator's limit, the
+/// bundle's budget, or 0.25; significance by the G-test; nothing is judged below six requests per bin.
+///
+/// Other groups of devices run other releases: each is measured against the baseline of its own.
+#[derive(Debug)]
+pub struct OutputDrift;
+
+impl Gate for OutputDrift {
+    fn name(&self) -> &'static str {
+        "output-drift"
+    }
+
+    fn judge(&self, evidence: &Evidence<'_>) -> GateReport {
+        let bound = evidence.limits.max_psi.or(evidence.budgets.max_psi).unwrap_or(DEFAULT);
+        let metric = Metric { gate: self.name(), what: "PSI of the outputs", show: |psi| format!("{psi:.3}") };
+        let served = evidence.treated.main();
+        if let Some(why) = served.and_then(unmeasurable) {
+            let sentence = format!("output drift has no limit: {why}");
+            return GateReport::new(self.name(), Verdict::Unbounded, sentence, &[]);
+        }
+        let arms = Arms {
+            treated: served.and_then(measure),
+            controls: evidence.controls.main().and_then(measure),
+            before: evidence.before.main().and_then(measure),
+        };
+        hold(&metric, bound, &arms, evidence.limits)
+    }
+}
+
+fn baseline(served: &Served) -> Option<&Baseline> {
+    served.manifest.as_ref().and_then(|manifest| manifest.baseline.as_ref())
+}
+
+/// Why drift of this release can never be measured.
+fn unmeasurable(served: &Served) -> Option<&'static str> {
+    match baseline(served) {
+        None => Some("the bundle has no baseline"),
+        Some(b) if b.output.classes.is_none() && b.output.regression.is_none() => {
+            Some("the bundle's baseline has no outputs")
+        }
+        Some(b) if served.window.fits(b).is_err() => Some("the windows were counted over another baseline"),
+        Some(_) => None,
+    }
+}
+
+fn counts(window: &WindowStats, baseline: &Baseline) -> Option<(Vec<u64>, Vec<u64>)> {
+    let output = &baseline.output;
+    match (&window.classes, &output.classes, &window.regression, &output.regression) {
+        (Some(counted), Some(reference), _, _) => Some((counted.categories(), reference.categories())),
+        (_, _, Some(counted), Some(reference)) => Some((counted.categories(), reference.histogram.categories())),
+        _ => None,
+    }
+}
+
+fn measure(served: &Served) -> Option<Measure> {
+    let baseline = baseline(served).filter(|baseline| served.window.fits(baseline).is_ok())?;
+    let (counted, reference) = counts(&served.window, baseline)?;
+    let n = counted.iter().copied().fold(0, u64::saturating_add);
+    let pair = Pair::new(&counted, &reference).ok()?;
+    let needed = PER_BIN.saturating_mul(u64::try_from(pair.bins()).unwrap_or(u64::MAX));
+    Some(Measure { n, needed, value: pair.psi_adjusted(), p_value: pair.g_test().p_value, other: None })
+}

@@ -1,0 +1,124 @@
+//! What people may ask of a rollout, and when not.
+
+use super::state::{AbortMode, Member, Progress, Stage, State};
+use super::step::may_roll_back;
+use crate::rollout::events::{Ending, Event};
+use fieldpost_shared::id::{DeviceId, RolloutId};
+use serde::{Deserialize, Serialize};
+
+/// What somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Command {
+    /// Let nothing more change.
+    Pause {
+        /// Why.
+        reason: String,
+    },
+    /// Go on. Failed devices get another attempt, or are accepted.
+    Resume {
+        /// Go on without the devices of the waves so far that failed or are away.
+        accept: bool,
+    },
+    /// Let the wave begin that waits for it.
+    Approve,
+    /// Stop.
+    Abort {
+        /// What becomes of the devices that have the release.
+        mode: AbortMode,
+        /// Why.
+        reason: String,
+    },
+    /// Take it back, even when it is completed.
+    Rollback {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Command {
+    /// The verb.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
+            Self::Approve => "approve",
+            Self::Abort { .. } => "abort",
+            Self::Rollback { .. } => "roll back",
+        }
+    }
+}
+
+/// A command that makes no sense now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {verb} rollout `{rollout}`: it is {stage}")]
+pub struct Refusal {
+    /// What was asked.
+    pub verb: &'static str,
+    /// Of which rollout.
+    pub rollout: RolloutId,
+    /// Where it is.
+    pub stage: String,
+}
+
+impl Refusal {
+    /// What to do instead.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self.verb {
+            "resume" => "only a paused rollout can be resumed",
+            "approve" => "only a wave that waits for approval can be approved",
+            "pause" => "only a running rollout can be paused",
+            "abort" => {
+                "only a rollout that has not ended can be aborted; `rollout rollback` takes a completed one back"
+            }
+            _ => "it has already gone back",
+        }
+    }
+}
+
+/// The events that a command comes to.
+///
+/// # Errors
+/// When it makes no sense in this state.
+pub fn command(state: &State, command: &Command, by: &str) -> Result<Vec<Event>, Refusal> {
+    let by = by.to_owned();
+    let refuse = || Refusal { verb: command.verb(), rollout: state.id.clone(), stage: state.stage.to_string() };
+    match (command, &state.stage) {
+        (Command::Pause { reason }, Stage::Running { .. }) => {
+            Ok(vec![Event::Paused { reason: reason.clone(), evidence: Vec::new(), by: Some(by) }])
+        }
+        (Command::Resume { accept }, Stage::Paused { wave, .. }) => {
+            let accepted = if *accept { troubled(state, *wave) } else { Vec::new() };
+            Ok(vec![Event::Resumed { by, accepted }])
+        }
+        (Command::Approve, Stage::AwaitingApproval { wave }) => Ok(vec![Event::Approved { wave: *wave, by }]),
+        (Command::Abort { mode: AbortMode::Revert, reason }, stage) if stoppable(stage) => {
+            let (reason, evidence) = (reason.clone(), Vec::new());
+            Ok(vec![Event::RollbackStarted { reason, evidence, by: Some(by), ending: Ending::Aborted }])
+        }
+        (Command::Abort { mode: AbortMode::Keep, reason }, stage) if stoppable(stage) => {
+            let mut events = vec![Event::AbortedKeeping { by, reason: reason.clone() }];
+            let undecided = |member: &Member| member.touched && member.treated() && member.progress != Progress::Live;
+            let back = state.members.iter().filter(|(_, member)| undecided(member));
+            events.extend(back.map(|(device, _)| Event::RevertAsked { device: device.clone() }));
+            Ok(events)
+        }
+        (Command::Rollback { reason }, stage) if may_roll_back(stage) && !matches!(stage, Stage::Draft) => {
+            let (reason, evidence) = (reason.clone(), Vec::new());
+            Ok(vec![Event::RollbackStarted { reason, evidence, by: Some(by), ending: Ending::RolledBack }])
+        }
+        _ => Err(refuse()),
+    }
+}
+
+const fn stoppable(stage: &Stage) -> bool {
+    stage.active() && !matches!(stage, Stage::RollingBack { .. })
+}
+
+/// Devices of the waves so far that failed, are away, or are not live.
+fn troubled(state: &State, wave: usize) -> Vec<DeviceId> {
+    let trouble = |member: &Member| member.progress != Progress::Live || member.silence.is_some();
+    state.counted(wave).filter(|(_, member)| trouble(member)).map(|(device, _)| device.clone()).collect()
+}

@@ -1,0 +1,186 @@
+//! The decision: one look at state and world, and what it makes of them. Nothing here waits, reads or writes.
+
+use super::observe::{joiners, members, reported};
+use super::sample::{Group, Observation};
+use super::state::{Member, Progress, Stage, State};
+use super::{progress, revert};
+use crate::rollout::events::{Ending, Event};
+use crate::rollout::gates::{Arm, Evidence, Gate, GateReport, HealthFailure, Outcome, Verdict, judge};
+use crate::rollout::strategy::OnFailure;
+use fieldpost_shared::id::DeviceId;
+use fieldpost_shared::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// How things stand between events: what the gates see now, and what the rollout waits for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Assessment {
+    /// What the gates say.
+    pub gates: Vec<GateReport>,
+    /// What it waits for, a sentence each.
+    pub waiting: Vec<String>,
+}
+
+/// What one look comes to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decision {
+    /// What has happened, in order. Empty when there is nothing to do but wait.
+    pub events: Vec<Event>,
+    /// How things stand.
+    pub assessment: Assessment,
+}
+
+impl Decision {
+    pub(super) fn events(events: Vec<Event>) -> Self {
+        Self { events, assessment: Assessment::default() }
+    }
+
+    pub(super) fn waiting(waiting: Vec<String>) -> Self {
+        Self { events: Vec::new(), assessment: Assessment { gates: Vec::new(), waiting } }
+    }
+}
+
+/// Looks at a rollout once. The caller applies the events and looks again until there are none.
+#[must_use]
+pub fn decide(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], now: Timestamp) -> Decision {
+    match &state.stage {
+        Stage::RollingBack { .. } => return revert::decide(state, seen, now),
+        Stage::RolledBack { .. } | Stage::Aborted { .. } => return Decision::events(revert::stragglers(state, seen)),
+        Stage::Completed => return Decision::default(),
+        Stage::Draft | Stage::AwaitingApproval { .. } | Stage::Running { .. } | Stage::Paused { .. } => {}
+    }
+    let mut reported = members(state, seen, now);
+    reported.extend(joiners(state, seen));
+    if !reported.is_empty() {
+        return Decision::events(reported);
+    }
+    let reports = judge_now(state, seen, gates, now);
+    let mut decision = match breach(state, &reports) {
+        Some(event) => Decision::events(vec![event]),
+        None => match &state.stage {
+            Stage::Draft if state.signed.is_some() => Decision::events(progress::next_wave(state, 0)),
+            Stage::Draft => Decision::waiting(vec!["the order is to be signed".to_owned()]),
+            Stage::AwaitingApproval { wave } if state.approved.contains(wave) => {
+                Decision::events(vec![Event::WaveStarted { wave: *wave }])
+            }
+            Stage::AwaitingApproval { wave } => {
+                Decision::waiting(vec![format!("somebody has to approve wave {}", wave + 1)])
+            }
+            Stage::Running { wave, phase } => progress::decide(state, seen, (*wave, *phase), &reports, now),
+            Stage::Paused { reason, .. } => Decision::waiting(vec![format!("somebody has to decide: {reason}")]),
+            _ => Decision::default(),
+        },
+    };
+    decision.assessment.gates = reports;
+    decision
+}
+
+/// A broken limit ends the wave; while it is paused or waits for approval too: that stops progress, not the guard.
+fn breach(state: &State, reports: &[GateReport]) -> Option<Event> {
+    let broken: Vec<&str> = reports
+        .iter()
+        .filter(|report| report.verdict == Verdict::Breach)
+        .map(|report| report.sentence.as_str())
+        .collect();
+    if broken.is_empty() {
+        return None;
+    }
+    let (reason, evidence, by) = (broken.join("; "), reports.to_vec(), None);
+    match (state.spec.strategy.on_failure, &state.stage) {
+        (OnFailure::Rollback, _) => Some(Event::RollbackStarted { reason, evidence, by, ending: Ending::RolledBack }),
+        (OnFailure::Pause, Stage::Running { .. }) => Some(Event::Paused { reason, evidence, by }),
+        (OnFailure::Pause, _) => None,
+    }
+}
+
+fn judge_now(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], now: Timestamp) -> Vec<GateReport> {
+    let wave = match &state.stage {
+        Stage::Running { wave, .. }
+        | Stage::AwaitingApproval { wave }
+        | Stage::Paused { wave, breached: false, .. } => *wave,
+        _ => return Vec::new(),
+    };
+    if state.members.values().any(Member::treated) {
+        judge(gates, &evidence(state, seen, wave, now))
+    } else {
+        Vec::new()
+    }
+}
+
+fn evidence<'a>(state: &'a State, seen: &Observation<'a>, wave: usize, now: Timestamp) -> Evidence<'a> {
+    let mut arms = [Arm::default(), Arm::default(), Arm::default()];
+    let [treated, controls, before] = &mut arms;
+    for ((group, _), (release, window)) in &seen.samples.windows {
+        let arm = match group {
+            Group::Treated => &mut *treated,
+            Group::Control => &mut *controls,
+            Group::Before => &mut *before,
+        };
+        arm.insert(release, seen.samples.manifests.get(release), window.as_ref());
+    }
+    let [treated, controls, before] = arms;
+    Evidence {
+        limits: &state.spec.strategy.limits,
+        budgets: &seen.candidate.manifest.budgets,
+        outcomes: outcomes(state, seen, wave, now),
+        wave: wave + 1,
+        wave_size: state.members.values().filter(|member| member.wave == wave && member.counts()).count(),
+        treated,
+        controls,
+        before,
+    }
+}
+
+/// How every touched device fares, oldest verdict first. One that has no verdict yet, or whose failure a person
+/// accepted, is not among them.
+fn outcomes(state: &State, seen: &Observation<'_>, wave: usize, now: Timestamp) -> Vec<Outcome> {
+    let silence_counts = silence_counts(state, seen, now);
+    let verdict = |member: &Member| match (member.progress, member.silence) {
+        (Progress::Assigned | Progress::Live, Some(silence)) if silence.after_change => {
+            silence_counts.then_some((silence.since, Some(HealthFailure::Silent)))
+        }
+        (Progress::Live, _) => Some((member.since, None)),
+        (Progress::Failed, _) => {
+            reported(member).and_then(HealthFailure::of).map(|failure| (member.since, Some(failure)))
+        }
+        _ => None,
+    };
+    let mut outcomes: Vec<Outcome> = state
+        .members
+        .iter()
+        .filter(|(_, member)| !member.accepted)
+        .filter_map(|(device, member)| {
+            let (at, failure) = verdict(member)?;
+            let of_wave = member.wave == wave && member.counts();
+            Some(Outcome { at, device: device.clone(), of_wave, failure })
+        })
+        .collect();
+    outcomes.sort_by(|a, b| (a.at, &a.device).cmp(&(b.at, &b.device)));
+    outcomes
+}
+
+/// Whether silence says something about the release. A site without power, a broker that restarts or a controller
+/// that was away silences everybody: unless the devices with the release are silent `factor` times as often as those
+/// without it, it is not the release. Without any others, somebody must be heard at all.
+fn silence_counts(state: &State, seen: &Observation<'_>, now: Timestamp) -> bool {
+    let reachable = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| seen.reachable(state, view, now));
+    let share = |silent: usize, all: usize| silent as f64 / all.max(1) as f64;
+    let treated: Vec<&Member> =
+        state.members.values().filter(|m| matches!(m.progress, Progress::Assigned | Progress::Live)).collect();
+    let silent = treated.iter().filter(|m| m.silence.is_some_and(|silence| silence.after_change)).count();
+    // Those that were there when the wave began, or came since.
+    let controls: Vec<bool> = state
+        .members
+        .iter()
+        .filter(|(_, member)| member.progress == Progress::Waiting)
+        .filter(|(device, _)| {
+            let since = state.wave_since.minus(state.spec.strategy.silence_after);
+            seen.devices.get(*device).is_some_and(|view| view.last_seen.is_some_and(|seen| seen >= since))
+        })
+        .map(|(device, _)| reachable(device))
+        .collect();
+    if controls.is_empty() {
+        return seen.devices.keys().any(reachable);
+    }
+    let silent_controls = controls.iter().filter(|reachable| !**reachable).count();
+    share(silent, treated.len()) > state.spec.strategy.limits.factor * share(silent_controls, controls.len())
+}

@@ -1,0 +1,26 @@
+//! The rollout machine: pure and deterministic. State is the fold of events; a decision reads state and what was
+//! observed, and answers with events; effects follow from events alone.
+//!
+//! ```text
+//! Draft -> [AwaitingApproval] -> Running{wave, Deploying -> Soaking -> Passed} -> ... -> Completed
+//!                                  |    ^
+//!                                  v    | resume
+//!                                Paused --------------------------> Aborted(keep)
+//!                                  |
+//!          any of these, Completed and Aborted(keep) too -> RollingBack -> RolledBack | Aborted(revert)
+//! ```
+
+pub mod command;
+pub mod decide;
+pub mod observe;
+pub mod progress;
+pub mod revert;
+pub mod sample;
+pub mod state;
+pub mod step;
+
+pub use command::{Command, Refusal};
+pub use decide::{Assessment, Decision, decide};
+pub use sample::{Observation, Query, Samples, queries};
+pub use state::{AbortMode, Member, Phase, Progress, Stage, State};
+pub use step::{Effect, FoldError, fold, outstanding, step};

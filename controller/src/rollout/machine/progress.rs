@@ -1,0 +1,336 @@
+//! How a wave goes on: who is told now, when everybody is live, and when the wave has shown enough.
+
+use super::decide::Decision;
+use super::observe::{doing, in_probation, next_attempt, previous_of};
+use super::sample::{Group, Observation};
+use super::state::{Member, Phase, Progress, State};
+use crate::rollout::duration;
+use crate::rollout::events::Event;
+use crate::rollout::gates::{GateReport, Verdict};
+use crate::rollout::strategy::Demand;
+use fieldpost_shared::id::DeviceId;
+use fieldpost_shared::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// Names listed in a sentence; more are counted.
+const NAMED: usize = 5;
+
+/// How a wave begins: at once, or when somebody approves.
+pub(super) fn next_wave(state: &State, wave: usize) -> Vec<Event> {
+    let asked = state.waves.get(wave).map_or(wave + 1, |wave| wave.asked);
+    let asks = state.spec.strategy.approve_before.contains(&asked) && !state.approved.contains(&wave);
+    vec![if asks { Event::ApprovalAsked { wave } } else { Event::WaveStarted { wave } }]
+}
+
+/// Takes a running wave one step on.
+pub(super) fn decide(
+    state: &State,
+    seen: &Observation<'_>,
+    (wave, phase): (usize, Phase),
+    reports: &[GateReport],
+    now: Timestamp,
+) -> Decision {
+    match phase {
+        Phase::Passed if wave + 1 < state.waves.len() => Decision::events(next_wave(state, wave + 1)),
+        Phase::Passed => Decision::events(vec![Event::Completed { pending: not_live(state, wave) }]),
+        Phase::Deploying { since } => {
+            let told = assignments(state, seen, wave, now);
+            if told.is_empty() { deploying(state, seen, wave, since, now) } else { Decision::events(told) }
+        }
+        Phase::Soaking { since } => {
+            let told = assignments(state, seen, wave, now);
+            if told.is_empty() { soaking(state, seen, (wave, since), reports, now) } else { Decision::events(told) }
+        }
+    }
+}
+
+fn not_live(state: &State, wave: usize) -> Vec<DeviceId> {
+    let waits = |member: &Member| matches!(member.progress, Progress::Assigned | Progress::Retrying { .. });
+    let of_waves = state.members.iter().filter(|(_, member)| member.wave <= wave && waits(member));
+    of_waves.map(|(device, _)| device.clone()).collect()
+}
+
+/// Devices to tell now, in the order's order, within what may change at the same time.
+fn assignments(state: &State, seen: &Observation<'_>, wave: usize, now: Timestamp) -> Vec<Event> {
+    let strategy = &state.spec.strategy;
+    let mut in_flight = state.members.values().filter(|member| member.in_flight()).count();
+    let mut by_value: BTreeMap<(usize, String), usize> = BTreeMap::new();
+    let values = |device: &DeviceId| -> Vec<(usize, String)> {
+        // Devices without the label are one group of their own.
+        let value = |label: &String| seen.devices.get(device).and_then(|v| v.labels.get(label)).cloned();
+        strategy.per.iter().enumerate().map(|(i, per)| (i, value(&per.label).unwrap_or_default())).collect()
+    };
+    for (device, _) in state.members.iter().filter(|(_, member)| member.in_flight()) {
+        values(device).into_iter().for_each(|value| *by_value.entry(value).or_default() += 1);
+    }
+    let due = |member: &Member| match member.progress {
+        Progress::Waiting => true,
+        Progress::Retrying { at } => at <= now,
+        _ => false,
+    };
+    let mut next: Vec<_> = state
+        .members
+        .iter()
+        .filter(|(_, m)| m.wave <= wave && !m.accepted && due(m))
+        .map(|(d, m)| (m.place, d, m))
+        .collect();
+    next.sort_by_key(|(place, device, _)| (*place, *device));
+    let mut events = Vec::new();
+    for (_, device, member) in next {
+        let Some(view) = seen.devices.get(device) else { continue };
+        let release = &state.spec.release;
+        let told = view.desired.get(&release.model).is_some_and(|told| told.release == *release);
+        if member.progress == Progress::Waiting && told && view.settled && view.live(&release.model) == Some(release) {
+            events.push(Event::Adopted { device: device.clone() });
+            continue;
+        }
+        let reachable = seen.reachable(state, view, now);
+        let groups = values(device);
+        let full =
+            |(index, _): &(usize, String), count: usize| strategy.per.get(*index).is_some_and(|per| count >= per.max);
+        let waits = (strategy.max_concurrent > 0 && in_flight >= strategy.max_concurrent)
+            || groups.iter().any(|group| full(group, by_value.get(group).copied().unwrap_or(0)));
+        // A device that is away takes nobody's turn: it reads its desired state when it comes.
+        if reachable && waits {
+            continue;
+        }
+        if reachable {
+            in_flight += 1;
+            groups.into_iter().for_each(|group| *by_value.entry(group).or_default() += 1);
+        }
+        let attempt = next_attempt(view, release, member);
+        let previous = if member.touched { member.previous.clone() } else { previous_of(view, release) };
+        events.push(Event::Assigned { device: device.clone(), attempt, previous, reachable });
+    }
+    events
+}
+
+/// A list of names that stays short.
+fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceId>) -> String {
+    let all: Vec<&str> = devices.into_iter().map(DeviceId::as_str).collect();
+    let shown = all.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    if all.len() > NAMED { format!("{shown} and {} more", all.len() - NAMED) } else { shown }
+}
+
+/// The members that a wave and those before it wait for, by how they are.
+#[derive(Default)]
+struct Tally<'a> {
+    live: Vec<&'a DeviceId>,
+    changing: Vec<&'a DeviceId>,
+    away: Vec<&'a DeviceId>,
+    failed: Vec<&'a DeviceId>,
+    live_of_wave: Vec<&'a DeviceId>,
+    of_wave: usize,
+    all: usize,
+}
+
+fn tally(state: &State, wave: usize) -> Tally<'_> {
+    let mut tally = Tally::default();
+    for (device, member) in state.counted(wave) {
+        let here = member.wave == wave;
+        tally.all += 1;
+        tally.of_wave += usize::from(here);
+        match (member.progress, member.silence) {
+            (Progress::Failed, _) => tally.failed.push(device),
+            (Progress::Live | Progress::Assigned, Some(_)) => tally.away.push(device),
+            (Progress::Live, None) => {
+                tally.live.push(device);
+                if here {
+                    tally.live_of_wave.push(device);
+                }
+            }
+            _ => tally.changing.push(device),
+        }
+    }
+    tally
+}
+
+fn deploying(state: &State, seen: &Observation<'_>, wave: usize, since: Timestamp, now: Timestamp) -> Decision {
+    let strategy = &state.spec.strategy;
+    let tally = tally(state, wave);
+    let waited = now.since(since);
+    let away = tally.away.iter().any(|device| state.members.get(*device).is_some_and(|member| member.wave == wave));
+    let waits_for_away = away && waited <= strategy.device_timeout;
+    if tally.changing.is_empty() && !waits_for_away {
+        if tally.of_wave > 0 && tally.live_of_wave.is_empty() {
+            return pause(format!(
+                "no device of wave {} is live: {}; resume tries again, resume --accept goes on without them",
+                wave + 1,
+                troubles(state, &tally)
+            ));
+        }
+        if state.is_holdout(wave) {
+            return Decision::events(vec![Event::WavePassed { wave, evidence: Vec::new() }]);
+        }
+        return Decision::events(vec![Event::SoakStarted { wave }]);
+    }
+    if waited > strategy.wave_timeout {
+        return pause(format!(
+            "wave {} is not live after {}: {} of {} are; {}",
+            wave + 1,
+            duration::text(strategy.wave_timeout),
+            tally.live.len(),
+            tally.all,
+            troubles(state, &tally)
+        ));
+    }
+    Decision::waiting(busy(state, seen, &tally, strategy.device_timeout.saturating_sub(waited)))
+}
+
+fn busy(state: &State, seen: &Observation<'_>, tally: &Tally<'_>, left: std::time::Duration) -> Vec<String> {
+    let mut waiting: Vec<String> = Vec::new();
+    for device in tally.changing.iter().take(NAMED) {
+        let member = state.members.get(*device);
+        let doing = match member.map(|member| member.progress) {
+            Some(Progress::Waiting) => "waits for its turn".to_owned(),
+            Some(Progress::Retrying { at }) => format!("tries again at {at}"),
+            _ => seen.devices.get(*device).map_or_else(String::new, |view| doing(view, &state.spec.release)),
+        };
+        waiting.push(format!("{device}: {doing}"));
+    }
+    if tally.changing.len() > NAMED {
+        waiting.push(format!("and {} more devices", tally.changing.len() - NAMED));
+    }
+    if !tally.away.is_empty() {
+        let left = duration::text(std::time::Duration::from_secs(left.as_secs()));
+        waiting.push(format!("{} away: {} (waits {left} more)", tally.away.len(), names(tally.away.iter().copied())));
+    }
+    waiting
+}
+
+fn troubles(state: &State, tally: &Tally<'_>) -> String {
+    let mut parts = Vec::new();
+    for device in tally.failed.iter().take(NAMED) {
+        let detail = state.members.get(*device).and_then(|member| member.failure.as_ref());
+        parts
+            .push(format!("{device} failed ({})", detail.map_or("no reason given", |failure| failure.detail.as_str())));
+    }
+    if tally.failed.len() > NAMED {
+        parts.push(format!("{} more failed", tally.failed.len() - NAMED));
+    }
+    if !tally.away.is_empty() {
+        parts.push(format!("{} away: {}", tally.away.len(), names(tally.away.iter().copied())));
+    }
+    if !tally.changing.is_empty() {
+        parts.push(format!("{} not live yet: {}", tally.changing.len(), names(tally.changing.iter().copied())));
+    }
+    parts.join(", ")
+}
+
+fn pause(reason: String) -> Decision {
+    Decision::events(vec![Event::Paused { reason, evidence: Vec::new(), by: None }])
+}
+
+/// A reason for which a wave that has soaked long enough does not advance.
+struct Hold {
+    kind: String,
+    sentence: String,
+    /// It will not go away by waiting.
+    lasting: bool,
+}
+
+fn soaking(
+    state: &State,
+    seen: &Observation<'_>,
+    (wave, since): (usize, Timestamp),
+    reports: &[GateReport],
+    now: Timestamp,
+) -> Decision {
+    let strategy = &state.spec.strategy;
+    let tally = tally(state, wave);
+    let waited = now.since(since);
+    let holds = holds(state, seen, &tally, reports);
+    let sentences: Vec<String> = holds.iter().map(|hold| hold.sentence.clone()).collect();
+    if waited < strategy.soak {
+        let left = strategy.soak.saturating_sub(waited);
+        let left = std::time::Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
+        let mut waiting = vec![format!("soaking, {} more", duration::text(left))];
+        waiting.extend(sentences);
+        return Decision::waiting(waiting);
+    }
+    if holds.is_empty() {
+        return Decision::events(vec![Event::WavePassed { wave, evidence: reports.to_vec() }]);
+    }
+    if holds.iter().any(|hold| hold.lasting) && tally.changing.is_empty() {
+        return pause(format!(
+            "wave {}: {}; resume tries again, resume --accept goes on without them",
+            wave + 1,
+            sentences.join("; ")
+        ));
+    }
+    if waited >= strategy.max_dwell.max(strategy.soak) {
+        let dwelt = duration::text(std::time::Duration::from_secs(waited.as_secs()));
+        return pause(format!("wave {} is inconclusive after {dwelt}: {}", wave + 1, sentences.join("; ")));
+    }
+    let kinds: Vec<String> = holds.into_iter().map(|hold| hold.kind).collect();
+    let mut decision = Decision::waiting(sentences.clone());
+    if kinds != state.holding {
+        decision.events.push(Event::Holding { wave, reasons: sentences, kinds });
+    }
+    decision
+}
+
+fn holds(state: &State, seen: &Observation<'_>, tally: &Tally<'_>, reports: &[GateReport]) -> Vec<Hold> {
+    let strategy = &state.spec.strategy;
+    let mut holds = Vec::new();
+    let mut hold = |kind: &str, lasting, sentence| holds.push(Hold { kind: kind.to_owned(), sentence, lasting });
+    if tally.failed.len() > strategy.max_failed.floor(tally.all) {
+        let allowed = strategy.max_failed;
+        hold(
+            "failed",
+            true,
+            format!("{} of {} failed, {allowed} may: {}", tally.failed.len(), tally.all, troubles(state, tally)),
+        );
+    }
+    if !tally.changing.is_empty() {
+        hold(
+            "changing",
+            false,
+            format!("{} not live: {}", tally.changing.len(), names(tally.changing.iter().copied())),
+        );
+    }
+    if tally.away.len() > strategy.max_offline.floor(tally.all) {
+        let (away, all, allowed) = (tally.away.len(), tally.all, strategy.max_offline);
+        hold(
+            "away",
+            false,
+            format!("{away} of {all} are not heard of, {allowed} may be: {}", names(tally.away.iter().copied())),
+        );
+    }
+    let probing =
+        |device: &&&DeviceId| seen.devices.get(**device).is_some_and(|v| in_probation(v, &state.spec.release));
+    let probation: Vec<&DeviceId> = tally.live.iter().filter(probing).copied().collect();
+    if !probation.is_empty() {
+        hold("probation", false, format!("{} still in probation: {}", probation.len(), names(probation)));
+    }
+    if tally.of_wave == 0 {
+        // A person accepted everybody's absence; there is nobody to ask for evidence.
+        return holds;
+    }
+    let idle: Vec<&DeviceId> =
+        tally.live_of_wave.iter().filter(|d| requests(seen, d) < strategy.min_requests).copied().collect();
+    let live = tally.live_of_wave.len();
+    let needed = strategy.min_traffic.ceil(live).clamp(1, live.max(1));
+    if live - idle.len() < needed {
+        let sentence = format!(
+            "{} of {live} devices have sent a window with at least {} requests, {needed} must; none from {}",
+            live - idle.len(),
+            strategy.min_requests,
+            names(idle)
+        );
+        holds.push(Hold { kind: "traffic".to_owned(), sentence, lasting: false });
+    }
+    if strategy.evidence == Demand::Gates {
+        let waiting = reports.iter().filter(|report| report.verdict == Verdict::Waiting);
+        holds.extend(waiting.map(|report| Hold {
+            kind: format!("gate:{}", report.gate),
+            sentence: report.sentence.clone(),
+            lasting: false,
+        }));
+    }
+    holds
+}
+
+fn requests(seen: &Observation<'_>, device: &DeviceId) -> u64 {
+    seen.window(Group::Treated, device).map_or(0, |window| window.requests)
+}

@@ -1,0 +1,125 @@
+//! What a decision sees of the world, and what statistics it has to ask for first.
+
+use super::state::{Progress, Stage, State};
+use crate::rollout::fleet::{DeviceView, ReleaseInfo};
+use fieldpost_shared::bundle::manifest::Manifest;
+use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef};
+use fieldpost_shared::stats::WindowStats;
+use fieldpost_shared::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Most devices without the release whose statistics are asked for, nearest in the order first: a comparison needs no
+/// more, and a look at a large fleet stays cheap.
+const MAX_CONTROLS: usize = 200;
+
+/// In which group a device's statistics are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// It runs the release.
+    Treated,
+    /// It does not, yet.
+    Control,
+    /// It runs the release, and this is what it served before.
+    Before,
+}
+
+/// Statistics to ask the fleet for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// In which group.
+    pub group: Group,
+    /// Of whom.
+    pub device: DeviceId,
+    /// Served with what.
+    pub release: ReleaseRef,
+    /// Arrived since when.
+    pub since: Timestamp,
+}
+
+/// What the fleet answered.
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    /// By group and device: the release, and the windows if any came.
+    pub windows: BTreeMap<(Group, DeviceId), (Digest, Option<WindowStats>)>,
+    /// Manifests of the releases in question.
+    pub manifests: BTreeMap<Digest, Arc<Manifest>>,
+}
+
+/// The world at one moment, as far as one rollout needs it.
+#[derive(Debug)]
+pub struct Observation<'a> {
+    /// The active devices.
+    pub devices: &'a BTreeMap<DeviceId, DeviceView>,
+    /// Those that the selector matches and that fit the release.
+    pub matching: &'a BTreeSet<DeviceId>,
+    /// Those that another active rollout of this model owns.
+    pub claimed: &'a BTreeSet<DeviceId>,
+    /// Since when the controller can hear devices; none while it cannot.
+    pub listening_since: Option<Timestamp>,
+    /// What is rolled out.
+    pub candidate: &'a ReleaseInfo,
+    /// Statistics, as [`queries`] asked for them.
+    pub samples: &'a Samples,
+}
+
+impl Observation<'_> {
+    /// Whether the controller would have heard of a device that is there. While it cannot hear anybody, or has only
+    /// just begun to, everybody counts as reachable: that is its own silence, not theirs.
+    #[must_use]
+    pub fn reachable(&self, state: &State, view: &DeviceView, now: Timestamp) -> bool {
+        let Some(listening) = self.listening_since else { return true };
+        let heard = view.last_seen.map_or(listening, |seen| seen.max(listening));
+        now.since(heard) <= state.spec.strategy.silence_after
+    }
+
+    /// Windows of one device in one group.
+    #[must_use]
+    pub fn window(&self, group: Group, device: &DeviceId) -> Option<&WindowStats> {
+        self.samples.windows.get(&(group, device.clone())).and_then(|(_, window)| window.as_ref())
+    }
+}
+
+/// The statistics that the next decision needs: of the devices that run the release, since the wave began or since
+/// they got it; what they served before; and of devices without it, in the same time.
+#[must_use]
+pub fn queries(state: &State, devices: &BTreeMap<DeviceId, DeviceView>) -> Vec<Query> {
+    let watched = matches!(
+        state.stage,
+        Stage::Running { .. } | Stage::AwaitingApproval { .. } | Stage::Paused { breached: false, .. }
+    );
+    if !watched {
+        return Vec::new();
+    }
+    let strategy = &state.spec.strategy;
+    let mut queries = Vec::new();
+    let mut controls = Vec::new();
+    for (device, member) in &state.members {
+        match member.progress {
+            Progress::Live => {
+                let since = member.since.plus(strategy.warm_up).max(state.wave_since);
+                let release = state.spec.release.clone();
+                queries.push(Query { group: Group::Treated, device: device.clone(), release, since });
+                if let (Some(previous), Some(assigned)) = (&member.previous, member.assigned) {
+                    let since = assigned.minus(strategy.history);
+                    let release = previous.release.clone();
+                    queries.push(Query { group: Group::Before, device: device.clone(), release, since });
+                }
+            }
+            Progress::Waiting => {
+                let live = devices.get(device).and_then(|view| view.live(&state.spec.release.model));
+                controls
+                    .extend(live.filter(|live| **live != state.spec.release).map(|live| (member.place, device, live)));
+            }
+            _ => {}
+        }
+    }
+    controls.sort();
+    queries.extend(controls.into_iter().take(MAX_CONTROLS).map(|(_, device, live)| Query {
+        group: Group::Control,
+        device: device.clone(),
+        release: live.clone(),
+        since: state.wave_since,
+    }));
+    queries
+}

@@ -1,0 +1,349 @@
+//! What a rollout is at a moment.
+
+use crate::rollout::events::{Ending, Failure, Spec};
+use crate::rollout::fleet::AssignTo;
+use crate::rollout::order::{Seat, SignedOrder};
+use crate::rollout::plan::ResolvedWave;
+use fieldpost_shared::id::{DeviceId, Digest, RolloutId};
+use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::wire::v1::FailureKind;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// How far a wave is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "kebab-case")]
+pub enum Phase {
+    /// Its devices become live.
+    Deploying {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// They run it, and are watched.
+    Soaking {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// They have shown what they had to.
+    Passed,
+}
+
+/// What an abort did with the devices that had the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AbortMode {
+    /// They keep it.
+    Keep,
+    /// They went back.
+    Revert,
+}
+
+/// Where a rollout is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "kebab-case")]
+pub enum Stage {
+    /// Its order is drawn, and not signed yet.
+    Draft,
+    /// A wave waits for a person.
+    AwaitingApproval {
+        /// Index of the wave.
+        wave: usize,
+    },
+    /// A wave goes on.
+    Running {
+        /// Index of the wave.
+        wave: usize,
+        /// How far it is.
+        #[serde(flatten)]
+        phase: Phase,
+    },
+    /// Nothing changes until somebody resumes.
+    Paused {
+        /// Index of the wave.
+        wave: usize,
+        /// Why.
+        reason: String,
+        /// Whether a broken limit paused it: then it does not pause again for the same.
+        breached: bool,
+    },
+    /// Touched devices go back.
+    RollingBack {
+        /// Why.
+        reason: String,
+        /// How it ends.
+        ending: Ending,
+    },
+    /// They went back.
+    RolledBack {
+        /// Why.
+        reason: String,
+    },
+    /// Somebody stopped it.
+    Aborted {
+        /// What became of the devices.
+        mode: AbortMode,
+        /// Why.
+        reason: String,
+    },
+    /// Every wave has passed.
+    Completed,
+}
+
+impl Stage {
+    /// Whether it still changes by itself or by a person's word: such a rollout owns its devices.
+    #[must_use]
+    pub const fn active(&self) -> bool {
+        !matches!(self, Self::RolledBack { .. } | Self::Aborted { .. } | Self::Completed)
+    }
+
+    /// The name, without particulars.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::AwaitingApproval { .. } => "awaiting-approval",
+            Self::Running { phase: Phase::Deploying { .. }, .. } => "deploying",
+            Self::Running { phase: Phase::Soaking { .. }, .. } => "soaking",
+            Self::Running { phase: Phase::Passed, .. } => "passed",
+            Self::Paused { .. } => "paused",
+            Self::RollingBack { .. } => "rolling-back",
+            Self::RolledBack { .. } => "rolled-back",
+            Self::Aborted { mode: AbortMode::Keep, .. } => "aborted-kept",
+            Self::Aborted { mode: AbortMode::Revert, .. } => "aborted-reverted",
+            Self::Completed => "completed",
+        }
+    }
+
+    /// Index of the wave that it is in.
+    #[must_use]
+    pub const fn wave(&self) -> Option<usize> {
+        match self {
+            Self::AwaitingApproval { wave } | Self::Running { wave, .. } | Self::Paused { wave, .. } => Some(*wave),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.wave() {
+            Some(wave) => write!(f, "{} (wave {})", self.name(), wave + 1),
+            None => f.write_str(self.name()),
+        }
+    }
+}
+
+/// How far one device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "progress", rename_all = "kebab-case")]
+pub enum Progress {
+    /// Its wave has not come, or it waits for its turn in it.
+    Waiting,
+    /// It is told, and not live.
+    Assigned,
+    /// It runs the release.
+    Live,
+    /// It failed, and gets another attempt.
+    Retrying {
+        /// When.
+        at: Timestamp,
+    },
+    /// It failed for good.
+    Failed,
+    /// It is told to go back.
+    Reverting,
+    /// It went back.
+    Reverted,
+    /// Another rollout has it now.
+    Superseded,
+    /// It left the fleet.
+    Gone,
+}
+
+impl Progress {
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Assigned => "assigned",
+            Self::Live => "live",
+            Self::Retrying { .. } => "retrying",
+            Self::Failed => "failed",
+            Self::Reverting => "reverting",
+            Self::Reverted => "reverted",
+            Self::Superseded => "superseded",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// A device that was not heard of for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Since when it counts as silent.
+    pub since: Timestamp,
+    /// Whether it fell silent after it was told to change; one that was away before says nothing about the release.
+    pub after_change: bool,
+}
+
+/// One device of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its place in the order; late joiners come behind.
+    pub place: usize,
+    /// Index of its wave; the number of waves when it is held out for good.
+    pub wave: usize,
+    /// Its hardware class.
+    pub stratum: String,
+    /// Whether it joined after the order was drawn. Nothing waits for it.
+    pub late: bool,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it was first told.
+    pub assigned: Option<Timestamp>,
+    /// Whether this rollout changed what it should run.
+    pub touched: bool,
+    /// What it returns to; none is not having the model.
+    pub previous: Option<AssignTo>,
+    /// Counts its tries of the release over all rollouts.
+    pub attempt: u32,
+    /// Tries in this rollout since a person last looked.
+    pub tries: u32,
+    /// Whether it is not heard of.
+    pub silence: Option<Silence>,
+    /// Whether a person accepted that it failed or is away.
+    pub accepted: bool,
+    /// How it last failed.
+    pub failure: Option<Failure>,
+}
+
+impl Member {
+    /// A device before its wave.
+    #[must_use]
+    pub fn new(place: usize, wave: usize, stratum: String, late: bool, since: Timestamp) -> Self {
+        Self {
+            place,
+            wave,
+            stratum,
+            late,
+            progress: Progress::Waiting,
+            since,
+            assigned: None,
+            touched: false,
+            previous: None,
+            attempt: 0,
+            tries: 0,
+            silence: None,
+            accepted: false,
+            failure: None,
+        }
+    }
+
+    /// Whether it runs the release, or is on its way to.
+    #[must_use]
+    pub const fn treated(&self) -> bool {
+        matches!(self.progress, Progress::Assigned | Progress::Live | Progress::Retrying { .. } | Progress::Failed)
+    }
+
+    /// Whether its wave waits for it and its evidence.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        !self.late && !self.accepted && !matches!(self.progress, Progress::Gone | Progress::Superseded)
+    }
+
+    /// Whether it changes at this moment, as far as the controller knows.
+    #[must_use]
+    pub const fn in_flight(&self) -> bool {
+        matches!(self.progress, Progress::Assigned) && self.silence.is_none()
+    }
+}
+
+/// A rollout.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct State {
+    /// Its name.
+    pub id: RolloutId,
+    /// What was asked for.
+    pub spec: Spec,
+    /// Who asked.
+    pub by: String,
+    /// When.
+    pub created: Timestamp,
+    /// What the order was drawn from.
+    pub seed: Digest,
+    /// The order, as it was drawn.
+    pub order: Vec<Seat>,
+    /// The waves; where the holdout is released, it is the last of them.
+    pub waves: Vec<ResolvedWave>,
+    /// How many of the waves have a soak: all but the holdout.
+    pub soaked_waves: usize,
+    /// Devices that match but cannot run the release, and why.
+    pub unfit: Vec<(DeviceId, String)>,
+    /// The order as the controller signed it.
+    pub signed: Option<SignedOrder>,
+    /// Where it is.
+    pub stage: Stage,
+    /// Statistics that arrived since then are the wave's evidence.
+    pub wave_since: Timestamp,
+    /// Waves that a person approved.
+    pub approved: BTreeSet<usize>,
+    /// Kinds of reasons for which the wave holds, so that they are told once.
+    pub holding: Vec<String>,
+    /// Its devices.
+    pub members: BTreeMap<DeviceId, Member>,
+    /// Number of events so far.
+    pub sequence: u64,
+    /// When the last one happened.
+    pub updated: Timestamp,
+}
+
+impl State {
+    /// What a device is told when it gets the release.
+    #[must_use]
+    pub fn candidate(&self, attempt: u32) -> AssignTo {
+        let probation = self.spec.strategy.probation.as_secs();
+        AssignTo {
+            release: self.spec.release.clone(),
+            rollout: Some(self.id.clone()),
+            attempt,
+            probation_s: u32::try_from(probation).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What a device is told when it goes back; none removes the model.
+    #[must_use]
+    pub fn return_to(&self, member: &Member) -> Option<AssignTo> {
+        // What was live here before needs no probation.
+        let back =
+            |previous: &AssignTo| AssignTo { rollout: Some(self.id.clone()), probation_s: 0, ..previous.clone() };
+        member.previous.as_ref().map(back)
+    }
+
+    /// Whether a wave is the holdout: it has no soak.
+    #[must_use]
+    pub const fn is_holdout(&self, wave: usize) -> bool {
+        wave >= self.soaked_waves
+    }
+
+    /// Members that a wave and those before it wait for.
+    pub fn counted(&self, wave: usize) -> impl Iterator<Item = (&DeviceId, &Member)> {
+        self.members.iter().filter(move |(_, member)| member.wave <= wave && member.counts())
+    }
+
+    /// Index of the wave that a place of the order belongs to.
+    #[must_use]
+    pub fn wave_of(&self, place: usize) -> usize {
+        self.waves.iter().position(|wave| place < wave.reaches).unwrap_or(self.waves.len())
+    }
+}
+
+/// Whether a person's word gives a failed device another attempt: what it refused (REJECTED) it would refuse again.
+#[must_use]
+pub(super) const fn retriable(kind: FailureKind) -> bool {
+    kind.retriable()
+}

@@ -1,0 +1,300 @@
+//! How an event changes a rollout, and what it makes the controller do.
+
+use super::state::{AbortMode, Member, Phase, Progress, Silence, Stage, State, retriable};
+use crate::rollout::events::{Ending, Event, Record, Setback, Spec};
+use crate::rollout::fleet::AssignTo;
+use crate::rollout::order::Seat;
+use crate::rollout::plan::{ResolvedWave, Share};
+use crate::rollout::strategy::Holdout;
+use fieldpost_shared::id::{DeviceId, Digest, RolloutId};
+use fieldpost_shared::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the engine does once an event is stored. Doing it again changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Sign the order, and record that.
+    SignOrder,
+    /// Say what a device should run of the model; none removes it.
+    Assign {
+        /// Who.
+        device: DeviceId,
+        /// What.
+        to: Option<AssignTo>,
+    },
+}
+
+/// Events that are no rollout.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// The first is not `Created`, or there is none.
+    #[error("the events do not begin with the rollout's creation")]
+    Beginning,
+    /// A number is missing or comes twice.
+    #[error("event {found} follows event {after}")]
+    Gap {
+        /// The number before.
+        after: u64,
+        /// The number found.
+        found: u64,
+    },
+}
+
+/// The state that stored events make.
+///
+/// # Errors
+/// When they do not begin with a creation, or are not numbered from 1 without gaps.
+pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<State, FoldError> {
+    let mut state: Option<State> = None;
+    for record in records {
+        let after = state.as_ref().map_or(0, |state| state.sequence);
+        if record.sequence != after + 1 {
+            return Err(FoldError::Gap { after, found: record.sequence });
+        }
+        state = Some(match state {
+            None => created(record).ok_or(FoldError::Beginning)?,
+            Some(state) => step(state, &record.event, record.at).0,
+        });
+    }
+    state.ok_or(FoldError::Beginning)
+}
+
+fn created(record: &Record) -> Option<State> {
+    let Event::Created { rollout, spec, seed, order, waves, unfit, by } = &record.event else { return None };
+    let mut state = begin(rollout, spec, *seed, order, waves, record.at);
+    (state.unfit, state.by, state.sequence) = (unfit.clone(), by.clone(), record.sequence);
+    Some(state)
+}
+
+fn begin(id: &RolloutId, spec: &Spec, seed: Digest, order: &[Seat], waves: &[ResolvedWave], at: Timestamp) -> State {
+    let mut all = waves.to_vec();
+    let reached = all.last().map_or(0, |wave| wave.reaches);
+    if reached < order.len() && spec.strategy.holdout_then == Holdout::Release {
+        let asked = all.last().map_or(1, |wave| wave.asked + 1);
+        all.push(ResolvedWave { asked, size: Share::ALL, reaches: order.len() });
+    }
+    let mut state = State {
+        id: id.clone(),
+        spec: spec.clone(),
+        by: String::new(),
+        created: at,
+        seed,
+        order: order.to_vec(),
+        waves: all,
+        soaked_waves: waves.len(),
+        unfit: Vec::new(),
+        signed: None,
+        stage: Stage::Draft,
+        wave_since: at,
+        approved: BTreeSet::new(),
+        holding: Vec::new(),
+        members: BTreeMap::new(),
+        sequence: 0,
+        updated: at,
+    };
+    for (place, seat) in order.iter().enumerate() {
+        let member = Member::new(place, state.wave_of(place), seat.stratum.clone(), false, at);
+        state.members.insert(seat.device.clone(), member);
+    }
+    state
+}
+
+/// Applies one event. An event that makes no sense in a state (only a foreign hand could have stored it) counts as
+/// seen and changes nothing.
+#[must_use]
+pub fn step(mut state: State, event: &Event, at: Timestamp) -> (State, Vec<Effect>) {
+    state.sequence += 1;
+    state.updated = at;
+    let effects = if let Some(device) = device_of(event) {
+        member_event(&mut state, device, event, at)
+    } else {
+        stage_event(&mut state, event, at)
+    };
+    (state, effects)
+}
+
+/// The device that an event is about.
+const fn device_of(event: &Event) -> Option<&DeviceId> {
+    match event {
+        Event::Assigned { device, .. }
+        | Event::Adopted { device }
+        | Event::Live { device }
+        | Event::Failed { device, .. }
+        | Event::Left { device, .. }
+        | Event::Silent { device, .. }
+        | Event::Heard { device }
+        | Event::Gone { device }
+        | Event::RevertAsked { device }
+        | Event::Reverted { device }
+        | Event::Superseded { device, .. } => Some(device),
+        _ => None,
+    }
+}
+
+fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
+    let next = match (event, &state.stage) {
+        (Event::OrderSigned { signed }, Stage::Draft) => {
+            state.signed = Some((**signed).clone());
+            None
+        }
+        (Event::Approved { wave, .. }, Stage::AwaitingApproval { wave: asked }) if wave == asked => {
+            state.approved.insert(*wave);
+            None
+        }
+        (Event::Joined { seat, wave }, stage) if stage.active() => {
+            let place = state.members.len().max(state.order.len());
+            let member = Member::new(place, *wave, seat.stratum.clone(), true, at);
+            state.members.entry(seat.device.clone()).or_insert(member);
+            None
+        }
+        (Event::Holding { kinds, .. }, Stage::Running { .. }) => {
+            state.holding.clone_from(kinds);
+            None
+        }
+        (Event::ApprovalAsked { wave }, Stage::Draft | Stage::Running { phase: Phase::Passed, .. }) => {
+            Some(Stage::AwaitingApproval { wave: *wave })
+        }
+        (
+            Event::WaveStarted { wave },
+            Stage::Draft | Stage::AwaitingApproval { .. } | Stage::Running { phase: Phase::Passed, .. },
+        ) => {
+            state.wave_since = at;
+            Some(Stage::Running { wave: *wave, phase: Phase::Deploying { since: at } })
+        }
+        (Event::SoakStarted { .. }, Stage::Running { wave, phase: Phase::Deploying { .. } }) => {
+            Some(Stage::Running { wave: *wave, phase: Phase::Soaking { since: at } })
+        }
+        (Event::WavePassed { .. }, Stage::Running { wave, .. }) => {
+            state.holding.clear();
+            Some(Stage::Running { wave: *wave, phase: Phase::Passed })
+        }
+        (Event::Paused { reason, evidence, .. }, Stage::Running { wave, .. }) => {
+            let breached = !evidence.is_empty();
+            Some(Stage::Paused { wave: *wave, reason: reason.clone(), breached })
+        }
+        (Event::Resumed { accepted, .. }, Stage::Paused { wave, .. }) => {
+            let wave = *wave;
+            resume(state, accepted, at);
+            Some(Stage::Running { wave, phase: Phase::Deploying { since: at } })
+        }
+        (Event::RollbackStarted { reason, ending, .. }, stage) if may_roll_back(stage) => {
+            Some(Stage::RollingBack { reason: reason.clone(), ending: *ending })
+        }
+        (Event::AbortedKeeping { reason, .. }, stage) if stage.active() => {
+            Some(Stage::Aborted { mode: AbortMode::Keep, reason: reason.clone() })
+        }
+        (Event::RolledBack { .. }, Stage::RollingBack { reason, ending }) => Some(match ending {
+            Ending::RolledBack => Stage::RolledBack { reason: reason.clone() },
+            Ending::Aborted => Stage::Aborted { mode: AbortMode::Revert, reason: reason.clone() },
+        }),
+        (Event::Completed { .. }, Stage::Running { phase: Phase::Passed, .. }) => Some(Stage::Completed),
+        _ => None,
+    };
+    if let Some(next) = next {
+        state.stage = next;
+    }
+    Vec::new()
+}
+
+/// Whether devices can still be taken back.
+pub(super) const fn may_roll_back(stage: &Stage) -> bool {
+    !matches!(
+        stage,
+        Stage::RollingBack { .. } | Stage::RolledBack { .. } | Stage::Aborted { mode: AbortMode::Revert, .. }
+    )
+}
+
+/// The wave's clocks begin anew; accepted devices are waited for no more, the others that failed get another attempt.
+fn resume(state: &mut State, accepted: &[DeviceId], at: Timestamp) {
+    state.wave_since = at;
+    state.holding.clear();
+    for device in accepted {
+        if let Some(member) = state.members.get_mut(device) {
+            member.accepted = true;
+        }
+    }
+    for member in state.members.values_mut().filter(|member| member.counts() && member.progress == Progress::Failed) {
+        let again = member.failure.as_ref().is_some_and(|failure| match failure.setback {
+            Setback::Reported(kind) => retriable(kind),
+            Setback::TimedOut => true,
+        });
+        if again {
+            member.progress = Progress::Retrying { at };
+            (member.since, member.tries) = (at, 0);
+        }
+    }
+}
+
+fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timestamp) -> Vec<Effect> {
+    let Some(mut member) = state.members.get(device).cloned() else { return Vec::new() };
+    let mut effects = Vec::new();
+    let progress = match event {
+        Event::Assigned { attempt, previous, reachable, .. } if state.stage.active() => {
+            if !member.touched {
+                member.previous.clone_from(previous);
+                member.assigned = Some(at);
+            }
+            (member.touched, member.attempt) = (true, *attempt);
+            member.tries = member.tries.saturating_add(1);
+            member.silence = (!reachable).then_some(Silence { since: at, after_change: false });
+            effects.push(Effect::Assign { device: device.clone(), to: Some(state.candidate(*attempt)) });
+            Some(Progress::Assigned)
+        }
+        Event::Adopted { .. } if state.stage.active() => {
+            member.assigned = Some(at);
+            Some(Progress::Live)
+        }
+        Event::Live { .. } if member.treated() => {
+            member.failure = None;
+            Some(Progress::Live)
+        }
+        Event::Failed { failure, retry_at, .. } if member.treated() => {
+            member.failure = Some(failure.clone());
+            Some(retry_at.map_or(Progress::Failed, |at| Progress::Retrying { at }))
+        }
+        Event::Left { .. } if member.progress == Progress::Live => Some(Progress::Assigned),
+        Event::Silent { .. } => {
+            member.silence = Some(Silence { since: at, after_change: true });
+            None
+        }
+        Event::Heard { .. } => {
+            // A device that was away has the whole time from now on.
+            let waited = member.progress == Progress::Assigned && member.silence.is_some();
+            member.silence = None;
+            waited.then_some(Progress::Assigned)
+        }
+        Event::Gone { .. } => Some(Progress::Gone),
+        Event::RevertAsked { .. } if member.touched => {
+            effects.push(Effect::Assign { device: device.clone(), to: state.return_to(&member) });
+            Some(Progress::Reverting)
+        }
+        Event::Reverted { .. } if member.progress == Progress::Reverting => Some(Progress::Reverted),
+        Event::Superseded { .. } => Some(Progress::Superseded),
+        _ => None,
+    };
+    if let Some(progress) = progress {
+        (member.progress, member.since) = (progress, at);
+    }
+    state.members.insert(device.clone(), member);
+    effects
+}
+
+/// The effects that a state stands for: what a controller that was stopped between an event and its effect catches up
+/// with. The engine does those that the fleet does not show as done.
+#[must_use]
+pub fn outstanding(state: &State) -> Vec<Effect> {
+    if state.stage == Stage::Draft && state.signed.is_none() {
+        return vec![Effect::SignOrder];
+    }
+    let assign = |device: &DeviceId, to| Effect::Assign { device: device.clone(), to };
+    let of_member = |(device, member): (&DeviceId, &Member)| match member.progress {
+        Progress::Assigned | Progress::Live | Progress::Failed | Progress::Retrying { .. }
+            if member.touched && matches!(state.stage, Stage::Running { .. } | Stage::Paused { .. }) =>
+        {
+            Some(assign(device, Some(state.candidate(member.attempt))))
+        }
+        Progress::Reverting => Some(assign(device, state.return_to(member))),
+        _ => None,
+    };
+    state.members.iter().filter_map(of_member).collect()
+}

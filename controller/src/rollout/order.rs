@@ -1,0 +1,169 @@
+//! The order in which a rollout takes its devices: random, drawn once, stratified by hardware class, and signed.
+//!
+//! Everything follows from a seed of 32 bytes, so that anybody who has the signed statement can draw the order again.
+//! Algorithm `sha256-rank/1`: the rank of a name is the first eight bytes, big-endian, of
+//! sha256("fieldpost order 1\0" + seed + name). Within a stratum devices stand by rank; the j-th of m gets the place
+//! `(j + u) / m`, where `u` in [0, 1) is the stratum's own rank; all places sorted are the order. So every stratum is
+//! spread evenly over it, and within a stratum every permutation is equally likely.
+
+use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
+use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::trust::{Kind, PublicKey, SecretKey, Signature, envelope};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Schema of the signed statement.
+pub const SCHEMA: &str = "fieldpost.order/1";
+/// How the order follows from the seed.
+pub const ALGORITHM: &str = "sha256-rank/1";
+
+/// A device and the hardware class it was drawn in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// Who.
+    pub device: DeviceId,
+    /// In which stratum, such as `aarch64 Cortex-A72`.
+    pub stratum: String,
+}
+
+fn rank(seed: &Digest, kind: &str, name: &str) -> u64 {
+    let mut text = b"fieldpost order 1\0".to_vec();
+    text.extend_from_slice(seed.as_bytes());
+    text.extend_from_slice(kind.as_bytes());
+    text.push(0);
+    text.extend_from_slice(name.as_bytes());
+    let digest = Digest::of(&text);
+    let (head, _) = digest.as_bytes().split_at(8);
+    head.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+/// The order of these devices. It depends on the seed and on the set, not on the sequence in which they are given.
+#[must_use]
+pub fn draw(seed: &Digest, devices: impl IntoIterator<Item = Seat>) -> Vec<Seat> {
+    let mut strata: BTreeMap<String, Vec<(u64, DeviceId)>> = BTreeMap::new();
+    for Seat { device, stratum } in devices {
+        strata.entry(stratum).or_default().push((rank(seed, "device", device.as_str()), device));
+    }
+    let mut placed = Vec::new();
+    for (stratum, mut devices) in strata {
+        devices.sort();
+        devices.dedup();
+        let offset = u128::from(rank(seed, "stratum", &stratum));
+        let count = devices.len().max(1) as u128;
+        for (index, (rank, device)) in devices.into_iter().enumerate() {
+            // 0 <= index < 2^32 in any fleet, so the shifted sum is far below 2^128.
+            let place = (((index as u128) << 64) + offset) / count;
+            placed.push((place, rank, Seat { device, stratum: stratum.clone() }));
+        }
+    }
+    placed.sort_by(|a, b| (a.0, a.1, &a.2.device).cmp(&(b.0, b.1, &b.2.device)));
+    placed.into_iter().map(|(_, _, seat)| seat).collect()
+}
+
+/// Where a device that was not there when the order was drawn stands in it: before the first of its stratum with a
+/// higher rank, else behind the last of its stratum; one of a new stratum stands where its rank alone puts it.
+///
+/// The answer is an index into `order`, or its length. Nobody who is in the order moves.
+#[must_use]
+pub fn late_place(seed: &Digest, order: &[Seat], seat: &Seat) -> usize {
+    let own = rank(seed, "device", seat.device.as_str());
+    let mut behind = None;
+    for (index, other) in order.iter().enumerate().filter(|(_, other)| other.stratum == seat.stratum) {
+        if rank(seed, "device", other.device.as_str()) > own {
+            return index;
+        }
+        behind = Some(index + 1);
+    }
+    behind.unwrap_or_else(|| {
+        let place = (u128::from(own) * (order.len() as u128 + 1)) >> 64;
+        usize::try_from(place).unwrap_or(order.len()).min(order.len())
+    })
+}
+
+/// What the controller signs before the first device changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// [`SCHEMA`]; comes first.
+    pub schema: String,
+    /// [`ALGORITHM`].
+    pub algorithm: String,
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// What is rolled out.
+    pub release: ReleaseRef,
+    /// When the order was drawn.
+    pub drawn: Timestamp,
+    /// 32 random bytes, hexadecimal.
+    pub seed: Digest,
+    /// The order.
+    pub order: Vec<Seat>,
+}
+
+/// A statement and the controller's signature over its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedOrder {
+    /// The statement's JSON, byte by byte as it was signed.
+    pub statement: String,
+    /// The controller's signature over it ([`Kind::Order`]).
+    pub signature: Signature,
+}
+
+/// A signed order that does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// No JSON of this schema.
+    #[error("cannot read the order's statement")]
+    Json(#[source] serde_json::Error),
+    /// Another schema or algorithm.
+    #[error("the order is of schema `{schema}`, algorithm `{algorithm}`; this program knows `{SCHEMA}`, `{ALGORITHM}`")]
+    Form {
+        /// The schema found.
+        schema: String,
+        /// The algorithm found.
+        algorithm: String,
+    },
+    /// Not signed by this key.
+    #[error("the order is not signed by the controller's key")]
+    Signature,
+    /// Somebody chose the order.
+    #[error("the order does not follow from its seed")]
+    Drawn,
+}
+
+impl Statement {
+    /// Signs the statement.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn sign(&self, key: &SecretKey) -> Result<SignedOrder, OrderError> {
+        let statement = serde_json::to_string(self).map_err(OrderError::Json)?;
+        let signature = envelope::sign(Kind::Order, statement.as_bytes(), key);
+        Ok(SignedOrder { statement, signature })
+    }
+}
+
+impl SignedOrder {
+    /// Checks the signature, and draws the order again from its seed.
+    ///
+    /// # Errors
+    /// When either does not hold.
+    pub fn verify(&self, key: &PublicKey) -> Result<Statement, OrderError> {
+        if !envelope::verifies(Kind::Order, self.statement.as_bytes(), &self.signature, key) {
+            return Err(OrderError::Signature);
+        }
+        let statement: Statement = serde_json::from_str(&self.statement).map_err(OrderError::Json)?;
+        if statement.schema != SCHEMA || statement.algorithm != ALGORITHM {
+            return Err(OrderError::Form { schema: statement.schema, algorithm: statement.algorithm });
+        }
+        if draw(&statement.seed, statement.order.iter().cloned()) != statement.order {
+            return Err(OrderError::Drawn);
+        }
+        Ok(statement)
+    }
+}
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

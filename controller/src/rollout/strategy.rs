@@ -1,0 +1,360 @@
+//! How a rollout goes on and when it stops: the strategy file that people write, and what it means.
+//!
+//! [`StrategyFile`] has optional fields and is what travels (TOML file, flags, HTTP); [`Strategy`] is complete and
+//! checked, and is stored with the rollout. Schedules and maintenance windows are not part of it yet: a file that
+//! names them is refused as an unknown field.
+
+use super::duration;
+use super::plan::{PlanError, Share, Waves};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Longest duration that a strategy may name: 90 days.
+const LONGEST: Duration = Duration::from_secs(90 * 86_400);
+/// Longest selector.
+const MAX_SELECTOR_BYTES: usize = 1_000;
+
+/// A strategy that cannot be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StrategyError {
+    /// Waves that cannot be.
+    #[error("cannot use the waves")]
+    Waves(#[source] PlanError),
+    /// A number outside of what it may be.
+    #[error("`{field}` must be {expected}, got {found}")]
+    Range {
+        /// Which field.
+        field: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What was given.
+        found: String,
+    },
+    /// Not `label:count`.
+    #[error("`{0}` is not a label and a count such as site:1")]
+    Per(String),
+}
+
+/// What happens when a limit is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// Every touched device returns to its own previous release.
+    #[default]
+    Rollback,
+    /// The rollout pauses and a person decides.
+    Pause,
+}
+
+/// What becomes of the devices held out when the last soak has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Holdout {
+    /// They get the release too, as a last step without a soak.
+    #[default]
+    Release,
+    /// They keep what they have.
+    Keep,
+}
+
+/// What a wave must have shown before the next one begins, beside `min_requests`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Demand {
+    /// Every gate that has a bound has seen enough to judge.
+    #[default]
+    Gates,
+    /// Requests alone.
+    Requests,
+}
+
+/// At most so many devices at once for each value of a label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PerLabel {
+    /// The label, such as `site`.
+    pub label: String,
+    /// Devices of one value that change at the same time.
+    pub max: usize,
+}
+
+impl FromStr for PerLabel {
+    type Err = StrategyError;
+    fn from_str(text: &str) -> Result<Self, StrategyError> {
+        let refuse = || StrategyError::Per(text.chars().take(80).collect());
+        let (label, max) = text.rsplit_once(':').ok_or_else(refuse)?;
+        let max = max.parse().ok().filter(|max| *max > 0).ok_or_else(refuse)?;
+        if label.is_empty() { Err(refuse()) } else { Ok(Self { label: label.to_owned(), max }) }
+    }
+}
+
+impl TryFrom<String> for PerLabel {
+    type Error = StrategyError;
+    fn try_from(text: String) -> Result<Self, StrategyError> {
+        text.parse()
+    }
+}
+
+impl From<PerLabel> for String {
+    fn from(per: PerLabel) -> Self {
+        per.to_string()
+    }
+}
+
+impl fmt::Display for PerLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.label, self.max)
+    }
+}
+
+/// Hard limits: for catastrophe, and on metrics never absolute alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Share of requests that the model fails; none takes the bundle's budget, else 5 %.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_rate: Option<f64>,
+    /// 95th percentile of an inference, milliseconds; none takes the bundle's budget, else there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p95_latency_ms: Option<f64>,
+    /// Adjusted PSI of the outputs; none takes the bundle's budget, else 0.25.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_psi: Option<f64>,
+    /// How many times worse than the devices without the release, and than the same devices before, it must be.
+    pub factor: f64,
+    /// Largest p-value at which an excess counts.
+    pub alpha: f64,
+    /// More devices than this that fail the self-test are too many; none leaves it to the health rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_self_tests: Option<usize>,
+    /// The same for devices that die with the release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crashes: Option<usize>,
+    /// The same for devices that took the release back by themselves, or on which somebody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_rollbacks: Option<usize>,
+    /// The same for devices that were there, got the release, and fell silent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            error_rate: None,
+            p95_latency_ms: None,
+            max_psi: None,
+            factor: 3.0,
+            alpha: 0.001,
+            failed_self_tests: None,
+            crashes: None,
+            local_rollbacks: None,
+            silent: None,
+        }
+    }
+}
+
+/// Declares the file form and the complete form together, so that neither can lack a field of the other.
+macro_rules! strategy {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr $(, with $with:literal $optional:literal)?;)+) => {
+        /// A strategy as people write it: what is absent has its default. Durations are texts such as `30s`.
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct StrategyFile {
+            /// What to roll out, `MODEL@VERSION`; the command line may name it instead.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub release: Option<String>,
+            /// Which devices; the command line may name them instead.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub selector: Option<String>,
+            /// One line for people.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub note: Option<String>,
+            /// Longest that a wave holds for evidence, beyond which the rollout pauses; default: the soak and 70
+            /// minutes, or four soaks if that is longer, so that an hourly window can arrive.
+            #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::optional")]
+            pub max_dwell: Option<Duration>,
+            /// Probation on the device after the swap; default: the soak, at most a minute.
+            #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::optional")]
+            pub probation: Option<Duration>,
+            $($(#[doc = $doc])+
+            #[serde(default, skip_serializing_if = "Option::is_none" $(, with = $optional)?)]
+            pub $field: Option<$type>,)+
+        }
+
+        impl StrategyFile {
+            /// Takes from `over` what it has, and from this what it lacks.
+            #[must_use]
+            pub fn overridden_by(self, over: Self) -> Self {
+                Self {
+                    release: over.release.or(self.release),
+                    selector: over.selector.or(self.selector),
+                    note: over.note.or(self.note),
+                    max_dwell: over.max_dwell.or(self.max_dwell),
+                    probation: over.probation.or(self.probation),
+                    $($field: over.$field.or(self.$field),)+
+                }
+            }
+        }
+
+        /// A complete strategy. A field that a later version adds has its default when an older rollout is read.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Strategy {
+            /// Longest that a wave holds for evidence.
+            #[serde(with = "duration")]
+            pub max_dwell: Duration,
+            /// Probation on the device after the swap.
+            #[serde(with = "duration")]
+            pub probation: Duration,
+            $($(#[doc = $doc])+
+            $(#[serde(with = $with)])?
+            pub $field: $type,)+
+        }
+
+        impl Default for Strategy {
+            fn default() -> Self {
+                Self::complete(&StrategyFile::default())
+            }
+        }
+
+        impl Strategy {
+            fn complete(file: &StrategyFile) -> Self {
+                let soak = file.soak.unwrap_or(SOAK);
+                let dwell = soak.saturating_add(Duration::from_secs(70 * 60)).max(soak.saturating_mul(4));
+                Self {
+                    max_dwell: file.max_dwell.unwrap_or(dwell),
+                    probation: file.probation.unwrap_or(soak.min(Duration::from_secs(60))),
+                    $($field: file.$field.clone().unwrap_or_else(|| $default),)+
+                }
+            }
+        }
+    };
+}
+
+const SOAK: Duration = Duration::from_secs(600);
+
+strategy! {
+    /// Waves, cumulative: `1,4,12`, `10%,50%,100%`.
+    waves: Waves = default_waves();
+    /// Devices that are kept without the release until the last soak has passed.
+    holdout: Share = Share::NONE;
+    /// What becomes of them then.
+    holdout_then: Holdout = Holdout::default();
+    /// How long a whole wave runs the release before the next one begins.
+    soak: Duration = SOAK, with "duration" "duration::optional";
+    /// How long after a device's swap its statistics are left out.
+    warm_up: Duration = Duration::ZERO, with "duration" "duration::optional";
+    /// How long a device that is there may take to become live, and how long a wave waits for one that is not.
+    device_timeout: Duration = Duration::from_secs(900), with "duration" "duration::optional";
+    /// How long a wave may take to become live before the rollout pauses.
+    wave_timeout: Duration = Duration::from_secs(7_200), with "duration" "duration::optional";
+    /// A device that the controller has not heard of for so long is silent.
+    silence_after: Duration = Duration::from_secs(300), with "duration" "duration::optional";
+    /// Devices that change at the same time; 0 is as many as the wave has.
+    max_concurrent: usize = 0;
+    /// The same for each value of a label: `site:1`.
+    per: Vec<PerLabel> = Vec::new();
+    /// Waves, by their number from 1 in `waves`, that begin only when a person approves.
+    approve_before: Vec<usize> = Vec::new();
+    /// Devices of the waves so far that may have failed when the next wave begins.
+    max_failed: Share = Share::NONE;
+    /// Devices of the waves so far that may be offline or silent when the next wave begins; rounded down.
+    max_offline: Share = Share::Parts(2_500);
+    /// Requests that a device must have answered, in windows that arrived within the wave, to count as evidence.
+    min_requests: u64 = 1;
+    /// Share of the wave's live devices that must have answered so many; rounded up, at least one.
+    min_traffic: Share = Share::ALL;
+    /// What else a wave must have shown.
+    evidence: Demand = Demand::default();
+    /// How often a device that failed before its swap gets another attempt.
+    retries: u32 = 2;
+    /// How long until the first other attempt; doubles with each.
+    retry_after: Duration = Duration::from_secs(10), with "duration" "duration::optional";
+    /// What happens when a limit is broken.
+    on_failure: OnFailure = OnFailure::default();
+    /// Hard limits.
+    limits: Limits = Limits::default();
+    /// Labels that, beside the hardware class, set strata of the random order.
+    stratify: Vec<String> = vec!["site".to_owned()];
+    /// How far back a device's own statistics before the rollout are compared.
+    history: Duration = Duration::from_secs(3_600), with "duration" "duration::optional";
+}
+
+fn default_waves() -> Waves {
+    Waves::new(vec![Share::Parts(1_000), Share::Parts(5_000), Share::ALL]).expect("10 %, 50 %, 100 % grow")
+}
+
+impl Strategy {
+    /// Completes a file with defaults and checks it.
+    ///
+    /// # Errors
+    /// When a value is outside of what it may be.
+    pub fn resolve(file: &StrategyFile) -> Result<Self, StrategyError> {
+        let strategy = Self::complete(file);
+        let out = |field, expected, found: String| Err(StrategyError::Range { field, expected, found });
+        for (field, duration) in strategy.durations() {
+            if duration > LONGEST {
+                return out(field, "at most 90d", duration::text(duration));
+            }
+        }
+        let positive = [
+            ("device_timeout", strategy.device_timeout),
+            ("wave_timeout", strategy.wave_timeout),
+            ("silence_after", strategy.silence_after),
+        ];
+        if let Some((field, duration)) = positive.into_iter().find(|(_, duration)| duration.is_zero()) {
+            return out(field, "longer than 0s", duration::text(duration));
+        }
+        let waves = strategy.waves.sizes().len();
+        if let Some(wave) = strategy.approve_before.iter().find(|wave| !(1..=waves).contains(*wave)) {
+            return out("approve_before", "the number of a wave, from 1", wave.to_string());
+        }
+        if strategy.retries > 20 {
+            return out("retries", "at most 20", strategy.retries.to_string());
+        }
+        let limits = &strategy.limits;
+        let bounds = [
+            ("limits.error_rate", limits.error_rate.unwrap_or(0.0), 1.0),
+            ("limits.p95_latency_ms", limits.p95_latency_ms.unwrap_or(0.0), f64::MAX),
+            ("limits.max_psi", limits.max_psi.unwrap_or(0.0), f64::MAX),
+            ("limits.alpha", limits.alpha, 0.5),
+        ];
+        if let Some((field, value, _)) = bounds.into_iter().find(|(_, value, max)| !(0.0..=*max).contains(value)) {
+            return out(field, "a finite number within its range, at least 0", value.to_string());
+        }
+        if !(limits.factor >= 1.0 && limits.factor.is_finite()) {
+            return out("limits.factor", "a finite number of at least 1", limits.factor.to_string());
+        }
+        if file.selector.as_ref().is_some_and(|selector| selector.len() > MAX_SELECTOR_BYTES) {
+            return out("selector", "at most 1000 bytes", "more".to_owned());
+        }
+        Ok(strategy)
+    }
+
+    fn durations(&self) -> [(&'static str, Duration); 9] {
+        [
+            ("soak", self.soak),
+            ("max_dwell", self.max_dwell),
+            ("probation", self.probation),
+            ("warm_up", self.warm_up),
+            ("device_timeout", self.device_timeout),
+            ("wave_timeout", self.wave_timeout),
+            ("silence_after", self.silence_after),
+            ("retry_after", self.retry_after),
+            ("history", self.history),
+        ]
+    }
+
+    /// How long to wait before another attempt when so many have been made.
+    #[must_use]
+    pub fn retry_delay(&self, tries: u32) -> Duration {
+        self.retry_after.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1))).min(LONGEST)
+    }
+}
+
+#[cfg(test)]
+#[path = "strategy_tests.rs"]
+mod tests;

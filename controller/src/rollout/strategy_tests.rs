@@ -1,0 +1,95 @@
+use super::*;
+
+fn file(text: &str) -> StrategyFile {
+    toml::from_str(text).unwrap()
+}
+
+fn refused(text: &str) -> String {
+    Strategy::resolve(&file(text)).unwrap_err().to_string()
+}
+
+#[test]
+fn an_empty_file_is_the_default_strategy() {
+    let strategy = Strategy::resolve(&file("")).unwrap();
+    assert_eq!(strategy, Strategy::default());
+    assert_eq!((strategy.waves.to_string().as_str(), strategy.soak), ("10%,50%,100%", Duration::from_secs(600)));
+}
+
+#[test]
+fn a_file_says_everything_that_flags_say() {
+    let strategy = Strategy::resolve(&file(
+        r#"
+        release = "digits@1.1.0"
+        selector = "site=lyon"
+        waves = [1, "50%", "all"]
+        soak = "30s"
+        max_concurrent = 2
+        per = ["site:1"]
+        approve_before = [2]
+        on_failure = "pause"
+        [limits]
+        max_psi = 0.4
+        crashes = 0
+        "#,
+    ))
+    .unwrap();
+    assert_eq!(strategy.per, [PerLabel { label: "site".into(), max: 1 }]);
+    assert_eq!((strategy.limits.max_psi, strategy.limits.crashes, strategy.limits.factor), (Some(0.4), Some(0), 3.0));
+    assert_eq!(strategy.probation, Duration::from_secs(30), "probation is no longer than the soak");
+}
+
+#[test]
+fn an_hourly_window_can_arrive_before_a_short_soak_gives_up() {
+    assert!(Strategy::resolve(&file("soak = \"10s\"")).unwrap().max_dwell > Duration::from_secs(3_600));
+}
+
+#[test]
+fn an_unknown_field_is_refused_by_its_name() {
+    let error = toml::from_str::<StrategyFile>("schedule = \"22:00\"").unwrap_err().to_string();
+    assert!(error.contains("schedule"), "{error}");
+}
+
+#[test]
+fn values_out_of_range_are_refused_by_the_field_s_name() {
+    for (text, field) in [
+        ("soak = \"91d\"", "soak"),
+        ("silence_after = \"0\"", "silence_after"),
+        ("waves = \"1,4\"\napprove_before = [3]", "approve_before"),
+        ("approve_before = [0]", "approve_before"),
+        ("[limits]\nalpha = 0.9", "limits.alpha"),
+        ("[limits]\nfactor = 0.5", "limits.factor"),
+        ("[limits]\nmax_psi = -1.0", "limits.max_psi"),
+        ("[limits]\nerror_rate = nan", "limits.error_rate"),
+    ] {
+        assert!(refused(text).contains(field), "{text}");
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let merged = file("soak = \"1h\"\nretries = 5").overridden_by(file("soak = \"30s\""));
+    assert_eq!((merged.soak, merged.retries), (Some(Duration::from_secs(30)), Some(5)));
+}
+
+#[test]
+fn a_strategy_survives_the_event_log_and_older_ones_are_read() {
+    let strategy = Strategy::resolve(&file("waves = \"1,4,12\"\nper = [\"site:1\"]")).unwrap();
+    let json = serde_json::to_string(&strategy).unwrap();
+    assert_eq!(serde_json::from_str::<Strategy>(&json).unwrap(), strategy);
+    assert_eq!(serde_json::from_str::<Strategy>("{}").unwrap(), Strategy::default());
+}
+
+#[test]
+fn attempts_are_ever_further_apart() {
+    let strategy = Strategy::default();
+    let delays = [1, 2, 3, 200].map(|tries| strategy.retry_delay(tries).as_secs());
+    assert_eq!(delays, [10, 20, 40, 90 * 86_400]);
+}
+
+#[test]
+fn a_label_budget_is_a_label_and_a_count() {
+    assert_eq!("site:1".parse(), Ok(PerLabel { label: "site".into(), max: 1 }));
+    for text in ["site", "site:", "site:0", ":1", "site:x"] {
+        assert!(text.parse::<PerLabel>().is_err(), "{text}");
+    }
+}
