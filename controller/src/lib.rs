@@ -1,10 +1,13 @@
 //! fieldpost's controller: the daemon that holds a fleet's desired state, and the command line that people use.
 
 pub mod api;
+pub mod audit;
 pub mod cli;
 pub mod client;
+pub mod config;
 pub mod rollout;
 pub mod store;
+pub mod trust_dir;
 
 use std::process::ExitCode;
 
