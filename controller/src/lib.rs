@@ -5,6 +5,8 @@ pub mod audit;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod fleet;
+pub mod releases;
 pub mod rollout;
 pub mod store;
 pub mod trust_dir;
