@@ -1,0 +1,262 @@
+//! Configuration of the agent: defaults < file < environment < flags. The environment is read here alone.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What the file may hold; each key is optional.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConfigFile {
+    /// Where keys, journal and models live.
+    pub data_dir: Option<PathBuf>,
+    /// Where predictions are served.
+    pub http: Option<SocketAddr>,
+    /// Base URL of the controller, for enrolment and for the time.
+    pub controller: Option<String>,
+    /// PEM file with the CA of controller and broker, when it is a private one.
+    pub ca_file: Option<PathBuf>,
+    /// Labels proposed at enrolment.
+    pub labels: BTreeMap<String, String>,
+    /// Seconds after which a window of statistics closes though it is not full.
+    pub stats_window_s: Option<u64>,
+    /// Seconds between reports when nothing changes.
+    pub report_interval_s: Option<u64>,
+    /// MQTT keep-alive, seconds.
+    pub keep_alive_s: Option<u16>,
+    /// Most bytes that one release may fetch, MiB.
+    pub download_budget_mib: Option<u64>,
+    /// Blobs asked for at once.
+    pub fetch_window: Option<usize>,
+    /// Seconds before a blob is asked for again.
+    pub fetch_patience_s: Option<u64>,
+    /// Bound of the statistics that wait for the controller, MiB.
+    pub outbox_mib: Option<u64>,
+    /// Largest request body, MiB.
+    pub max_body_mib: Option<usize>,
+    /// Requests that may wait for an inference thread.
+    pub queue: Option<usize>,
+    /// Inference threads; 0 is one per processor.
+    pub threads: Option<usize>,
+    /// Milliseconds a request may take when its client states nothing.
+    pub deadline_ms: Option<u64>,
+    /// Log filter, such as `info` or `fieldpost_agent=debug`.
+    pub log: Option<String>,
+}
+
+/// The configuration that the agent runs with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where keys, journal and models live.
+    pub data_dir: PathBuf,
+    /// Where predictions are served.
+    pub http: SocketAddr,
+    /// Base URL of the controller.
+    pub controller: Option<String>,
+    /// The CA of controller and broker.
+    pub ca_file: Option<PathBuf>,
+    /// Labels proposed at enrolment.
+    pub labels: BTreeMap<String, String>,
+    /// When a window closes though it is not full.
+    pub stats_window: Duration,
+    /// Between reports when nothing changes.
+    pub report_interval: Duration,
+    /// MQTT keep-alive.
+    pub keep_alive: Duration,
+    /// Most bytes that one release may fetch.
+    pub download_budget_bytes: Option<u64>,
+    /// Blobs asked for at once.
+    pub fetch_window: usize,
+    /// Before a blob is asked for again.
+    pub fetch_patience: Duration,
+    /// Bound of the outbox.
+    pub outbox_bytes: u64,
+    /// Largest request body.
+    pub max_body_bytes: usize,
+    /// Requests that may wait.
+    pub queue: usize,
+    /// Inference threads.
+    pub threads: usize,
+    /// Deadline of a request.
+    pub deadline: Duration,
+    /// Log filter.
+    pub log: String,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{}`", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not TOML of this form.
+    #[error("the configuration `{}` is not valid: {message}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Line and reason.
+        message: String,
+    },
+    /// A value out of its range.
+    #[error("`{key}` must be {expected}, got {found}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Its range.
+        expected: &'static str,
+        /// What stands there.
+        found: String,
+    },
+    /// Nothing says where the data directory is.
+    #[error("no data directory: give --data-dir, or set `data_dir` in the configuration or HOME")]
+    NoDataDir,
+}
+
+/// What flags may override.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--http`
+    pub http: Option<SocketAddr>,
+    /// `--controller`
+    pub controller: Option<String>,
+}
+
+/// Where the file stands when no flag names one.
+pub const DEFAULT_FILE: &str = "/etc/fieldpost/agent.toml";
+
+impl Config {
+    /// Loads the file (a missing default file is an empty one), then applies environment and flags.
+    ///
+    /// # Errors
+    /// When a named file cannot be read, or a value is out of range.
+    pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let parsed = match std::fs::read_to_string(path) {
+            Ok(text) => parse(path, &text)?,
+            Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => ConfigFile::default(),
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        Self::resolve(parsed, &environment(), overrides)
+    }
+
+    fn resolve(file: ConfigFile, environment: &Environment, flags: Overrides) -> Result<Self, ConfigError> {
+        let data_dir = flags
+            .data_dir
+            .or_else(|| environment.data_dir.clone())
+            .or(file.data_dir)
+            .or_else(|| environment.default_data_dir.clone())
+            .ok_or(ConfigError::NoDataDir)?;
+        let config = Self {
+            data_dir,
+            http: flags.http.or(file.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8000))),
+            controller: flags.controller.or_else(|| environment.controller.clone()).or(file.controller),
+            ca_file: file.ca_file,
+            labels: file.labels,
+            stats_window: Duration::from_secs(file.stats_window_s.unwrap_or(3600)),
+            report_interval: Duration::from_secs(file.report_interval_s.unwrap_or(300)),
+            keep_alive: Duration::from_secs(u64::from(file.keep_alive_s.unwrap_or(30))),
+            download_budget_bytes: file.download_budget_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            fetch_window: file.fetch_window.unwrap_or(8),
+            fetch_patience: Duration::from_secs(file.fetch_patience_s.unwrap_or(15)),
+            outbox_bytes: file.outbox_mib.unwrap_or(64).saturating_mul(1 << 20),
+            max_body_bytes: file.max_body_mib.unwrap_or(16).saturating_mul(1 << 20),
+            queue: file.queue.unwrap_or(256),
+            threads: file.threads.unwrap_or(0),
+            deadline: Duration::from_millis(file.deadline_ms.unwrap_or(10_000)),
+            log: environment.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
+        };
+        config.check()
+    }
+
+    fn check(self) -> Result<Self, ConfigError> {
+        let at_least = |key, expected, found: u64, least: u64| {
+            if found < least { Err(ConfigError::Value { key, expected, found: found.to_string() }) } else { Ok(()) }
+        };
+        at_least("stats_window_s", "at least 1", self.stats_window.as_secs(), 1)?;
+        at_least("report_interval_s", "at least 1", self.report_interval.as_secs(), 1)?;
+        at_least("keep_alive_s", "at least 5", self.keep_alive.as_secs(), 5)?;
+        at_least("fetch_window", "at least 1", self.fetch_window.try_into().unwrap_or(u64::MAX), 1)?;
+        at_least("fetch_patience_s", "at least 1", self.fetch_patience.as_secs(), 1)?;
+        at_least("outbox_mib", "at least 1", self.outbox_bytes, 1 << 20)?;
+        at_least("queue", "at least 1", self.queue.try_into().unwrap_or(u64::MAX), 1)?;
+        if !self.http.ip().is_loopback() {
+            let expected = "a loopback address: the agent serves its own box; put a proxy with TLS in front for others";
+            return Err(ConfigError::Value { key: "http", expected, found: self.http.to_string() });
+        }
+        Ok(self)
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: error.to_string().trim().replace('\n', " "),
+    })
+}
+
+#[derive(Debug, Default)]
+struct Environment {
+    data_dir: Option<PathBuf>,
+    default_data_dir: Option<PathBuf>,
+    controller: Option<String>,
+    log: Option<String>,
+}
+
+#[allow(clippy::disallowed_methods, reason = "the environment is read here, and nowhere else in the agent")]
+fn environment() -> Environment {
+    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Environment {
+        data_dir: var("FIELDPOST_AGENT_DATA_DIR").map(PathBuf::from),
+        // systemd sets STATE_DIRECTORY from the unit's StateDirectory=.
+        default_data_dir: var("STATE_DIRECTORY")
+            .or_else(|| var("XDG_DATA_HOME").map(|dir| format!("{dir}/fieldpost-agent")))
+            .or_else(|| var("HOME").map(|home| format!("{home}/.local/share/fieldpost-agent")))
+            .map(PathBuf::from),
+        controller: var("FIELDPOST_CONTROLLER"),
+        log: var("FIELDPOST_LOG"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(toml: &str) -> Result<Config, ConfigError> {
+        let environment = Environment { default_data_dir: Some("/var/lib/x".into()), ..Environment::default() };
+        Config::resolve(parse(Path::new("agent.toml"), toml)?, &environment, Overrides::default())
+    }
+
+    #[test]
+    fn an_empty_file_is_a_whole_configuration() {
+        let config = resolve("").unwrap();
+        assert_eq!(config.http.to_string(), "127.0.0.1:8000");
+        assert_eq!(config.outbox_bytes, 64 << 20);
+    }
+
+    #[test]
+    fn flags_win_over_environment_and_file() {
+        let file = ConfigFile { data_dir: Some("/file".into()), ..ConfigFile::default() };
+        let environment = Environment { data_dir: Some("/env".into()), ..Environment::default() };
+        let flags = Overrides { data_dir: Some("/flag".into()), ..Overrides::default() };
+        let dir = |flags| Config::resolve(file.clone(), &environment, flags).unwrap().data_dir;
+        assert_eq!(dir(flags), Path::new("/flag"));
+        assert_eq!(dir(Overrides::default()), Path::new("/env"));
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_values_are_named() {
+        assert!(resolve("colour = 1").unwrap_err().to_string().contains("colour"));
+        assert!(resolve("keep_alive_s = 1").unwrap_err().to_string().contains("keep_alive_s"));
+        assert!(resolve("http = \"0.0.0.0:80\"").unwrap_err().to_string().contains("loopback"));
+    }
+}

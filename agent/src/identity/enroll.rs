@@ -1,0 +1,179 @@
+//! Enrolment: a token and the device's public key go to the controller, the fleet's root of trust comes back.
+
+use super::{Broker, Identity};
+use fieldpost_shared::id::{DeviceId, Digest, FleetId};
+use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::trust::{PublicKey, RootError, SignedRoot};
+use fieldpost_shared::wire::v1::Inventory;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// What the device sends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnrollRequest {
+    /// The enrolment token.
+    pub token: String,
+    /// The device's public key, base64.
+    pub public_key: PublicKey,
+    /// A wish for its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// Labels proposed.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What the box is.
+    #[serde(default)]
+    pub inventory: Option<Inventory>,
+}
+
+/// What the controller answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnrollResponse {
+    /// The device's name.
+    pub device: DeviceId,
+    /// The fleet.
+    pub fleet: FleetId,
+    /// All versions of the signed root, oldest first, as DSSE JSON.
+    pub roots: Vec<Box<RawValue>>,
+    /// Where the broker is.
+    pub mqtt: Broker,
+    /// Prefix of all topics.
+    pub topic_prefix: String,
+    /// The controller's clock.
+    pub time: Timestamp,
+}
+
+/// Enrolment failed; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// The controller cannot be reached.
+    #[error("cannot reach the controller at {url}")]
+    Unreachable {
+        /// Where it should be.
+        url: String,
+        /// Why not.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The controller said no.
+    #[error("the controller refused the enrolment ({status}): {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// The answer is not what it should be.
+    #[error("the controller's answer cannot be read")]
+    Answer(#[source] serde_json::Error),
+    /// The answer is larger than any enrolment.
+    #[error("the controller's answer has more than {0} bytes")]
+    TooLarge(usize),
+    /// The root of trust does not hold.
+    #[error("the fleet's root of trust does not hold")]
+    Root(#[source] RootError),
+    /// No root came.
+    #[error("the controller sent no root of trust")]
+    NoRoot,
+    /// Another root than the one that was pinned.
+    #[error("the fleet's root is {found}, expected {expected}: not the fleet you meant, or its root was replaced")]
+    Pinned {
+        /// What the flag says.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// A root of another fleet than the answer's.
+    #[error("the answer is of fleet `{answer}`, its root of fleet `{root}`")]
+    Fleet {
+        /// From the answer.
+        answer: FleetId,
+        /// From the root.
+        root: FleetId,
+    },
+    /// The HTTP client cannot be made, for instance of a wrong CA file.
+    #[error("cannot set up HTTPS")]
+    Client(#[source] reqwest::Error),
+}
+
+const MAX_ANSWER_BYTES: usize = 8 << 20;
+
+/// An HTTP client that trusts a private CA where one is given, and that alone.
+///
+/// # Errors
+/// When the CA cannot be read.
+pub fn http_client(ca_pem: Option<&[u8]>) -> Result<reqwest::Client, EnrollError> {
+    let mut builder = reqwest::Client::builder()
+        .timeout(std::time::Duration::from_secs(30))
+        .connect_timeout(std::time::Duration::from_secs(10));
+    if let Some(pem) = ca_pem {
+        let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(EnrollError::Client)?;
+        builder = builder.tls_certs_only(roots);
+    }
+    builder.build().map_err(EnrollError::Client)
+}
+
+/// Enrols at a controller; returns the identity and the chain of roots, checked.
+///
+/// # Errors
+/// When the controller is away, refuses, or sends a root that does not hold.
+pub async fn enroll(
+    client: &reqwest::Client,
+    controller: &str,
+    request: &EnrollRequest,
+    pinned: Option<Digest>,
+) -> Result<(Identity, Vec<SignedRoot>, Timestamp), EnrollError> {
+    let url = format!("{}/v1/enroll", controller.trim_end_matches('/'));
+    let unreachable = |source| EnrollError::Unreachable { url: url.clone(), source };
+    let mut response = client.post(&url).json(request).send().await.map_err(unreachable)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(unreachable)? {
+        body.extend_from_slice(&part);
+        if body.len() > MAX_ANSWER_BYTES {
+            return Err(EnrollError::TooLarge(MAX_ANSWER_BYTES));
+        }
+    }
+    if !status.is_success() {
+        return Err(EnrollError::Refused { status: status.as_u16(), message: refusal(&body) });
+    }
+    let answer: EnrollResponse = serde_json::from_slice(&body).map_err(EnrollError::Answer)?;
+    let roots = check_roots(&answer, pinned)?;
+    let identity = Identity {
+        device: answer.device,
+        fleet: answer.fleet,
+        broker: answer.mqtt,
+        topic_prefix: answer.topic_prefix,
+        controller: controller.trim_end_matches('/').to_owned(),
+    };
+    Ok((identity, roots, answer.time))
+}
+
+fn refusal(body: &[u8]) -> String {
+    let error = serde_json::from_slice::<serde_json::Value>(body).ok();
+    let text = |key: &str| error.as_ref().and_then(|error| error.get(key)).and_then(|text| text.as_str());
+    match (text("error"), text("hint")) {
+        (Some(error), Some(hint)) => format!("{error}; {hint}"),
+        (Some(error), None) => error.to_owned(),
+        _ => String::from_utf8_lossy(body).chars().take(200).collect(),
+    }
+}
+
+fn check_roots(answer: &EnrollResponse, pinned: Option<Digest>) -> Result<Vec<SignedRoot>, EnrollError> {
+    let parse = |raw: &RawValue| SignedRoot::parse(raw.get().as_bytes()).map_err(EnrollError::Root);
+    let roots = answer.roots.iter().map(|raw| parse(raw)).collect::<Result<Vec<_>, _>>()?;
+    let first = roots.first().ok_or(EnrollError::NoRoot)?;
+    first.verify_self().map_err(EnrollError::Root)?;
+    let found = Digest::of(&first.payload);
+    if let Some(expected) = pinned.filter(|expected| *expected != found) {
+        return Err(EnrollError::Pinned { expected, found });
+    }
+    if first.metadata.fleet != answer.fleet {
+        return Err(EnrollError::Fleet { answer: answer.fleet.clone(), root: first.metadata.fleet.clone() });
+    }
+    for (before, after) in roots.iter().zip(roots.iter().skip(1)) {
+        after.verify_after(&before.metadata).map_err(EnrollError::Root)?;
+    }
+    Ok(roots)
+}

@@ -1,0 +1,239 @@
+//! What is heard on the line: believed or refused, once, with a reason that is counted.
+
+use crate::deploy::{DriverHandle, Refusal};
+use crate::fetch::BlobExchange;
+use crate::identity::Identity;
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::time::{Clock, Timestamp};
+use fieldpost_shared::trust::{RootMetadata, SignedRoot};
+use fieldpost_shared::wire::v1::{Ack, Desired};
+use fieldpost_shared::wire::{OpenError, Topic, Topics, open_controller};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// What a message led to, as far as the session must act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Statistics were acknowledged: more may be sent.
+    Acknowledged,
+    /// The root of trust moved on: listen for the version after it.
+    NewRoot,
+    /// The disk did not take it: connect anew after a while, and be told again.
+    NotKept,
+    /// Nothing that the session must act on.
+    Other,
+}
+
+/// Judges messages. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Door {
+    identity: Identity,
+    root: Arc<RwLock<Arc<RootMetadata>>>,
+    store: Arc<Store>,
+    driver: DriverHandle,
+    clock: Arc<dyn Clock>,
+    refused: Arc<Mutex<BTreeMap<String, u64>>>,
+    /// The latest time that the controller signed, ms; what the store keeps, without a read for each message.
+    latest_signed_ms: Arc<AtomicU64>,
+    /// A desired state that a newer root may make acceptable.
+    deferred: Arc<Mutex<Option<Bytes>>>,
+    login_offset_ms: Arc<AtomicU64>,
+    http: reqwest::Client,
+}
+
+impl Door {
+    /// A door that believes `root`.
+    ///
+    /// # Errors
+    /// When the store does not read.
+    pub fn new(
+        identity: Identity,
+        root: Arc<RwLock<Arc<RootMetadata>>>,
+        store: Arc<Store>,
+        driver: DriverHandle,
+        clock: Arc<dyn Clock>,
+        http: reqwest::Client,
+    ) -> Result<Self, StoreError> {
+        let latest_signed_ms = Arc::new(AtomicU64::new(store.known()?.latest_signed.as_millis()));
+        let (refused, deferred, login_offset_ms) = Default::default();
+        Ok(Self { identity, root, store, driver, clock, refused, latest_signed_ms, deferred, login_offset_ms, http })
+    }
+
+    /// Whose door this is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The root of trust now.
+    #[must_use]
+    pub fn root(&self) -> Arc<RootMetadata> {
+        Arc::clone(&self.root.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The topic on which the next root version would stand.
+    #[must_use]
+    pub fn next_root(&self) -> Topic {
+        Topic::Trust(self.root().version.saturating_add(1))
+    }
+
+    /// The time to judge by: the clock, but never before the latest time that somebody trusted signed. A box without
+    /// a battery wakes in 1970 and must not believe what expired long ago.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now().max(Timestamp::from_millis(self.latest_signed_ms.load(Ordering::Relaxed)))
+    }
+
+    /// The time to put into a login. Unsigned hints from the controller's HTTP count here, and only here.
+    #[must_use]
+    pub fn login_time(&self) -> Timestamp {
+        let offset = self.login_offset_ms.load(Ordering::Relaxed);
+        self.now().plus(std::time::Duration::from_millis(offset))
+    }
+
+    /// A refused login may only mean that this box's clock stands still: asks the controller what time it is.
+    pub async fn login_refused(&self) {
+        let url = format!("{}/v1/time", self.identity.controller);
+        let answer = async { self.http.get(&url).send().await?.json::<serde_json::Value>().await }.await;
+        let time = answer.ok().and_then(|answer| serde_json::from_value::<Timestamp>(answer.get("time")?.clone()).ok());
+        if let Some(time) = time {
+            let ahead = u64::try_from(time.since(self.now()).as_millis()).unwrap_or(0);
+            self.login_offset_ms.store(ahead, Ordering::Relaxed);
+        }
+    }
+
+    /// Messages refused since the start, by reason.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(String, u64)> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.iter().map(|(reason, count)| (reason.clone(), *count)).collect()
+    }
+
+    /// Judges one message and acts on it.
+    pub async fn hear(&self, topics: &Topics, name: &str, payload: Bytes, blobs: &BlobExchange) -> Heard {
+        if payload.is_empty() {
+            // A cleared retained message says nothing.
+            return Heard::Other;
+        }
+        match topics.parse(name) {
+            Ok(Topic::Blob(digest)) => {
+                blobs.deliver(digest, &payload);
+                Heard::Other
+            }
+            Ok(Topic::Desired(device)) if device == self.identity.device => self.desired(&payload).await,
+            Ok(Topic::Ack(device)) if device == self.identity.device => self.ack(&payload),
+            Ok(Topic::Trust(_)) => match self.trust(&payload) {
+                Heard::NewRoot => self.root_moved().await,
+                other => other,
+            },
+            _ => self.refuse("topic", &"a message on a topic that this device never asked for"),
+        }
+    }
+
+    async fn desired(&self, payload: &[u8]) -> Heard {
+        let desired: Desired = match open_controller(payload, &self.root(), &self.identity.device) {
+            Ok(desired) => desired,
+            Err(error) => return self.refuse_open(&error),
+        };
+        let issued = desired.issued;
+        match self.driver.desired(desired).await {
+            Ok(()) => {
+                self.signed_time(issued);
+                Heard::Other
+            }
+            // Every connection brings it again.
+            Err(Refusal::Known(_)) => Heard::Other,
+            Err(error @ Refusal::NotStored(_)) => {
+                tracing::error!(error = %Chain(&error), "cannot keep the desired state");
+                Heard::NotKept
+            }
+            Err(error) => {
+                if error.again() {
+                    *self.deferred.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(Bytes::copy_from_slice(payload));
+                }
+                self.refuse(error.reason(), &Chain(&error))
+            }
+        }
+    }
+
+    /// A new root may be what a desired state was waiting for.
+    async fn root_moved(&self) -> Heard {
+        if let Err(error) = self.driver.root_changed().await {
+            tracing::warn!(error = %Chain(&error), "the deployments did not hear of the new root");
+        }
+        let deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(payload) = deferred {
+            self.desired(&payload).await;
+        }
+        Heard::NewRoot
+    }
+
+    fn ack(&self, payload: &[u8]) -> Heard {
+        let ack: Ack = match open_controller(payload, &self.root(), &self.identity.device) {
+            Ok(ack) => ack,
+            Err(error) => return self.refuse_open(&error),
+        };
+        self.signed_time(ack.issued);
+        match self.store.acknowledge(ack.stored) {
+            Ok(_) => Heard::Acknowledged,
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "cannot apply an acknowledgement");
+                Heard::Other
+            }
+        }
+    }
+
+    fn trust(&self, payload: &[u8]) -> Heard {
+        let offered = match SignedRoot::parse(payload) {
+            Ok(offered) => offered,
+            Err(error) => return self.refuse("root", &Chain(&error)),
+        };
+        let mut root = self.root.write().unwrap_or_else(PoisonError::into_inner);
+        if offered.metadata.version <= root.version {
+            return Heard::Other;
+        }
+        if let Err(error) = offered.verify_after(&root) {
+            drop(root);
+            return self.refuse("root", &Chain(&error));
+        }
+        // A thief of the old controller key may have signed far into the future: its sequence and time go with it.
+        let controller_changed = offered.metadata.controller != root.controller;
+        // On disk before it is believed: a version never goes back.
+        if let Err(error) = self.store.add_root(offered.metadata.version, payload, controller_changed) {
+            tracing::error!(error = %Chain(&error), "cannot keep a new root");
+            return Heard::Other;
+        }
+        tracing::info!(version = offered.metadata.version, "root of trust moved on");
+        if controller_changed {
+            self.latest_signed_ms.store(0, Ordering::Relaxed);
+        }
+        *root = Arc::new(offered.metadata);
+        Heard::NewRoot
+    }
+
+    fn signed_time(&self, time: Timestamp) {
+        self.latest_signed_ms.fetch_max(time.as_millis(), Ordering::Relaxed);
+        if let Err(error) = self.store.witness(time) {
+            tracing::error!(error = %Chain(&error), "cannot keep the latest signed time");
+        }
+    }
+
+    fn refuse_open(&self, error: &OpenError) -> Heard {
+        self.refuse(error.reason(), &Chain(error))
+    }
+
+    fn refuse(&self, reason: &str, detail: &dyn std::fmt::Display) -> Heard {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = refused.entry(reason.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        // Counted always, logged at powers of two: a flood of forgeries must not fill the disk with log lines.
+        if count.is_power_of_two() {
+            tracing::warn!(reason, count, detail = %detail, "message refused");
+        }
+        Heard::Other
+    }
+}
