@@ -259,4 +259,27 @@ mod tests {
         assert!(resolve("keep_alive_s = 1").unwrap_err().to_string().contains("keep_alive_s"));
         assert!(resolve("http = \"0.0.0.0:80\"").unwrap_err().to_string().contains("loopback"));
     }
+
+    #[test]
+    fn the_installed_sample_names_every_key_and_states_the_defaults() {
+        let sample = include_str!("../../systemd/agent.toml");
+        assert_eq!(resolve(sample).unwrap().data_dir, Path::new("/var/lib/fieldpost-agent"));
+        let key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let uncommented: Vec<&str> =
+            sample.lines().map(|line| line.strip_prefix("# ").filter(|rest| key(rest)).unwrap_or(line)).collect();
+        let uncommented = uncommented.join("\n");
+        let file = parse(Path::new("agent.toml"), &uncommented).unwrap();
+        assert!(!format!("{file:?}").contains("None"), "a key is missing: {file:?}");
+        let (said, silent) = (resolve(&uncommented).unwrap(), resolve("").unwrap());
+        // These are examples: they have no default, or one that depends on the box.
+        let said = Config {
+            data_dir: silent.data_dir.clone(),
+            controller: None,
+            ca_file: None,
+            labels: BTreeMap::new(),
+            download_budget_bytes: None,
+            ..said
+        };
+        assert_eq!(said, silent);
+    }
 }

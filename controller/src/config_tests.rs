@@ -86,3 +86,23 @@ fn values_that_mean_nothing_name_their_key() {
     assert!(refusal("topic_prefix = 'a/#'").starts_with("`topic_prefix`"));
     assert!(refusal("[http]\nlisten = 'here'").starts_with("`http.listen` is `here`"));
 }
+
+#[test]
+fn the_installed_sample_names_every_key_and_states_the_defaults() {
+    let sample = include_str!("../../systemd/controller.toml");
+    assert_eq!(resolve(sample).unwrap().data_dir, Path::new("/var/lib/fieldpost"));
+    let meant = |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    let uncommented: Vec<&str> =
+        sample.lines().map(|line| line.strip_prefix("# ").filter(|rest| meant(rest)).unwrap_or(line)).collect();
+    let mut file: ConfigFile = toml::from_str(&uncommented.join("\n")).unwrap();
+    assert!(!format!("{file:?}").contains("None"), "a key is missing: {file:?}");
+    let broker = file.broker.take().unwrap();
+    assert!(broker.username.and(broker.password_file).and(broker.ca).and(broker.advertise).is_some());
+
+    let said = Config::resolve(file, Overrides::default(), Path::new("/d"), |_| None).unwrap();
+    let silent = resolve("").unwrap();
+    let Broker::Embedded { listen, max_clients, advertise_host: Some(_) } = said.broker else { panic!("{said:?}") };
+    // These are examples: they have no default.
+    let broker = Broker::Embedded { listen, max_clients, advertise_host: None };
+    assert_eq!(Config { data_dir: silent.data_dir.clone(), broker, tls: None, ..said }, silent);
+}
