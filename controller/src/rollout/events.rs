@@ -155,6 +155,8 @@ pub enum Event {
         device: DeviceId,
         /// When it last was.
         last_seen: Option<Timestamp>,
+        /// Whether it had accepted what it was told: only then its silence says something about the release.
+        accepted: bool,
     },
     /// It is heard of again.
     Heard {
@@ -300,4 +302,4 @@ impl Record {
 
 #[cfg(test)]
 #[path = "events_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -56,7 +56,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::Failed { device: device.clone(), failure: failure.clone(), retry_at: None },
         Event::Failed { device: device.clone(), failure, retry_at: Some(Timestamp::from_millis(9)) },
         Event::Left { device: device.clone(), live: None },
-        Event::Silent { device: device.clone(), last_seen: None },
+        Event::Silent { device: device.clone(), last_seen: None, accepted: true },
         Event::Heard { device: device.clone() },
         Event::Gone { device: device.clone() },
         Event::SoakStarted { wave: 0 },

@@ -7,7 +7,7 @@ use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::{Inventory, ModelReport, Quarantined};
 use semver::Version;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -109,11 +109,16 @@ pub trait Fleet: Send + Sync + fmt::Debug {
     /// When the store cannot be read.
     fn devices(&self) -> Result<Vec<DeviceView>, FleetError>;
 
-    /// The active devices that a selector matches.
+    /// Those of the given devices that a selector (`site=lyon,arch=aarch64,tier!=lab`, `*`) matches by labels and
+    /// inventory.
     ///
     /// # Errors
     /// When the text is no selector.
-    fn select(&self, selector: &str, devices: &[DeviceView]) -> Result<Vec<DeviceId>, FleetError>;
+    fn select(
+        &self,
+        selector: &str,
+        devices: &BTreeMap<DeviceId, DeviceView>,
+    ) -> Result<BTreeSet<DeviceId>, FleetError>;
 
     /// Says what a device should run of a model; `None` removes the model from the box. Signs, stores and publishes;
     /// saying the same again changes nothing.

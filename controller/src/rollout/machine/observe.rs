@@ -41,13 +41,16 @@ fn of_member(
     }
     let reachable = seen.reachable(state, view, now);
     match (reachable, member.silence) {
-        (false, None) if tries => return Some(Event::Silent { device, last_seen: view.last_seen }),
+        (false, None) if tries => {
+            let accepted = view.settled || member.progress == Progress::Live;
+            return Some(Event::Silent { device, last_seen: view.last_seen, accepted });
+        }
         (true, Some(Silence { since, .. })) if view.last_seen.is_some_and(|seen| seen > since) => {
             return Some(Event::Heard { device });
         }
         _ => {}
     }
-    let waited = now.since(member.since);
+    let waited = seen.waited(member.since, now);
     if member.in_flight() && waited > state.spec.strategy.device_timeout {
         let detail = format!("not live after {} s: {}", waited.as_secs(), doing(view, release));
         let failure = Failure { setback: Setback::TimedOut, detail, attempt: member.attempt };
@@ -111,7 +114,9 @@ pub(super) fn joiners(state: &State, seen: &Observation<'_>) -> Vec<Event> {
     for device in new {
         let Some(view) = seen.devices.get(device) else { continue };
         let seat = Seat { device: device.clone(), stratum: view.stratum(&state.spec.strategy.stratify) };
-        let first = state.wave_of(late_place(&state.seed, &state.order, &seat));
+        // Behind the last of the order is still among those that its wave reaches.
+        let place = late_place(&state.seed, &state.order, &seat).min(state.order.len().saturating_sub(1));
+        let first = state.wave_of(place);
         total += 1;
         let has_room = |wave: &usize| {
             let last_soaked = *wave + 1 == state.soaked_waves;

@@ -148,7 +148,7 @@ fn tally(state: &State, wave: usize) -> Tally<'_> {
 fn deploying(state: &State, seen: &Observation<'_>, wave: usize, since: Timestamp, now: Timestamp) -> Decision {
     let strategy = &state.spec.strategy;
     let tally = tally(state, wave);
-    let waited = now.since(since);
+    let waited = seen.waited(since, now);
     let away = tally.away.iter().any(|device| state.members.get(*device).is_some_and(|member| member.wave == wave));
     let waits_for_away = away && waited <= strategy.device_timeout;
     if tally.changing.is_empty() && !waits_for_away {
@@ -239,7 +239,8 @@ fn soaking(
     let strategy = &state.spec.strategy;
     let tally = tally(state, wave);
     let waited = now.since(since);
-    let holds = holds(state, seen, &tally, reports);
+    let soaked = since.plus(strategy.soak);
+    let holds = holds(state, seen, &tally, reports, (now >= soaked).then_some(soaked));
     let sentences: Vec<String> = holds.iter().map(|hold| hold.sentence.clone()).collect();
     if waited < strategy.soak {
         let left = strategy.soak.saturating_sub(waited);
@@ -258,8 +259,9 @@ fn soaking(
             sentences.join("; ")
         ));
     }
-    if waited >= strategy.max_dwell.max(strategy.soak) {
-        let dwelt = duration::text(std::time::Duration::from_secs(waited.as_secs()));
+    let dwelt = seen.waited(since, now);
+    if dwelt >= strategy.max_dwell.max(strategy.soak) {
+        let dwelt = duration::text(std::time::Duration::from_secs(dwelt.as_secs()));
         return pause(format!("wave {} is inconclusive after {dwelt}: {}", wave + 1, sentences.join("; ")));
     }
     let kinds: Vec<String> = holds.into_iter().map(|hold| hold.kind).collect();
@@ -270,7 +272,13 @@ fn soaking(
     decision
 }
 
-fn holds(state: &State, seen: &Observation<'_>, tally: &Tally<'_>, reports: &[GateReport]) -> Vec<Hold> {
+fn holds(
+    state: &State,
+    seen: &Observation<'_>,
+    tally: &Tally<'_>,
+    reports: &[GateReport],
+    soaked: Option<Timestamp>,
+) -> Vec<Hold> {
     let strategy = &state.spec.strategy;
     let mut holds = Vec::new();
     let mut hold = |kind: &str, lasting, sentence| holds.push(Hold { kind: kind.to_owned(), sentence, lasting });
@@ -302,6 +310,18 @@ fn holds(state: &State, seen: &Observation<'_>, tally: &Tally<'_>, reports: &[Ga
     let probation: Vec<&DeviceId> = tally.live.iter().filter(probing).copied().collect();
     if !probation.is_empty() {
         hold("probation", false, format!("{} still in probation: {}", probation.len(), names(probation)));
+    }
+    // A device that fell silent within the soak is not called silent before `silence_after`; nor is it evidence.
+    let heard = |device: &DeviceId, soaked| {
+        seen.devices.get(device).is_some_and(|view| view.last_seen.is_some_and(|at| at >= soaked))
+    };
+    let unheard: Vec<&DeviceId> = match soaked {
+        Some(soaked) => tally.live.iter().filter(|device| !heard(device, soaked)).copied().collect(),
+        None => Vec::new(),
+    };
+    if !unheard.is_empty() {
+        let sentence = format!("{} not heard of since the soak was over: {}", unheard.len(), names(unheard));
+        hold("unheard", false, sentence);
     }
     if tally.of_wave == 0 {
         // A person accepted everybody's absence; there is nobody to ask for evidence.

@@ -23,7 +23,7 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> D
     let patience = state.spec.strategy.device_timeout;
     let waits = |(device, member): &(&DeviceId, &Member)| {
         let there = seen.devices.get(*device).is_some_and(|view| seen.reachable(state, view, now));
-        there && now.since(member.since) <= patience
+        there && seen.waited(member.since, now) <= patience
     };
     let waiting: Vec<String> =
         pending.iter().filter(|p| waits(p)).map(|(device, _)| format!("{device} goes back")).collect();

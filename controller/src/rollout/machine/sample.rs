@@ -8,6 +8,7 @@ use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most devices without the release whose statistics are asked for, nearest in the order first: a comparison needs no
 /// more, and a look at a large fleet stays cheap.
@@ -71,6 +72,13 @@ impl Observation<'_> {
         let Some(listening) = self.listening_since else { return true };
         let heard = view.last_seen.map_or(listening, |seen| seen.max(listening));
         now.since(heard) <= state.spec.strategy.silence_after
+    }
+
+    /// How long something has been waited for while devices could be heard: what the controller missed while it was
+    /// away, or cut off, is not held against them.
+    #[must_use]
+    pub fn waited(&self, since: Timestamp, now: Timestamp) -> Duration {
+        self.listening_since.map_or(Duration::ZERO, |listening| now.since(since.max(listening)))
     }
 
     /// Windows of one device in one group.

@@ -184,7 +184,7 @@ impl Progress {
 pub struct Silence {
     /// Since when it counts as silent.
     pub since: Timestamp,
-    /// Whether it fell silent after it was told to change; one that was away before says nothing about the release.
+    /// Whether it had accepted to change before; one that was away says nothing about the release.
     pub after_change: bool,
 }
 

@@ -253,8 +253,8 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
             Some(retry_at.map_or(Progress::Failed, |at| Progress::Retrying { at }))
         }
         Event::Left { .. } if member.progress == Progress::Live => Some(Progress::Assigned),
-        Event::Silent { .. } => {
-            member.silence = Some(Silence { since: at, after_change: true });
+        Event::Silent { accepted, .. } => {
+            member.silence = Some(Silence { since: at, after_change: *accepted });
             None
         }
         Event::Heard { .. } => {

@@ -1,0 +1,264 @@
+//! The engine: one task that looks at every rollout whenever the fleet changes, and on a timer; and the handle that
+//! the API talks to. Decisions and effects are the [`Core`]'s; nothing here decides.
+
+use super::core::{Core, CoreError, CoreParts};
+use super::events::Record;
+use super::explain::Explanation;
+use super::machine::Command;
+use super::start::StartRequest;
+use super::view::{RolloutDetail, RolloutSummary};
+use fieldpost_shared::id::RolloutId;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// Requests that may wait.
+const QUEUE: usize = 64;
+/// News that a slow watcher may lag behind.
+const NEWS: usize = 1_024;
+
+/// How often the engine looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// At least so often, while a rollout is active.
+    pub every: Duration,
+    /// At most so often, however much the fleet changes.
+    pub gap: Duration,
+}
+
+impl Default for EngineSettings {
+    /// Every second, and at most five times a second.
+    fn default() -> Self {
+        Self { every: Duration::from_secs(1), gap: Duration::from_millis(200) }
+    }
+}
+
+/// Why the engine does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// It did what it could.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// It is not running.
+    #[error("the rollout engine is not running")]
+    Stopped,
+    /// It broke an invariant of its own.
+    #[error("the rollout engine panicked")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+/// A rollout has new events, up to this number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Which rollout.
+    pub rollout: RolloutId,
+    /// Number of its newest event.
+    pub sequence: u64,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, CoreError>>;
+
+enum Request {
+    Start { request: Box<StartRequest>, by: String, answer: Answer<RolloutSummary> },
+    Command { rollout: RolloutId, command: Command, by: String, answer: Answer<RolloutSummary> },
+    List { answer: Answer<Vec<RolloutSummary>> },
+    Show { rollout: RolloutId, answer: Answer<Box<RolloutDetail>> },
+    Events { rollout: RolloutId, after: u64, limit: usize, answer: Answer<(RolloutSummary, Vec<Record>)> },
+    Explain { rollout: RolloutId, answer: Answer<Explanation> },
+}
+
+impl Request {
+    /// Whether a look should follow at once.
+    const fn changes(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Command { .. })
+    }
+
+    /// A caller that has gone away needs no answer.
+    fn serve(self, core: &mut Core) {
+        match self {
+            Self::Start { request, by, answer } => drop(answer.send(core.start(&request, &by))),
+            Self::Command { rollout, command, by, answer } => drop(answer.send(core.command(&rollout, &command, &by))),
+            Self::List { answer } => drop(answer.send(Ok(core.list()))),
+            Self::Show { rollout, answer } => drop(answer.send(core.detail(&rollout).map(Box::new))),
+            Self::Events { rollout, after, limit, answer } => {
+                let events = core.summary(&rollout).and_then(|s| Ok((s, core.events(&rollout, after, limit)?)));
+                drop(answer.send(events));
+            }
+            Self::Explain { rollout, answer } => drop(answer.send(core.explain(&rollout))),
+        }
+    }
+}
+
+/// Talks to the engine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    requests: mpsc::Sender<Request>,
+    news: broadcast::Sender<News>,
+}
+
+impl EngineHandle {
+    async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Request) -> Result<T, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(make(answer)).await.map_err(|_closed| EngineError::Stopped)?;
+        Ok(answered.await.map_err(|_closed| EngineError::Stopped)??)
+    }
+
+    /// Begins a rollout.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn start(&self, request: StartRequest, by: String) -> Result<RolloutSummary, EngineError> {
+        self.ask(|answer| Request::Start { request: Box::new(request), by, answer }).await
+    }
+
+    /// Does what a person asks.
+    ///
+    /// # Errors
+    /// When it makes no sense now.
+    pub async fn command(
+        &self,
+        rollout: RolloutId,
+        command: Command,
+        by: String,
+    ) -> Result<RolloutSummary, EngineError> {
+        self.ask(|answer| Request::Command { rollout, command, by, answer }).await
+    }
+
+    /// Every rollout, newest first.
+    ///
+    /// # Errors
+    /// When the engine is not running.
+    pub async fn list(&self) -> Result<Vec<RolloutSummary>, EngineError> {
+        self.ask(|answer| Request::List { answer }).await
+    }
+
+    /// One rollout with everything.
+    ///
+    /// # Errors
+    /// When there is no such rollout.
+    pub async fn show(&self, rollout: RolloutId) -> Result<Box<RolloutDetail>, EngineError> {
+        self.ask(|answer| Request::Show { rollout, answer }).await
+    }
+
+    /// Where a rollout is, and its events after a number.
+    ///
+    /// # Errors
+    /// When there is no such rollout.
+    pub async fn events(
+        &self,
+        rollout: RolloutId,
+        after: u64,
+        limit: usize,
+    ) -> Result<(RolloutSummary, Vec<Record>), EngineError> {
+        self.ask(|answer| Request::Events { rollout, after, limit, answer }).await
+    }
+
+    /// Why everything happened.
+    ///
+    /// # Errors
+    /// When there is no such rollout.
+    pub async fn explain(&self, rollout: RolloutId) -> Result<Explanation, EngineError> {
+        self.ask(|answer| Request::Explain { rollout, answer }).await
+    }
+
+    /// Tells whenever a rollout has new events.
+    #[must_use]
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+}
+
+/// The engine, not running yet.
+#[derive(Debug)]
+pub struct Engine {
+    core: Core,
+    fleet: Arc<dyn super::fleet::Fleet>,
+    settings: EngineSettings,
+    requests: mpsc::Receiver<Request>,
+    news: broadcast::Sender<News>,
+}
+
+impl Engine {
+    /// Reads every rollout from the store. Blocks.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn load(parts: CoreParts, settings: EngineSettings) -> Result<(Self, EngineHandle), EngineError> {
+        let fleet = Arc::clone(&parts.fleet);
+        let core = Core::load(parts)?;
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        let (news, _) = broadcast::channel(NEWS);
+        let handle = EngineHandle { requests, news: news.clone() };
+        Ok((Self { core, fleet, settings, requests: inbox, news }, handle))
+    }
+
+    /// Runs until it is told to stop. A stop between any two steps loses nothing.
+    ///
+    /// # Errors
+    /// When the core panicked; [`Engine::load`] resumes from the store.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), EngineError> {
+        let Self { core, fleet, settings, mut requests, news } = self;
+        // The core moves to a blocking thread and back for every step, so it is here whenever nothing is under way.
+        let mut core = Box::new(core);
+        let mut changes = fleet.changes();
+        let mut gap = tokio::time::interval(settings.gap.max(Duration::from_millis(1)));
+        gap.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ticks_per_look = settings.every.as_millis().div_ceil(settings.gap.as_millis().max(1));
+        let (mut dirty, mut ticks) = (true, 0_u128);
+        let mut fleet_is_there = true;
+        loop {
+            // Every arm is cancel-safe: receiving from a channel and waiting for an interval take nothing when dropped.
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                Some(request) = requests.recv() => {
+                    dirty |= request.changes();
+                    core = step(core, |core| request.serve(core)).await?;
+                    tell(&mut core, &news);
+                }
+                changed = changes.recv(), if fleet_is_there => match changed {
+                    Ok(_) | Err(RecvError::Lagged(_)) => dirty = true,
+                    Err(RecvError::Closed) => fleet_is_there = false,
+                },
+                _ = gap.tick() => {
+                    ticks += 1;
+                    if core.busy() && (dirty || ticks >= ticks_per_look) {
+                        (dirty, ticks) = (false, 0);
+                        core = step(core, look).await?;
+                        tell(&mut core, &news);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn look(core: &mut Core) {
+    if let Err(error) = core.look() {
+        let error: &dyn std::error::Error = &error;
+        tracing::error!(error, "cannot look at the fleet");
+    }
+}
+
+async fn step(mut core: Box<Core>, work: impl FnOnce(&mut Core) + Send + 'static) -> Result<Box<Core>, EngineError> {
+    tokio::task::spawn_blocking(move || {
+        work(&mut core);
+        core
+    })
+    .await
+    .map_err(EngineError::Panicked)
+}
+
+fn tell(core: &mut Core, news: &broadcast::Sender<News>) {
+    for (rollout, sequence) in core.take_news() {
+        // Nobody may be watching.
+        drop(news.send(News { rollout, sequence }));
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,227 @@
+//! The beginning of a rollout: everything that can be refused is refused here, before anything changes.
+
+use super::events::{Event, Spec};
+use super::fit::unfit;
+use super::fleet::{DeviceView, FleetError, ReleaseInfo};
+use super::machine::{Progress, State};
+use super::order::{Seat, draw};
+use super::plan::PlanError;
+use super::strategy::{Strategy, StrategyError, StrategyFile};
+use fieldpost_shared::id::{DeviceId, Digest, ModelName, RolloutId};
+use fieldpost_shared::wire::v1::FailureKind;
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Names listed in an error; more are counted.
+const NAMED: usize = 5;
+
+/// What somebody asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartRequest {
+    /// The model.
+    pub model: ModelName,
+    /// Its version.
+    pub version: Version,
+    /// How.
+    #[serde(default)]
+    pub strategy: StrategyFile,
+}
+
+/// Why a rollout does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The strategy cannot be.
+    #[error("cannot use the strategy")]
+    Strategy(#[from] StrategyError),
+    /// No such release.
+    #[error("the controller has no release {model}@{version}")]
+    UnknownRelease {
+        /// The model asked for.
+        model: ModelName,
+        /// The version asked for.
+        version: Version,
+    },
+    /// Nobody matches.
+    #[error("the selector `{selector}` matches none of {devices} active devices")]
+    NobodyMatches {
+        /// As it was given.
+        selector: String,
+        /// Active devices.
+        devices: usize,
+    },
+    /// Everybody who matches lacks something.
+    #[error("none of the {count} matching devices can run the release; `{example}`: {why}")]
+    NobodyFits {
+        /// Devices that match.
+        count: usize,
+        /// One of them.
+        example: DeviceId,
+        /// What it lacks.
+        why: String,
+    },
+    /// It is there already.
+    #[error("all {0} matching devices run the release already")]
+    AlreadyThere(usize),
+    /// Another rollout owns devices.
+    #[error("rollout `{other}` of the same model is {stage} and owns {count} of these devices: {devices}")]
+    Conflict {
+        /// The other one.
+        other: RolloutId,
+        /// Where it is.
+        stage: String,
+        /// How many devices both want.
+        count: usize,
+        /// Their names.
+        devices: String,
+    },
+    /// The waves do not add up for this fleet.
+    #[error("cannot use the waves for {devices} devices")]
+    Waves {
+        /// Devices that match and fit.
+        devices: usize,
+        /// Why.
+        #[source]
+        source: PlanError,
+    },
+    /// The fleet failed, or the selector is none.
+    #[error("cannot look at the fleet")]
+    Fleet(#[from] FleetError),
+}
+
+impl StartError {
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Strategy(StrategyError::Waves(error)) => error.hint().to_owned(),
+            Self::Waves { source, .. } => source.hint().to_owned(),
+            Self::UnknownRelease { model, .. } => {
+                format!(
+                    "`fieldpost bundle list --model {model}` shows what is there; `fieldpost bundle push` adds to it"
+                )
+            }
+            Self::NobodyMatches { devices: 0, .. } => {
+                "enrol devices first: `fieldpost token create enroll`, then `fieldpost-agent enroll`".to_owned()
+            }
+            Self::NobodyMatches { .. } => {
+                "`fieldpost device list` shows labels and inventory; for example --selector site=lyon, or '*' for all"
+                    .to_owned()
+            }
+            Self::NobodyFits { .. } => "pack the bundle for these boxes, or choose others with --selector".to_owned(),
+            Self::AlreadyThere(_) => "there is nothing to do".to_owned(),
+            Self::Conflict { other, .. } => {
+                format!("wait for it, abort it (`fieldpost rollout abort {other} --keep`), or choose other devices")
+            }
+            Self::Strategy(_) | Self::Fleet(_) => return None,
+        };
+        Some(text)
+    }
+
+    /// Whether the request itself is at fault, rather than the state of things or the controller.
+    #[must_use]
+    pub const fn is_request(&self) -> bool {
+        matches!(self, Self::Strategy(_) | Self::Waves { .. })
+    }
+}
+
+/// What is known when a rollout begins.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    /// The release.
+    pub release: &'a ReleaseInfo,
+    /// The active devices.
+    pub devices: &'a BTreeMap<DeviceId, DeviceView>,
+    /// Those that the selector matches.
+    pub matching: &'a BTreeSet<DeviceId>,
+    /// Every rollout that there is.
+    pub others: &'a [&'a State],
+}
+
+/// The event that begins a rollout.
+///
+/// # Errors
+/// When it is refused.
+pub fn begin(
+    request: &StartRequest,
+    id: RolloutId,
+    seed: Digest,
+    by: &str,
+    seen: &Circumstances<'_>,
+) -> Result<Event, StartError> {
+    let file = &request.strategy;
+    let strategy = Strategy::resolve(file)?;
+    let selector = file.selector.clone().unwrap_or_else(|| "*".to_owned());
+    let matching: Vec<&DeviceView> = seen.matching.iter().filter_map(|device| seen.devices.get(device)).collect();
+    if matching.is_empty() {
+        return Err(StartError::NobodyMatches { selector, devices: seen.devices.len() });
+    }
+    let release = &seen.release.release;
+    let lacks = |view: &&DeviceView| {
+        unfit(&seen.release.manifest.requirements, &view.inventory).map(|why| (view.id.clone(), why))
+    };
+    let unfit: Vec<(DeviceId, String)> = matching.iter().filter_map(lacks).collect();
+    let fitting: Vec<&DeviceView> =
+        matching.iter().copied().filter(|view| unfit.iter().all(|(id, _)| *id != view.id)).collect();
+    if let (true, Some((example, why))) = (fitting.is_empty(), unfit.first().cloned()) {
+        return Err(StartError::NobodyFits { count: unfit.len(), example, why });
+    }
+    conflict(&release.model, &fitting, seen.others)?;
+    let told = |view: &&DeviceView| view.desired.get(&release.model).is_some_and(|told| told.release == *release);
+    let runs = |view: &&DeviceView| view.settled && view.live(&release.model) == Some(release);
+    if fitting.iter().all(|view| told(view) && runs(view)) {
+        return Err(StartError::AlreadyThere(fitting.len()));
+    }
+    let waves = strategy
+        .waves
+        .resolve(fitting.len(), strategy.holdout.ceil(fitting.len()))
+        .map_err(|source| StartError::Waves { devices: fitting.len(), source })?;
+    let seat = |view: &&DeviceView| Seat { device: view.id.clone(), stratum: view.stratum(&strategy.stratify) };
+    let order = draw(&seed, fitting.iter().map(seat));
+    let note = file.note.clone().unwrap_or_default();
+    let spec = Box::new(Spec { release: release.clone(), selector, strategy, note });
+    Ok(Event::Created { rollout: id, spec, seed, order, waves, unfit, by: by.to_owned() })
+}
+
+/// Whether a rollout owns a device: what it changes, or is going to.
+#[must_use]
+pub fn owns(state: &State, device: &DeviceId) -> bool {
+    let gone = |progress| matches!(progress, Progress::Gone | Progress::Superseded);
+    state.stage.active() && state.members.get(device).is_some_and(|member| !gone(member.progress))
+}
+
+fn conflict(model: &ModelName, devices: &[&DeviceView], others: &[&State]) -> Result<(), StartError> {
+    for other in others.iter().filter(|other| other.spec.release.model == *model) {
+        let both: Vec<&str> =
+            devices.iter().filter(|view| owns(other, &view.id)).map(|view| view.id.as_str()).collect();
+        if !both.is_empty() {
+            let mut names = both.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+            if both.len() > NAMED {
+                names.push_str(", ...");
+            }
+            let (other, stage) = (other.id.clone(), other.stage.to_string());
+            return Err(StartError::Conflict { other, stage, count: both.len(), devices: names });
+        }
+    }
+    Ok(())
+}
+
+/// A failure in words that an operator knows.
+#[must_use]
+pub const fn failure_name(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Untrusted => "refused as untrusted",
+        FailureKind::Unfit => "refused as unfit for the box",
+        FailureKind::Fetch => "could not be fetched",
+        FailureKind::Load => "does not load",
+        FailureKind::SelfTest => "failed its self-test",
+        FailureKind::OverBudget => "is over budget in the self-test",
+        FailureKind::Errors => "made errors in probation",
+        FailureKind::Latency => "was too slow in probation",
+        FailureKind::Memory => "took too much memory in probation",
+        FailureKind::Crash => "crashed the agent",
+        FailureKind::LocalRollback => "was taken back on the device",
+        FailureKind::Disk => "met a full or broken disk",
+    }
+}

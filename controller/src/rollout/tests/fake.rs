@@ -1,0 +1,545 @@
+//! A fleet of simulated devices, a clock that tests own, and a controller that can be killed between any two steps.
+
+use crate::rollout::core::{Core, CoreParts};
+use crate::rollout::events::{Event, Record};
+use crate::rollout::fleet::{AssignTo, DeviceView, Fleet, FleetError, ReleaseInfo};
+use crate::rollout::machine::{Command, State};
+use crate::rollout::start::StartRequest;
+use crate::rollout::strategy::StrategyFile;
+use crate::store::MemoryStore;
+use fieldpost_shared::bundle::manifest::{Budgets, Manifest, SCHEMA};
+use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef, RolloutId};
+use fieldpost_shared::stats::{Baseline, ClassCounts, ErrorKind, OutputBaseline, WindowStats};
+use fieldpost_shared::time::{Clock, ManualClock, Timestamp};
+use fieldpost_shared::trust::SecretKey;
+use fieldpost_shared::wire::v1::{FailureKind, Inventory, ModelReport, Phase, Quarantined};
+use semver::Version;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// Classes of the simulated classifier.
+pub(crate) const CLASSES: usize = 10;
+
+/// What a release does on a device that gets it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Behaviour {
+    /// It works.
+    Good,
+    /// It answers every request with one class.
+    OneClass,
+    /// The model fails this share of requests.
+    Errors(f64),
+    /// Every inference takes so many milliseconds.
+    Slow(u64),
+    /// It never becomes live.
+    Fails(FailureKind),
+    /// It becomes live, and is taken back two seconds later.
+    FailsLive(FailureKind),
+    /// The device says nothing and does nothing.
+    Hangs,
+    /// The device is not heard of any more once it is live.
+    Silences,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct FakeDevice {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) inventory: Inventory,
+    pub(crate) online: bool,
+    /// Requests a second.
+    pub(crate) traffic: u64,
+    /// Sees one class only, whatever the release.
+    pub(crate) skewed: bool,
+    /// What happens to its requests beside the model: the share that any release fails.
+    pub(crate) upstream_errors: f64,
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) live: Option<ReleaseRef>,
+    pub(crate) previous: Option<ReleaseRef>,
+    candidate: Option<(AssignTo, u32)>,
+    /// Seconds since it became live.
+    live_for: u32,
+    live_attempt: u32,
+    pub(crate) quarantine: Vec<Quarantined>,
+    pub(crate) desired: Option<AssignTo>,
+    pub(crate) desired_sequence: u64,
+    accepted: u64,
+    /// What its newest report said: the view is of that, not of what is so.
+    reported: (Vec<ModelReport>, Vec<Quarantined>, u64),
+    windows: Vec<(Timestamp, Digest, WindowStats)>,
+    pub(crate) assigned: Vec<Option<AssignTo>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) devices: BTreeMap<DeviceId, FakeDevice>,
+    pub(crate) releases: BTreeMap<Version, (ReleaseInfo, Behaviour)>,
+    pub(crate) listening: bool,
+    /// Assignments after which the controller is dead; none is never.
+    pub(crate) assignments_left: Option<u64>,
+    pub(crate) seconds: u64,
+}
+
+/// The fleet.
+#[derive(Debug)]
+pub(crate) struct FakeFleet {
+    world: Mutex<World>,
+    clock: Arc<ManualClock>,
+    changes: broadcast::Sender<DeviceId>,
+}
+
+pub(crate) fn model() -> ModelName {
+    "digits".parse().unwrap()
+}
+
+pub(crate) fn device(name: &str) -> DeviceId {
+    name.parse().unwrap()
+}
+
+fn baseline() -> Baseline {
+    let mut classes = ClassCounts::new(CLASSES);
+    (0..2_000).for_each(|i| classes.insert(i % CLASSES));
+    Baseline {
+        n: 2_000,
+        inputs: vec![],
+        output: OutputBaseline { classes: Some(classes), ..OutputBaseline::default() },
+    }
+}
+
+fn release(version: &Version) -> ReleaseInfo {
+    let manifest = Manifest {
+        schema: SCHEMA.into(),
+        name: model(),
+        version: version.clone(),
+        created: Timestamp::EPOCH,
+        note: String::new(),
+        files: vec![],
+        inputs: vec![],
+        outputs: vec![],
+        preprocess: Default::default(),
+        postprocess: Default::default(),
+        labels: vec![],
+        baseline: Some(baseline()),
+        tolerance: Default::default(),
+        requirements: Default::default(),
+        budgets: Budgets { p95_latency_ms: Some(50.0), error_rate: Some(0.02), ..Budgets::default() },
+        lineage: Default::default(),
+        measured: Default::default(),
+        unknown: BTreeMap::new(),
+    };
+    let release =
+        ReleaseRef { model: model(), version: version.clone(), manifest: Digest::of(version.to_string().as_bytes()) };
+    ReleaseInfo { release, manifest: Arc::new(manifest) }
+}
+
+impl FakeFleet {
+    pub(crate) fn new(clock: Arc<ManualClock>) -> Self {
+        let world = World {
+            devices: BTreeMap::new(),
+            releases: BTreeMap::new(),
+            listening: true,
+            assignments_left: None,
+            seconds: 0,
+        };
+        Self { world: Mutex::new(world), clock, changes: broadcast::channel(1_024).0 }
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add_release(&self, version: &str, behaviour: Behaviour) -> ReleaseRef {
+        let version: Version = version.parse().unwrap();
+        let info = release(&version);
+        let found = info.release.clone();
+        self.world().releases.insert(version, (info, behaviour));
+        found
+    }
+
+    pub(crate) fn edit_manifest(&self, version: &str, edit: impl FnOnce(&mut Manifest)) {
+        let version: Version = version.parse().unwrap();
+        let mut world = self.world();
+        let (info, _) = world.releases.get_mut(&version).unwrap();
+        edit(Arc::make_mut(&mut info.manifest));
+    }
+
+    /// A device that runs this release already.
+    pub(crate) fn add_device(&self, name: &str, live: Option<&ReleaseRef>) {
+        let assigned =
+            live.map(|release| AssignTo { release: release.clone(), rollout: None, attempt: 1, probation_s: 0 });
+        let fake = FakeDevice {
+            labels: BTreeMap::new(),
+            inventory: Inventory { arch: "x86_64".into(), ram_mib: 1_000, ..Inventory::default() },
+            online: true,
+            traffic: 20,
+            skewed: false,
+            upstream_errors: 0.0,
+            last_seen: None,
+            live: live.cloned(),
+            previous: None,
+            candidate: None,
+            live_for: 0,
+            live_attempt: 1,
+            quarantine: vec![],
+            desired: assigned,
+            desired_sequence: 1,
+            accepted: 1,
+            reported: (vec![], vec![], 0),
+            windows: vec![],
+            assigned: vec![],
+        };
+        self.world().devices.insert(device(name), fake);
+    }
+
+    pub(crate) fn edit(&self, name: &str, edit: impl FnOnce(&mut FakeDevice)) {
+        edit(self.world().devices.get_mut(&device(name)).unwrap());
+    }
+
+    /// One second of every device's life.
+    pub(crate) fn tick(&self) {
+        let now = self.clock.now();
+        let mut world = self.world();
+        world.seconds += 1;
+        let World { devices, releases, seconds, .. } = &mut *world;
+        for (id, device) in devices.iter_mut() {
+            device.live_second(now, *seconds, releases);
+            drop(self.changes.send(id.clone()));
+        }
+    }
+}
+
+impl FakeDevice {
+    fn live_second(&mut self, now: Timestamp, second: u64, releases: &BTreeMap<Version, (ReleaseInfo, Behaviour)>) {
+        self.serve(now, second, releases);
+        if !self.online {
+            return;
+        }
+        let behaviour = |release: &ReleaseRef| releases[&release.version].1;
+        self.accept();
+        if let Some((to, seconds)) = self.candidate.take() {
+            match behaviour(&to.release) {
+                _ if seconds == 0 => self.candidate = Some((to, 1)),
+                Behaviour::Hangs => self.candidate = Some((to, seconds)),
+                Behaviour::Fails(kind) => self.quarantine(now, &to.release, to.attempt, kind),
+                _ => {
+                    self.live_attempt = to.attempt;
+                    self.previous = self.live.replace(to.release);
+                    self.live_for = 0;
+                }
+            }
+        }
+        self.live_for += 1;
+        if let Some(live) = self.live.clone() {
+            match behaviour(&live) {
+                Behaviour::FailsLive(kind) if self.live_for > 2 => {
+                    self.live = self.previous.take();
+                    self.quarantine(now, &live, self.live_attempt, kind);
+                }
+                Behaviour::Silences if self.live_for > 2 => return,
+                _ => {}
+            }
+        }
+        self.last_seen = Some(now);
+        let candidate =
+            self.candidate.as_ref().map(|(to, _)| (to.release.clone(), Phase::Fetching { done: 1, total: 2 }));
+        let report = ModelReport {
+            model: model(),
+            live: self.live.clone(),
+            previous: self.previous.clone(),
+            candidate,
+            swaps: 0,
+        };
+        self.reported = (vec![report], self.quarantine.clone(), self.accepted);
+    }
+
+    /// Reads the desired state, as an agent does.
+    fn accept(&mut self) {
+        self.accepted = self.desired_sequence;
+        match &self.desired {
+            None => (self.live, self.candidate) = (None, None),
+            Some(to) if self.live.as_ref() == Some(&to.release) => self.candidate = None,
+            Some(to) if self.previous.as_ref() == Some(&to.release) => {
+                // It is on the disk: no download and no self-test.
+                self.previous = self.live.replace(to.release.clone());
+                (self.candidate, self.live_for) = (None, 0);
+            }
+            Some(to) => {
+                let failed = self.quarantine.iter().any(|q| q.release == to.release && q.attempt >= to.attempt);
+                let same = self.candidate.as_ref().is_some_and(|(candidate, _)| candidate == to);
+                if !failed && !same {
+                    self.candidate = Some((to.clone(), 0));
+                }
+            }
+        }
+    }
+
+    fn quarantine(&mut self, at: Timestamp, release: &ReleaseRef, attempt: u32, kind: FailureKind) {
+        self.quarantine.retain(|entry| entry.release != *release);
+        let detail = format!("simulated {kind:?}");
+        let entry = Quarantined { release: release.clone(), attempt, rollout: None, kind, detail, at };
+        self.quarantine.push(entry);
+    }
+
+    fn serve(&mut self, now: Timestamp, second: u64, releases: &BTreeMap<Version, (ReleaseInfo, Behaviour)>) {
+        let Some(live) = &self.live else { return };
+        let (info, behaviour) = &releases[&live.version];
+        if self.traffic == 0 || !self.online {
+            return;
+        }
+        let baseline = info.manifest.baseline.clone().unwrap_or_default();
+        let mut window = WindowStats::open("digits", live.version.to_string(), &baseline, now.as_millis());
+        for request in 0..self.traffic {
+            window.requests += 1;
+            let failed = |share: f64| ((second * self.traffic + request) as f64 * share).fract() + share >= 1.0;
+            if self.upstream_errors > 0.0 && failed(self.upstream_errors) {
+                window.errors.insert(ErrorKind::Inference);
+                continue;
+            }
+            if matches!(behaviour, Behaviour::Errors(share) if failed(*share)) {
+                window.errors.insert(ErrorKind::Inference);
+                continue;
+            }
+            let ms = if let Behaviour::Slow(ms) = behaviour { *ms } else { 5 };
+            window.latency.insert(Duration::from_millis(ms));
+            let natural = usize::try_from(second * self.traffic + request).unwrap() % CLASSES;
+            let class = if self.skewed || *behaviour == Behaviour::OneClass { 3 } else { natural };
+            if let Some(classes) = &mut window.classes {
+                classes.insert(class);
+            }
+        }
+        self.windows.push((now, live.manifest, window));
+    }
+
+    fn view(&self, id: &DeviceId) -> DeviceView {
+        let (models, quarantine, accepted) = self.reported.clone();
+        DeviceView {
+            id: id.clone(),
+            labels: self.labels.clone(),
+            inventory: self.inventory.clone(),
+            models,
+            quarantine,
+            last_seen: self.last_seen,
+            alive: self.online,
+            hold: None,
+            settled: accepted == self.desired_sequence,
+            desired: self.desired.clone().map(|to| (model(), to)).into_iter().collect(),
+        }
+    }
+}
+
+impl Fleet for FakeFleet {
+    fn devices(&self) -> Result<Vec<DeviceView>, FleetError> {
+        Ok(self.world().devices.iter().map(|(id, device)| device.view(id)).collect())
+    }
+
+    fn select(
+        &self,
+        selector: &str,
+        devices: &BTreeMap<DeviceId, DeviceView>,
+    ) -> Result<BTreeSet<DeviceId>, FleetError> {
+        let matches = |view: &&DeviceView| {
+            selector.split(',').all(|term| match term.split_once('=') {
+                Some((label, value)) => view.labels.get(label).is_some_and(|found| found == value),
+                None => term == "*",
+            })
+        };
+        Ok(devices.values().filter(matches).map(|view| view.id.clone()).collect())
+    }
+
+    fn assign(&self, device: &DeviceId, _: &ModelName, to: Option<&AssignTo>) -> Result<(), FleetError> {
+        let mut world = self.world();
+        if let Some(left) = &mut world.assignments_left {
+            *left = left.checked_sub(1).ok_or_else(|| FleetError::new("assign", "the controller is dead"))?;
+        }
+        let found = world.devices.get_mut(device).ok_or_else(|| FleetError::new("assign", "no such device"))?;
+        if found.desired.as_ref() != to {
+            found.desired = to.cloned();
+            found.desired_sequence += 1;
+            found.assigned.push(to.cloned());
+        }
+        Ok(())
+    }
+
+    fn windows(
+        &self,
+        device: &DeviceId,
+        release: &Digest,
+        since: Timestamp,
+    ) -> Result<Option<WindowStats>, FleetError> {
+        let world = self.world();
+        let Some(found) = world.devices.get(device) else { return Ok(None) };
+        let mut merged: Option<WindowStats> = None;
+        for (_, _, window) in found.windows.iter().filter(|(at, digest, _)| *at >= since && digest == release) {
+            match &mut merged {
+                None => merged = Some(window.clone()),
+                Some(all) => all.merge(window).map_err(|error| FleetError::new("merge", error))?,
+            }
+        }
+        Ok(merged)
+    }
+
+    fn release(&self, _: &ModelName, version: &Version) -> Result<Option<ReleaseInfo>, FleetError> {
+        Ok(self.world().releases.get(version).map(|(info, _)| info.clone()))
+    }
+
+    fn listening_since(&self) -> Option<Timestamp> {
+        self.world().listening.then_some(Timestamp::EPOCH)
+    }
+
+    fn changes(&self) -> broadcast::Receiver<DeviceId> {
+        self.changes.subscribe()
+    }
+}
+
+/// A controller with its fleet.
+pub(crate) struct Rig {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) fleet: Arc<FakeFleet>,
+    pub(crate) store: Arc<dyn crate::store::Store>,
+    pub(crate) core: Core,
+}
+
+/// The strategy of most tests: waves of 1, 4, 12, a soak of 10 s, silence after 10 s.
+pub(crate) fn quick(waves: &str) -> StrategyFile {
+    toml::from_str(&format!(
+        r#"waves = "{waves}"
+           soak = "10s"
+           max_dwell = "60s"
+           probation = "0s"
+           device_timeout = "20s"
+           wave_timeout = "120s"
+           silence_after = "10s""#
+    ))
+    .unwrap()
+}
+
+thread_local! {
+    static SEEDS: std::cell::Cell<u8> = const { std::cell::Cell::new(7) };
+}
+
+/// The same seeds in every rig: the first is of sevens, the second of eights.
+#[allow(clippy::unnecessary_wraps, reason = "the real source of seeds can fail")]
+fn fixed_seed() -> Result<[u8; 32], getrandom::Error> {
+    Ok([SEEDS.replace(SEEDS.get().wrapping_add(1)); 32])
+}
+
+impl Rig {
+    /// `count` devices `box-0`, `box-1`, ... that run 1.0.0, and a good 1.1.0.
+    pub(crate) fn new(count: usize) -> Self {
+        Self::with_store(count, Arc::new(MemoryStore::default()))
+    }
+
+    pub(crate) fn with_store(count: usize, store: Arc<dyn crate::store::Store>) -> Self {
+        SEEDS.set(7);
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        let fleet = Arc::new(FakeFleet::new(Arc::clone(&clock)));
+        let old = fleet.add_release("1.0.0", Behaviour::Good);
+        fleet.add_release("1.1.0", Behaviour::Good);
+        (0..count).for_each(|i| fleet.add_device(&format!("box-{i}"), Some(&old)));
+        let core = Core::load(Self::parts(&clock, &fleet, &store)).unwrap();
+        let mut rig = Self { clock, fleet, store, core };
+        rig.run(5);
+        rig
+    }
+
+    pub(crate) fn parts(
+        clock: &Arc<ManualClock>,
+        fleet: &Arc<FakeFleet>,
+        store: &Arc<dyn crate::store::Store>,
+    ) -> CoreParts {
+        CoreParts {
+            fleet: Arc::clone(fleet) as Arc<dyn Fleet>,
+            store: Arc::clone(store),
+            clock: Arc::clone(clock) as Arc<dyn Clock>,
+            key: SecretKey::from_seed(&[1; 32]),
+            fleet_id: "test".parse().unwrap(),
+            entropy: fixed_seed,
+        }
+    }
+
+    /// Forgets everything but the store, as a killed controller does.
+    pub(crate) fn restart(&mut self) {
+        self.core = Core::load(Self::parts(&self.clock, &self.fleet, &self.store)).unwrap();
+    }
+
+    pub(crate) fn release(&self, version: &str, behaviour: Behaviour) {
+        self.fleet.add_release(version, behaviour);
+    }
+
+    pub(crate) fn start_with(&mut self, version: &str, strategy: StrategyFile) -> RolloutId {
+        self.try_start(version, strategy).unwrap()
+    }
+
+    pub(crate) fn try_start(
+        &mut self,
+        version: &str,
+        strategy: StrategyFile,
+    ) -> Result<RolloutId, crate::rollout::core::CoreError> {
+        let request = StartRequest { model: model(), version: version.parse().unwrap(), strategy };
+        self.core.start(&request, "ann").map(|summary| summary.id)
+    }
+
+    pub(crate) fn start(&mut self, version: &str, waves: &str) -> RolloutId {
+        self.start_with(version, quick(waves))
+    }
+
+    /// One second: devices live, the engine looks.
+    pub(crate) fn second(&mut self) {
+        self.clock.advance(Duration::from_secs(1));
+        self.fleet.tick();
+        self.core.look().unwrap();
+    }
+
+    pub(crate) fn run(&mut self, seconds: u64) {
+        (0..seconds).for_each(|_| self.second());
+    }
+
+    pub(crate) fn stage(&self, id: &RolloutId) -> &'static str {
+        self.state(id).stage.name()
+    }
+
+    pub(crate) fn state(&self, id: &RolloutId) -> &State {
+        self.core.state(id).unwrap()
+    }
+
+    pub(crate) fn reason(&self, id: &RolloutId) -> String {
+        self.core.summary(id).unwrap().reason.unwrap_or_default()
+    }
+
+    /// Runs until the rollout is in this state; fails after ten minutes of simulated time.
+    pub(crate) fn until(&mut self, id: &RolloutId, stage: &str) {
+        for _ in 0..600 {
+            if self.stage(id) == stage {
+                return;
+            }
+            self.second();
+        }
+        panic!("still {} and not {stage}: {:#?}", self.stage(id), self.core.explain(id).unwrap().waiting);
+    }
+
+    pub(crate) fn command(&mut self, id: &RolloutId, command: &Command) {
+        self.core.command(id, command, "bob").unwrap();
+    }
+
+    pub(crate) fn events(&self, id: &RolloutId) -> Vec<Record> {
+        self.core.events(id, 0, usize::MAX).unwrap()
+    }
+
+    pub(crate) fn count(&self, id: &RolloutId, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.events(id).iter().filter(|record| wanted(&record.event)).count()
+    }
+
+    /// Devices that run a version, by their own word.
+    pub(crate) fn running(&self, version: &str) -> Vec<String> {
+        let version: Version = version.parse().unwrap();
+        let runs = |device: &FakeDevice| device.live.as_ref().is_some_and(|live| live.version == version);
+        let world = self.fleet.world();
+        world.devices.iter().filter(|(_, device)| runs(device)).map(|(id, _)| id.to_string()).collect()
+    }
+
+    /// The device at a place in the rollout's order.
+    pub(crate) fn nth(&self, id: &RolloutId, place: usize) -> String {
+        self.state(id).order[place].device.to_string()
+    }
+}

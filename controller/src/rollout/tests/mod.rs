@@ -1,0 +1,10 @@
+//! The whole room against a fleet that is simulated: what a rollout does, whatever the devices do.
+
+mod commands;
+mod fake;
+mod gates;
+mod restart;
+mod scenarios;
+mod table;
+
+pub(crate) use fake::{Rig, quick};

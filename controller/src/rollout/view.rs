@@ -1,0 +1,173 @@
+//! What is shown of a rollout: over HTTP, and by the command line.
+
+use super::events::Spec;
+use super::machine::{Assessment, Member, Progress, Stage, State};
+use super::order::SignedOrder;
+use super::plan::ResolvedWave;
+use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef, RolloutId};
+use fieldpost_shared::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Devices by how far they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// In the rollout.
+    pub devices: usize,
+    /// Their turn has not come.
+    pub waiting: usize,
+    /// Told, and not live.
+    pub changing: usize,
+    /// Run the release.
+    pub live: usize,
+    /// Failed for good.
+    pub failed: usize,
+    /// Of those told or live: not heard of.
+    pub silent: usize,
+    /// On their way back.
+    pub reverting: usize,
+    /// Went back.
+    pub reverted: usize,
+    /// Left the fleet, or another rollout has them.
+    pub lost: usize,
+}
+
+impl Counts {
+    fn of(state: &State) -> Self {
+        let mut counts = Self { devices: state.members.len(), ..Self::default() };
+        for member in state.members.values() {
+            let field = match member.progress {
+                Progress::Waiting => &mut counts.waiting,
+                Progress::Assigned | Progress::Retrying { .. } => &mut counts.changing,
+                Progress::Live => &mut counts.live,
+                Progress::Failed => &mut counts.failed,
+                Progress::Reverting => &mut counts.reverting,
+                Progress::Reverted => &mut counts.reverted,
+                Progress::Superseded | Progress::Gone => &mut counts.lost,
+            };
+            *field += 1;
+            counts.silent += usize::from(member.treated() && member.silence.is_some());
+        }
+        counts
+    }
+}
+
+/// A rollout in a line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutSummary {
+    /// Its name.
+    pub id: RolloutId,
+    /// What is rolled out.
+    pub release: ReleaseRef,
+    /// Which devices.
+    pub selector: String,
+    /// Where it is, by name: `deploying`, `soaking`, `paused`, `completed`, ...
+    pub state: String,
+    /// Number of the current wave, from 1.
+    pub wave: Option<usize>,
+    /// Devices that each wave reaches.
+    pub waves: Vec<usize>,
+    /// Why it is paused, or went back.
+    pub reason: Option<String>,
+    /// Whether it still changes.
+    pub active: bool,
+    /// Its devices.
+    pub counts: Counts,
+    /// Who started it.
+    pub by: String,
+    /// When.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub updated: Timestamp,
+    /// Number of its last event.
+    pub sequence: u64,
+    /// One line for people.
+    pub note: String,
+}
+
+impl RolloutSummary {
+    /// Of a state.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        let reason = match &state.stage {
+            Stage::Paused { reason, .. }
+            | Stage::RollingBack { reason, .. }
+            | Stage::RolledBack { reason }
+            | Stage::Aborted { reason, .. } => Some(reason.clone()),
+            _ => None,
+        };
+        Self {
+            id: state.id.clone(),
+            release: state.spec.release.clone(),
+            selector: state.spec.selector.clone(),
+            state: state.stage.name().to_owned(),
+            wave: state.stage.wave().map(|wave| wave + 1),
+            waves: state.waves.iter().map(|wave| wave.reaches).collect(),
+            reason,
+            active: state.stage.active(),
+            counts: Counts::of(state),
+            by: state.by.clone(),
+            created: state.created,
+            updated: state.updated,
+            sequence: state.sequence,
+            note: state.spec.note.clone(),
+        }
+    }
+}
+
+/// One device of a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Its name.
+    pub device: DeviceId,
+    /// Number of its wave, from 1; none when it is held out for good.
+    pub wave_number: Option<usize>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub member: Member,
+}
+
+/// A rollout with everything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutDetail {
+    /// In a line.
+    #[serde(flatten)]
+    pub summary: RolloutSummary,
+    /// What was asked for.
+    pub spec: Spec,
+    /// The waves, as they were asked for and what they reach.
+    pub plan: Vec<ResolvedWave>,
+    /// What the order was drawn from.
+    pub seed: Digest,
+    /// The order as the controller signed it.
+    pub order: Option<SignedOrder>,
+    /// Devices that match but cannot run the release, and why.
+    pub unfit: Vec<(DeviceId, String)>,
+    /// Its devices, in order.
+    pub devices: Vec<MemberView>,
+    /// How things stand.
+    pub assessment: Assessment,
+}
+
+impl RolloutDetail {
+    /// Of a state.
+    #[must_use]
+    pub fn of(state: &State, assessment: &Assessment) -> Self {
+        let mut members: Vec<(&DeviceId, &Member)> = state.members.iter().collect();
+        members.sort_by_key(|(device, member)| (member.place, *device));
+        let view = |(device, member): (&DeviceId, &Member)| MemberView {
+            device: device.clone(),
+            wave_number: (member.wave < state.waves.len()).then_some(member.wave + 1),
+            member: member.clone(),
+        };
+        Self {
+            summary: RolloutSummary::of(state),
+            spec: state.spec.clone(),
+            plan: state.waves.clone(),
+            seed: state.seed,
+            order: state.signed.clone(),
+            unfit: state.unfit.clone(),
+            devices: members.into_iter().map(view).collect(),
+            assessment: assessment.clone(),
+        }
+    }
+}
