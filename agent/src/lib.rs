@@ -7,4 +7,5 @@ pub mod fetch;
 pub mod identity;
 pub mod link;
 pub mod monitor;
+pub mod runtime;
 pub mod store;

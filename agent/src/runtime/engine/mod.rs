@@ -1,0 +1,63 @@
+//! What runs a graph. [`Engine`] is all that the rest of the agent sees of it; tract is the one behind it today.
+
+mod convert;
+mod graph;
+mod hints;
+mod open;
+mod plans;
+mod tract;
+
+use super::error::{InferError, LoadError};
+use fieldpost_shared::bundle::{Tensor, TensorSpec};
+use std::fmt;
+use std::path::Path;
+
+/// A graph that is ready to run.
+pub(crate) trait Engine: Send + Sync + fmt::Debug {
+    /// The inputs that the graph declares, in the order in which [`Engine::run`] takes them.
+    fn inputs(&self) -> &[TensorSpec];
+
+    /// The outputs, in the order in which [`Engine::run`] gives them. Axes that the graph leaves open are symbols.
+    fn outputs(&self) -> &[TensorSpec];
+
+    /// Runs the graph once. `inputs` have the types, ranks and fixed sizes of [`Engine::inputs`] and are whole.
+    /// A panic underneath is an error of this call only.
+    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError>;
+}
+
+/// Names of inputs and outputs in the order in which the caller wants them; it must be a permutation of the graph's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) inputs: &'a [TensorSpec],
+    pub(crate) outputs: &'a [TensorSpec],
+}
+
+/// Opens `dir/file`. `allowed` are the files beside it that may hold its weights; `None` is all in `dir`.
+pub(crate) fn open_engine(
+    dir: &Path,
+    file: &str,
+    allowed: Option<&[&str]>,
+    order: Option<Order<'_>>,
+) -> Result<Box<dyn Engine>, LoadError> {
+    Ok(Box::new(tract::TractEngine::open(dir, file, allowed, order)?))
+}
+
+/// The inputs and outputs of an ONNX file, in its own order, for who packs a bundle. Weights in files beside it are read from `dir`.
+/// Blocking.
+///
+/// # Errors
+/// When the runtime cannot run the file: the node and the operator are named where one is to blame.
+pub fn inspect(dir: &Path, file: &str) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), LoadError> {
+    let engine = open_engine(dir, file, None, None)?;
+    Ok((engine.inputs().to_vec(), engine.outputs().to_vec()))
+}
+
+/// The files beside `dir/file` that hold its weights, by the relative paths that the graph states (ONNX external data),
+/// each once, sorted. They belong into the bundle with the role `external`. Blocking.
+///
+/// # Errors
+/// When the file is not a whole ONNX model, or states a path that is not a plain relative one.
+pub fn external_files(dir: &Path, file: &str) -> Result<Vec<String>, LoadError> {
+    let path = dir.join(file);
+    graph::external_files(&graph::read(&path)?)
+}

@@ -1,0 +1,216 @@
+//! Plans by concrete sizes: tract is fastest when every axis is known, so each set of sizes is optimised once and kept.
+
+use crate::runtime::error::{Cause, InferError, panic_message};
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tract_onnx::prelude::{
+    InferenceModel, InferenceModelExt, IntoRunnable, Symbol, TDim, TValue, TVec, TractResult, TypedModel,
+    TypedRunnableModel, TypedSimpleState,
+};
+use tract_onnx::tract_core::ops::konst::Const;
+
+/// Most plans kept at a time.
+const MAX_PLANS: usize = 8;
+/// Weights that all plans together may hold beyond the first two, bytes: each plan packs its own copy of them.
+const PLAN_BUDGET_BYTES: usize = 256 << 20;
+/// Idle states kept per plan: as many calls may run at once without making a new one.
+const MAX_IDLE: usize = 8;
+
+/// An optimised graph for one set of sizes.
+pub(super) struct Plan {
+    model: Arc<TypedRunnableModel>,
+    /// States between calls; a state is a table with one entry per node, worth keeping for small models.
+    idle: Mutex<Vec<TypedSimpleState>>,
+}
+
+impl Plan {
+    pub(super) fn new(model: TypedModel) -> TractResult<Self> {
+        Ok(Self { model: model.into_runnable()?, idle: Mutex::new(Vec::new()) })
+    }
+
+    /// The graph as optimised.
+    pub(super) fn model(&self) -> &TypedModel {
+        self.model.model()
+    }
+
+    /// Runs once. The state of a call that fails or panics is thrown away.
+    pub(super) fn run(&self, inputs: TVec<TValue>) -> Result<TVec<TValue>, InferError> {
+        let idle = lock(&self.idle).pop();
+        let call = move || -> TractResult<(TypedSimpleState, TVec<TValue>)> {
+            let mut state = idle.map_or_else(|| self.model.spawn(), Ok)?;
+            let outputs = state.run(inputs)?;
+            Ok((state, outputs))
+        };
+        let (state, outputs) = catch_unwind(AssertUnwindSafe(call))
+            .map_err(|payload| InferError::Panic(panic_message(payload.as_ref())))?
+            .map_err(|source| InferError::Run(Cause::from(source)))?;
+        // Operators with a state of their own (recurrent ones) may carry it from turn to turn: nobody's values may reach
+        // the next caller.
+        if state.op_states.iter().all(Option::is_none) {
+            let mut idle = lock(&self.idle);
+            if idle.len() < MAX_IDLE {
+                idle.push(state);
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+/// What plans are made from.
+pub(super) enum Base {
+    /// Types and shapes are known but for the values of symbols.
+    Typed(TypedModel),
+    /// Shapes could be inferred only once sizes were concrete.
+    Inference(InferenceModel),
+}
+
+impl Base {
+    /// Optimises for these sizes. Slow: milliseconds to seconds.
+    pub(super) fn plan(&self, symbols: &[Symbol], sizes: &[usize]) -> TractResult<Plan> {
+        let mut values = HashMap::with_capacity(symbols.len());
+        for (symbol, size) in symbols.iter().zip(sizes) {
+            values.insert(symbol.clone(), TDim::Val(i64::try_from(*size)?));
+        }
+        match self {
+            Self::Typed(model) => Plan::new(model.set_symbols(&values)?.into_optimized()?),
+            Self::Inference(model) => {
+                let mut model = model.clone();
+                model.set_symbols(&values)?;
+                Plan::new(model.into_optimized()?)
+            }
+        }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        let bytes = |konst: &Const| konst.val().len().saturating_mul(konst.val().datum_type().size_of());
+        match self {
+            Self::Typed(model) => model.nodes().iter().filter_map(|node| node.op_as::<Const>()).map(bytes).sum(),
+            Self::Inference(model) => model.nodes().iter().filter_map(|node| node.op_as::<Const>()).map(bytes).sum(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Slot {
+    plan: OnceLock<Plan>,
+    building: Mutex<()>,
+}
+
+/// The plans of one model.
+pub(super) enum Plans {
+    /// Every size was fixed when the model was loaded.
+    One(Plan),
+    /// The least recently used of at most `bound` plans makes room.
+    BySizes {
+        base: Base,
+        symbols: Vec<Symbol>,
+        bound: usize,
+        /// Least recently used first.
+        kept: Mutex<Vec<(Box<[usize]>, Arc<Slot>)>>,
+    },
+}
+
+/// Why there is no plan for some sizes.
+pub(super) enum NoPlan {
+    Refused(Cause),
+    Panic(String),
+}
+
+impl Plans {
+    pub(super) fn by_sizes(base: Base, symbols: Vec<Symbol>) -> Self {
+        let bound = (PLAN_BUDGET_BYTES / base.weight_bytes().max(1)).clamp(2, MAX_PLANS);
+        Self::BySizes { base, symbols, bound, kept: Mutex::new(Vec::new()) }
+    }
+
+    /// With one plan made already.
+    pub(super) fn with(self, sizes: &[usize], plan: Plan) -> Self {
+        if let Self::BySizes { bound, kept, .. } = &self {
+            // A new slot has no plan yet.
+            drop(slot(&mut lock(kept), *bound, sizes).plan.set(plan));
+        }
+        self
+    }
+
+    /// Runs with the plan for these sizes, making it first where there is none. Another size is not kept waiting by that.
+    pub(super) fn run(
+        &self,
+        sizes: &[usize],
+        inputs: TVec<TValue>,
+    ) -> Result<Result<TVec<TValue>, InferError>, NoPlan> {
+        let (base, symbols, slot) = match self {
+            Self::One(plan) => return Ok(plan.run(inputs)),
+            Self::BySizes { base, symbols, bound, kept } => (base, symbols, slot(&mut lock(kept), *bound, sizes)),
+        };
+        if let Some(plan) = slot.plan.get() {
+            return Ok(plan.run(inputs));
+        }
+        let building = lock(&slot.building);
+        if slot.plan.get().is_none() {
+            let made = catch_unwind(AssertUnwindSafe(|| base.plan(symbols, sizes)))
+                .map_err(|payload| NoPlan::Panic(panic_message(payload.as_ref())))?
+                .map_err(|source| NoPlan::Refused(source.into()))?;
+            // Nobody else sets it: `building` is held.
+            drop(slot.plan.set(made));
+        }
+        drop(building);
+        slot.plan.get().map(|plan| plan.run(inputs)).ok_or_else(|| NoPlan::Panic("a plan vanished".to_owned()))
+    }
+}
+
+/// The slot for some sizes, made most recently used.
+fn slot(kept: &mut Vec<(Box<[usize]>, Arc<Slot>)>, bound: usize, sizes: &[usize]) -> Arc<Slot> {
+    if let Some(at) = kept.iter().position(|(held, _)| held.as_ref() == sizes) {
+        if let Some(used) = kept.get_mut(at..) {
+            used.rotate_left(1);
+        }
+    } else {
+        if kept.len() >= bound {
+            kept.remove(0);
+        }
+        kept.push((sizes.into(), Arc::default()));
+    }
+    kept.last().map(|(_, slot)| Arc::clone(slot)).unwrap_or_default()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Plans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(_) => f.write_str("One"),
+            Self::BySizes { bound, kept, .. } => {
+                let sizes: Vec<_> = lock(kept).iter().map(|(sizes, _)| sizes.clone()).collect();
+                f.debug_struct("BySizes").field("bound", bound).field("kept", &sizes).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes_after(uses: &[usize]) -> Vec<usize> {
+        let mut kept = Vec::new();
+        for size in uses {
+            drop(slot(&mut kept, 3, &[*size]));
+        }
+        kept.iter().map(|(sizes, _)| sizes[0]).collect()
+    }
+
+    #[test]
+    fn the_least_recently_used_plan_makes_room() {
+        assert_eq!(sizes_after(&[1, 2, 3, 1, 4]), [3, 1, 4]);
+    }
+
+    #[test]
+    fn a_plan_in_use_is_not_made_twice() {
+        let mut kept = Vec::new();
+        let first = slot(&mut kept, 3, &[7]);
+        assert!(Arc::ptr_eq(&first, &slot(&mut kept, 3, &[7])));
+    }
+}

@@ -1,0 +1,28 @@
+//! Runs a release's model on this box: from the files of a bundle to answers.
+//!
+//! ```text
+//! PredictInput --prepare--> Tensors --infer--> Tensors --answer--> Answer
+//! ```
+//!
+//! Everything here blocks: load, self-test, image decoding and inference belong on threads that are not the reactor's.
+//! [`engine`] is the one place that knows tract. What the caller did wrong is an [`InputError`], what the model did
+//! wrong an [`InferError`], why a release cannot be used at all a [`LoadError`].
+
+mod answer;
+mod contract;
+pub mod engine;
+mod error;
+mod memory;
+mod model;
+mod prepare;
+pub mod selftest;
+
+#[cfg(test)]
+mod fixtures;
+
+pub use answer::{Answer, Ranked};
+pub use engine::{external_files, inspect};
+pub use error::{InferError, InputError, LoadError, Side};
+pub use model::LoadedModel;
+pub use prepare::PredictInput;
+pub use selftest::{SelfTestFailure, SelfTestReport, self_test};
