@@ -6,9 +6,12 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod fleet;
+pub mod link;
+pub mod metrics;
 pub mod releases;
 pub mod rollout;
 pub mod store;
+pub mod tokens;
 pub mod trust_dir;
 
 use std::process::ExitCode;

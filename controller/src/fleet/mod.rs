@@ -1,4 +1,338 @@
 //! The fleet: who belongs to it, what each device should run, and what each one said.
+//!
+//! [`Fleet`] joins the books and knows what the broker should hold; [`rollouts`] shows it to the rollout engine,
+//! [`views`] to the API.
 
+pub mod accept;
+pub mod desired;
+pub mod devices;
+pub mod heard;
 pub mod labels;
+pub mod rollouts;
 pub mod selector;
+pub mod source;
+pub mod views;
+pub mod windows;
+
+use crate::api::types::{DeviceStatus, EnrollRequest, LabelChange};
+use crate::audit::Audit;
+use crate::link::outbox::{Item, Outbox};
+use crate::releases::{ReleaseError, Releases};
+use crate::rollout::fleet::AssignTo;
+use crate::store::{Store, StoreError};
+use crate::tokens::Tokens;
+use crate::trust_dir::Trust;
+use desired::{Change, DesiredError, DesiredStates};
+use devices::{DeviceError, DeviceRecord, Devices};
+use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef};
+use fieldpost_shared::time::{Clock, Timestamp};
+use heard::HeardStates;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::broadcast;
+use windows::Retention;
+
+/// Changes that a slow listener may lag behind before it is told to look at everything.
+const CHANGES: usize = 4_096;
+
+/// Why the fleet cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The device is not one that can run anything.
+    #[error("device `{device}` is {status}")]
+    NotActive {
+        /// Which.
+        device: DeviceId,
+        /// What it is.
+        status: DeviceStatus,
+    },
+    /// There is none of that name.
+    #[error("there is no device `{0}`")]
+    NoDevice(DeviceId),
+    /// The release was not pushed here.
+    #[error("there is no release {0}")]
+    NoRelease(ReleaseRef),
+    /// Devices would not change.
+    #[error("cannot change the device")]
+    Device(#[from] DeviceError),
+    /// Its desired state cannot be made.
+    #[error("cannot say what the device should run")]
+    Desired(#[from] DesiredError),
+    /// The release cannot be read.
+    #[error("cannot read the release")]
+    Release(#[from] ReleaseError),
+    /// The store would not.
+    #[error("cannot read or keep the fleet")]
+    Store(#[from] StoreError),
+}
+
+/// What a fleet is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The truth.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The log.
+    pub audit: Arc<Audit>,
+    /// Root metadata and the online key.
+    pub trust: Arc<Trust>,
+    /// What was pushed.
+    pub releases: Arc<Releases>,
+    /// What lets devices in.
+    pub tokens: Arc<Tokens>,
+    /// What the broker must be told.
+    pub outbox: Arc<Outbox>,
+    /// How long a desired state allows changes.
+    pub desired_lifetime: Duration,
+    /// What to keep of statistics.
+    pub retention: Retention,
+}
+
+/// The fleet.
+#[derive(Debug)]
+pub struct Fleet {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    trust: Arc<Trust>,
+    releases: Arc<Releases>,
+    tokens: Arc<Tokens>,
+    outbox: Arc<Outbox>,
+    retention: Retention,
+    devices: Devices,
+    desired: DesiredStates,
+    heard: HeardStates,
+    changes: broadcast::Sender<DeviceId>,
+    listening: Mutex<Option<Timestamp>>,
+    /// The blobs of every release that some device should run.
+    live_blobs: RwLock<HashSet<Digest>>,
+}
+
+impl Fleet {
+    /// Opens the fleet of a store.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds what it should not.
+    pub fn open(parts: Parts) -> Result<Self, FleetError> {
+        let Parts { store, clock, audit, trust, releases, tokens, outbox, desired_lifetime, retention } = parts;
+        let devices = Devices::open(store.as_ref(), audit, Arc::clone(&clock))?;
+        let desired =
+            DesiredStates::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&trust), desired_lifetime)?;
+        let heard = HeardStates::open(store.as_ref())?;
+        let (changes, _) = broadcast::channel(CHANGES);
+        let fleet = Self {
+            store,
+            clock,
+            trust,
+            releases,
+            tokens,
+            outbox,
+            retention,
+            devices,
+            desired,
+            heard,
+            changes,
+            listening: Mutex::new(None),
+            live_blobs: RwLock::default(),
+        };
+        fleet.refresh_live_blobs();
+        Ok(fleet)
+    }
+
+    /// Who belongs to it.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// What each device should run.
+    #[must_use]
+    pub fn desired(&self) -> &DesiredStates {
+        &self.desired
+    }
+
+    /// What each device said.
+    #[must_use]
+    pub fn heard(&self) -> &HeardStates {
+        &self.heard
+    }
+
+    /// What was pushed.
+    #[must_use]
+    pub fn releases(&self) -> &Arc<Releases> {
+        &self.releases
+    }
+
+    /// Root metadata and the online key.
+    #[must_use]
+    pub fn trust(&self) -> &Arc<Trust> {
+        &self.trust
+    }
+
+    /// The truth.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Names a device whenever something about it changed.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<DeviceId> {
+        self.changes.subscribe()
+    }
+
+    /// Says that something about a device changed. Nobody listening is no error.
+    pub fn changed(&self, device: &DeviceId) {
+        drop(self.changes.send(device.clone()));
+    }
+
+    /// Since when the controller hears its devices without a break.
+    #[must_use]
+    pub fn listening_since(&self) -> Option<Timestamp> {
+        *self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the controller hears its devices from now on, or no more.
+    pub fn set_listening(&self, listening: bool) {
+        let since = listening.then(|| self.clock.now());
+        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn active(&self, device: &DeviceId) -> Result<Arc<DeviceRecord>, FleetError> {
+        let record = self.devices.find(device).ok_or_else(|| FleetError::NoDevice(device.clone()))?;
+        match record.status {
+            DeviceStatus::Active => Ok(record),
+            status => Err(FleetError::NotActive { device: device.clone(), status }),
+        }
+    }
+
+    /// Says what a device should run of a model; `None` takes the model off the box. Signs, stores and publishes; the
+    /// same again changes nothing.
+    ///
+    /// # Errors
+    /// When the device or the release is not there, or it cannot be stored.
+    pub fn assign(&self, device: &DeviceId, model: &ModelName, to: Option<&AssignTo>) -> Result<(), FleetError> {
+        self.active(device)?;
+        let record = match to {
+            Some(to) => {
+                let release = &to.release;
+                let known = self.releases.find(&release.model, &release.version);
+                let known = known.filter(|known| known.release == *release && release.model == *model);
+                Some(known.ok_or_else(|| FleetError::NoRelease(release.clone()))?)
+            }
+            None => None,
+        };
+        let signed_to = to.zip(record.as_ref()).map(|(to, record)| (to, record.signatures.as_slice()));
+        let change = self.desired.assign(device, model, signed_to)?;
+        self.publish(device, change);
+        Ok(())
+    }
+
+    /// Signs a device's desired state anew, with a sequence above `above`.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn renew(&self, device: &DeviceId, above: u64) -> Result<(), FleetError> {
+        let change = self.desired.renew(device, above)?;
+        self.publish(device, change);
+        Ok(())
+    }
+
+    /// Signs anew every desired state that is due; says how many.
+    ///
+    /// # Errors
+    /// The first that cannot be stored.
+    pub fn renew_due(&self) -> Result<usize, FleetError> {
+        let due = self.desired.due();
+        due.iter().try_for_each(|device| self.renew(device, 0))?;
+        Ok(due.len())
+    }
+
+    /// Puts what changed in line for the broker: chunks of releases that came to be wanted, before the desired state
+    /// that names them; and the clearing of those that no device wants any more.
+    fn publish(&self, device: &DeviceId, change: Change) {
+        if !change.began.is_empty() || !change.ceased.is_empty() {
+            self.refresh_live_blobs();
+        }
+        for manifest in change.ceased {
+            match self.releases.blobs_of(manifest) {
+                Ok(blobs) => self.outbox.push_all(blobs.into_iter().map(Item::Blob)),
+                Err(error) => tracing::error!(%manifest, error = %chain(&error), "cannot clear a release's blobs"),
+            }
+        }
+        for manifest in change.began {
+            match self.releases.blobs_of(manifest) {
+                Ok(blobs) => {
+                    self.outbox.push_all(blobs.iter().copied().map(Item::Blob));
+                    self.outbox.gate(manifest, &blobs);
+                }
+                Err(error) => tracing::error!(%manifest, error = %chain(&error), "cannot publish a release's blobs"),
+            }
+        }
+        if change.signed {
+            self.outbox.push(Item::Desired(device.clone()));
+            self.changed(device);
+        }
+    }
+
+    /// Lets a device in.
+    ///
+    /// # Errors
+    /// When it may not come in.
+    pub fn enroll(&self, request: EnrollRequest, approval: bool) -> Result<Arc<DeviceRecord>, FleetError> {
+        let record = self.devices.enroll(&self.tokens, request, approval)?;
+        self.changed(&record.id);
+        Ok(record)
+    }
+
+    /// Lets a waiting device in.
+    ///
+    /// # Errors
+    /// When there is none, or it is revoked.
+    pub fn approve(&self, actor: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, FleetError> {
+        let record = self.devices.approve(actor, device)?;
+        self.changed(device);
+        Ok(record)
+    }
+
+    /// Makes a device's key open nothing, and takes back what it should run.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be stored.
+    pub fn revoke(&self, actor: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, FleetError> {
+        let record = self.devices.revoke(actor, device, vec![DesiredStates::deletion(device)])?;
+        let change = self.desired.forget(device);
+        self.outbox.push_all([Item::Desired(device.clone()), Item::Ack(device.clone())]);
+        self.publish(device, change);
+        self.changed(device);
+        Ok(record)
+    }
+
+    /// Changes a device's labels.
+    ///
+    /// # Errors
+    /// When there is none, or a label cannot be used.
+    pub fn label(&self, actor: &str, device: &DeviceId, change: &LabelChange) -> Result<Arc<DeviceRecord>, FleetError> {
+        let record = self.devices.label(actor, device, change)?;
+        self.changed(device);
+        Ok(record)
+    }
+
+    /// Brings one device's windows within bounds.
+    ///
+    /// # Errors
+    /// When the store will not.
+    pub fn prune(&self, device: &DeviceId) -> Result<(), StoreError> {
+        let writes = windows::prune(self.store.as_ref(), device, self.retention, self.clock.now())?;
+        if writes.is_empty() { Ok(()) } else { self.store.commit(writes) }
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    fieldpost_shared::error_chain::Chain(error).to_string()
+}
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -87,7 +87,6 @@ pub struct ReleaseRecord {
 /// The registry.
 #[derive(Debug)]
 pub struct Releases {
-    store: Arc<dyn Store>,
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
     trust: Arc<Trust>,
@@ -108,7 +107,7 @@ impl Releases {
     /// # Errors
     /// When the store cannot be read.
     pub fn open(
-        store: Arc<dyn Store>,
+        store: &dyn Store,
         audit: Arc<Audit>,
         clock: Arc<dyn Clock>,
         trust: Arc<Trust>,
@@ -120,7 +119,7 @@ impl Releases {
             Ok(((record.release.model.clone(), record.release.version.clone()), Arc::new(record)))
         });
         let known = RwLock::new(known.collect::<Result<_, StoreError>>()?);
-        Ok(Self { store, audit, clock, trust, blobs, push: Mutex::new(()), known, parsed: Mutex::default() })
+        Ok(Self { audit, clock, trust, blobs, push: Mutex::new(()), known, parsed: Mutex::default() })
     }
 
     /// The blobs.

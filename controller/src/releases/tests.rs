@@ -30,7 +30,7 @@ impl Registry {
         let publisher = std::fs::read_to_string(trust.dir().join(PUBLISHER_KEY)).unwrap();
         let publisher = SecretKey::from_file(&publisher).unwrap();
         let blobs = Blobs::open(&dir.path().join("blobs")).unwrap();
-        let releases = Releases::open(store.clone(), audit.clone(), clock.clone(), trust.clone(), blobs).unwrap();
+        let releases = Releases::open(store.as_ref(), audit.clone(), clock.clone(), trust.clone(), blobs).unwrap();
         Self { dir, store, clock, audit, trust, releases: Arc::new(releases), publisher }
     }
 
@@ -84,7 +84,7 @@ fn releases_are_there_after_reopening() {
     let release = registry.release("1.0.0", b"model");
     let Registry { store, audit, clock, trust, releases, .. } = &registry;
     let again =
-        Releases::open(store.clone(), audit.clone(), clock.clone(), trust.clone(), releases.blobs().clone()).unwrap();
+        Releases::open(store.as_ref(), audit.clone(), clock.clone(), trust.clone(), releases.blobs().clone()).unwrap();
     assert_eq!(again.find(&release.model, &release.version).unwrap().release, release);
 }
 

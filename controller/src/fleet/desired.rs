@@ -1,0 +1,272 @@
+//! What each device should run: signed, with a sequence that only counts up and an expiry, stored before it is told.
+
+use crate::rollout::fleet::AssignTo;
+use crate::store::{Store, StoreError, Table, Write};
+use crate::trust_dir::Trust;
+use fieldpost_shared::bundle::chunk::MAX_PAYLOAD_BYTES;
+use fieldpost_shared::id::{DeviceId, Digest, ModelName};
+use fieldpost_shared::time::{Clock, Timestamp};
+use fieldpost_shared::trust::{Envelope, EnvelopeError, Signature};
+use fieldpost_shared::wire::v1::{Assignment, Body as _, Desired, MAX_ASSIGNMENTS};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Why a desired state cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DesiredError {
+    /// More models than a device takes.
+    #[error("device `{0}` would run more than {MAX_ASSIGNMENTS} models")]
+    TooMany(DeviceId),
+    /// It would not fit a message.
+    #[error("the desired state of `{device}` has {found} bytes, at most {MAX_PAYLOAD_BYTES} fit one message")]
+    TooLarge {
+        /// Whose.
+        device: DeviceId,
+        /// Its size.
+        found: usize,
+    },
+    /// It cannot be encoded.
+    #[error("cannot encode the desired state of `{device}`")]
+    Encode {
+        /// Whose.
+        device: DeviceId,
+        /// The reason.
+        #[source]
+        source: postcard::Error,
+    },
+    /// A stored one that is none.
+    #[error("the stored desired state of `{device}` is damaged")]
+    Envelope {
+        /// Whose.
+        device: String,
+        /// The reason.
+        #[source]
+        source: EnvelopeError,
+    },
+    /// A stored one that cannot be decoded.
+    #[error("the stored desired state of `{device}` is damaged")]
+    Decode {
+        /// Whose.
+        device: String,
+        /// The reason.
+        #[source]
+        source: postcard::Error,
+    },
+    /// The store would not.
+    #[error("cannot keep the desired state")]
+    Store(#[from] StoreError),
+}
+
+/// A desired state and the bytes that say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// What was said.
+    pub desired: Desired,
+    /// The signed envelope, as it is published.
+    pub sealed: Vec<u8>,
+}
+
+/// Which releases began or ceased to be wanted by any device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Whether anything was signed.
+    pub signed: bool,
+    /// Manifests that no device wanted before.
+    pub began: Vec<Digest>,
+    /// Manifests that no device wants any more.
+    pub ceased: Vec<Digest>,
+}
+
+/// The desired states of all devices.
+#[derive(Debug)]
+pub struct DesiredStates {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    trust: Arc<Trust>,
+    lifetime: Duration,
+    /// One signature at a time, so that a sequence is never used twice. Guards the number of devices per manifest.
+    wanted: Mutex<HashMap<Digest, usize>>,
+    states: RwLock<BTreeMap<DeviceId, Arc<Signed>>>,
+}
+
+impl DesiredStates {
+    /// Opens the desired states of a store.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds what it should not.
+    pub fn open(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        trust: Arc<Trust>,
+        lifetime: Duration,
+    ) -> Result<Self, DesiredError> {
+        let mut states = BTreeMap::new();
+        let mut wanted = HashMap::new();
+        for (key, sealed) in store.scan(Table::Desired, b"")? {
+            let device = String::from_utf8_lossy(&key).into_owned();
+            let envelope = Envelope::from_bytes(&sealed)
+                .map_err(|source| DesiredError::Envelope { device: device.clone(), source })?;
+            let desired: Desired =
+                postcard::from_bytes(&envelope.body).map_err(|source| DesiredError::Decode { device, source })?;
+            count(&mut wanted, &[], &desired.assignments);
+            states.insert(desired.device.clone(), Arc::new(Signed { desired, sealed }));
+        }
+        Ok(Self { store, clock, trust, lifetime, wanted: Mutex::new(wanted), states: RwLock::new(states) })
+    }
+
+    fn signing(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was last signed for a device.
+    #[must_use]
+    pub fn find(&self, device: &DeviceId) -> Option<Arc<Signed>> {
+        self.states.read().unwrap_or_else(PoisonError::into_inner).get(device).cloned()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Signed>> {
+        self.states.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The manifests that some device should run, and how many devices.
+    #[must_use]
+    pub fn wanted(&self) -> HashMap<Digest, usize> {
+        self.signing().clone()
+    }
+
+    /// Says what a device should run of a model; the same again changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be said in one message, or not be stored.
+    pub fn assign(
+        &self,
+        device: &DeviceId,
+        model: &ModelName,
+        to: Option<(&AssignTo, &[Signature])>,
+    ) -> Result<Change, DesiredError> {
+        let mut wanted = self.signing();
+        let known = self.find(device);
+        let before = known.as_ref().map(|known| known.desired.assignments.as_slice()).unwrap_or_default();
+        let mut after: Vec<_> = before.iter().filter(|other| other.release.model != *model).cloned().collect();
+        after.extend(to.map(|(to, signatures)| Assignment {
+            release: to.release.clone(),
+            signatures: signatures.to_vec(),
+            rollout: to.rollout.clone(),
+            attempt: to.attempt,
+            probation_s: to.probation_s,
+        }));
+        after.sort_by(|a, b| a.release.model.cmp(&b.release.model));
+        if after == before {
+            return Ok(Change::default());
+        }
+        self.sign(&mut wanted, device, known.as_deref(), after, 0)
+    }
+
+    /// Signs the same anew, with a sequence above `above` and a new expiry.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn renew(&self, device: &DeviceId, above: u64) -> Result<Change, DesiredError> {
+        let mut wanted = self.signing();
+        let Some(known) = self.find(device) else { return Ok(Change::default()) };
+        let assignments = known.desired.assignments.clone();
+        self.sign(&mut wanted, device, Some(&known), assignments, above)
+    }
+
+    fn sign(
+        &self,
+        wanted: &mut HashMap<Digest, usize>,
+        device: &DeviceId,
+        known: Option<&Signed>,
+        assignments: Vec<Assignment>,
+        above: u64,
+    ) -> Result<Change, DesiredError> {
+        let root = self.trust.root();
+        let before = known.map(|known| &known.desired);
+        // Neither the sequence nor the time of signing ever goes back, whatever the clock does.
+        let issued = self.clock.now().max(before.map_or(Timestamp::EPOCH, |before| before.issued));
+        let desired = Desired {
+            fleet: root.fleet.clone(),
+            device: device.clone(),
+            sequence: before.map_or(0, |before| before.sequence).max(above).saturating_add(1),
+            issued,
+            expires: issued.plus(self.lifetime),
+            root_version: root.version,
+            assignments,
+        };
+        if !desired.bounded() {
+            return Err(DesiredError::TooMany(device.clone()));
+        }
+        let sealed =
+            self.trust.seal(&desired).map_err(|source| DesiredError::Encode { device: device.clone(), source })?;
+        if sealed.len() > MAX_PAYLOAD_BYTES {
+            return Err(DesiredError::TooLarge { device: device.clone(), found: sealed.len() });
+        }
+        self.store.commit(vec![Write::put(Table::Desired, device.as_str(), sealed.clone())])?;
+        let old = before.map(|before| before.assignments.as_slice()).unwrap_or_default();
+        let (began, ceased) = count(wanted, old, &desired.assignments);
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        states.insert(device.clone(), Arc::new(Signed { desired, sealed }));
+        Ok(Change { signed: true, began, ceased })
+    }
+
+    /// Forgets what a device should run; the caller has deleted the row.
+    pub fn forget(&self, device: &DeviceId) -> Change {
+        let mut wanted = self.signing();
+        let known = self.states.write().unwrap_or_else(PoisonError::into_inner).remove(device);
+        let Some(known) = known else { return Change::default() };
+        let (began, ceased) = count(&mut wanted, &known.desired.assignments, &[]);
+        Change { signed: false, began, ceased }
+    }
+
+    /// The row to delete with a device.
+    #[must_use]
+    pub fn deletion(device: &DeviceId) -> Write {
+        Write::delete(Table::Desired, device.as_str())
+    }
+
+    /// Devices whose desired state is past half its time, or names an older root than the newest.
+    #[must_use]
+    pub fn due(&self) -> Vec<DeviceId> {
+        let (now, version) = (self.clock.now(), self.trust.root().version);
+        let due = |signed: &Arc<Signed>| is_due(&signed.desired, now, version);
+        self.list().into_iter().filter(due).map(|signed| signed.desired.device.clone()).collect()
+    }
+}
+
+/// Whether a desired state should be signed anew.
+fn is_due(desired: &Desired, now: Timestamp, root_version: u64) -> bool {
+    let half = desired.expires.since(desired.issued) / 2;
+    now >= desired.issued.plus(half) || desired.root_version < root_version
+}
+
+/// Moves a device from one set of manifests to another; says which manifests came to be wanted, and which no more are.
+fn count(wanted: &mut HashMap<Digest, usize>, from: &[Assignment], to: &[Assignment]) -> (Vec<Digest>, Vec<Digest>) {
+    let mut began = Vec::new();
+    for assignment in to {
+        let devices = wanted.entry(assignment.release.manifest).or_insert(0);
+        if *devices == 0 {
+            began.push(assignment.release.manifest);
+        }
+        *devices = devices.saturating_add(1);
+    }
+    let mut ceased = Vec::new();
+    for assignment in from {
+        let manifest = assignment.release.manifest;
+        if let Some(devices) = wanted.get_mut(&manifest) {
+            *devices = devices.saturating_sub(1);
+            if *devices == 0 {
+                wanted.remove(&manifest);
+                ceased.push(manifest);
+            }
+        }
+    }
+    (began, ceased)
+}
+
+#[cfg(test)]
+#[path = "desired_tests.rs"]
+mod tests;

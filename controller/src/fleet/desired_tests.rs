@@ -1,0 +1,145 @@
+use super::*;
+use crate::releases::tests::{NOW, Registry};
+use fieldpost_shared::durable::write_atomic;
+use fieldpost_shared::id::ReleaseRef;
+use fieldpost_shared::trust::{SecretKey, SignedRoot};
+use fieldpost_shared::wire::open_controller;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn states(registry: &Registry) -> DesiredStates {
+    let Registry { store, clock, trust, .. } = registry;
+    DesiredStates::open(store.clone(), clock.clone(), trust.clone(), 30 * DAY).unwrap()
+}
+
+fn to(version: &str) -> AssignTo {
+    let release = ReleaseRef {
+        model: "digits".parse().unwrap(),
+        version: version.parse().unwrap(),
+        manifest: Digest::of(version.as_bytes()),
+    };
+    AssignTo { release, rollout: None, attempt: 1, probation_s: 60 }
+}
+
+fn assign(states: &DesiredStates, device: &str, version: Option<&str>) -> Change {
+    let to = version.map(to);
+    let to = to.as_ref().map(|to| (to, [].as_slice()));
+    states.assign(&id(device), &"digits".parse().unwrap(), to).unwrap()
+}
+
+fn id(device: &str) -> DeviceId {
+    device.parse().unwrap()
+}
+
+fn sequence(states: &DesiredStates, device: &str) -> u64 {
+    states.find(&id(device)).unwrap().desired.sequence
+}
+
+#[test]
+fn what_was_assigned_is_signed_for_that_device() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    assign(&states, "a", Some("1.0.0"));
+    let sealed = &states.find(&id("a")).unwrap().sealed;
+    let desired: Desired = open_controller(sealed, &registry.trust.root(), &id("a")).unwrap();
+    assert_eq!((desired.sequence, desired.issued, desired.expires), (1, NOW, NOW.plus(30 * DAY)));
+    assert_eq!(desired.assignments[0].release, to("1.0.0").release);
+    assert!(open_controller::<Desired>(sealed, &registry.trust.root(), &id("b")).is_err());
+}
+
+#[test]
+fn the_same_again_changes_nothing() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    assert!(assign(&states, "a", Some("1.0.0")).signed);
+    assert_eq!(assign(&states, "a", Some("1.0.0")), Change::default());
+    assert_eq!(sequence(&states, "a"), 1);
+}
+
+#[test]
+fn releases_begin_and_cease_to_be_wanted() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    let manifest = |version: &str| to(version).release.manifest;
+    assert_eq!(assign(&states, "a", Some("1.0.0")).began, [manifest("1.0.0")]);
+    assert_eq!(assign(&states, "b", Some("1.0.0")).began, []);
+    assert_eq!(assign(&states, "a", Some("1.1.0")).ceased, []);
+    let last = assign(&states, "b", Some("1.1.0"));
+    assert_eq!((last.began, last.ceased), (vec![], vec![manifest("1.0.0")]));
+    assign(&states, "a", None);
+    assert_eq!(states.wanted(), [(manifest("1.1.0"), 1)].into());
+    assert_eq!(states.forget(&id("b")).ceased, [manifest("1.1.0")]);
+}
+
+#[test]
+fn a_new_attempt_of_a_release_neither_begins_nor_ceases() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    assign(&states, "a", Some("1.0.0"));
+    let again = AssignTo { attempt: 2, ..to("1.0.0") };
+    let change = states.assign(&id("a"), &"digits".parse().unwrap(), Some((&again, &[]))).unwrap();
+    assert_eq!((change.signed, change.began, change.ceased), (true, vec![], vec![]));
+}
+
+#[test]
+fn the_sequence_goes_on_after_reopening_and_the_time_never_goes_back() {
+    let registry = Registry::new();
+    let first = states(&registry);
+    assign(&first, "a", Some("1.0.0"));
+    registry.clock.jump_to(Timestamp::EPOCH);
+    let again = states(&registry);
+    assign(&again, "a", Some("1.1.0"));
+    let desired = &again.find(&id("a")).unwrap().desired;
+    assert_eq!((desired.sequence, desired.issued), (2, NOW));
+    assert_eq!(again.wanted(), [(to("1.1.0").release.manifest, 1)].into());
+}
+
+#[test]
+fn a_sequence_that_the_device_knows_is_passed() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    assign(&states, "a", Some("1.0.0"));
+    states.renew(&id("a"), 41).unwrap();
+    assert_eq!(sequence(&states, "a"), 42);
+}
+
+#[test]
+fn a_desired_state_is_due_at_half_its_time() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    assign(&states, "a", Some("1.0.0"));
+    registry.clock.advance(15 * DAY - Duration::from_millis(1));
+    assert_eq!(states.due(), []);
+    registry.clock.advance(Duration::from_millis(1));
+    assert_eq!(states.due(), [id("a")]);
+    states.renew(&id("a"), 0).unwrap();
+    assert_eq!(states.due(), []);
+}
+
+#[test]
+fn a_new_root_makes_it_due() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    assign(&states, "a", Some("1.0.0"));
+    let root_key = std::fs::read_to_string(registry.trust.dir().join(crate::trust_dir::ROOT_KEY)).unwrap();
+    let mut next = registry.trust.root().as_ref().clone();
+    next.version = 2;
+    let next = SignedRoot::sign(next, &[&SecretKey::from_file(&root_key).unwrap()]).unwrap();
+    write_atomic(registry.trust.dir(), "2.root.json", &next.to_bytes()).unwrap();
+    assert!(registry.trust.reload().unwrap());
+    assert_eq!(states.due(), [id("a")]);
+}
+
+#[test]
+fn more_models_than_a_device_takes_are_refused() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    let assign = |n: usize| {
+        let model: ModelName = format!("m{n}").parse().unwrap();
+        let to = AssignTo { release: ReleaseRef { model: model.clone(), ..to("1.0.0").release }, ..to("1.0.0") };
+        states.assign(&id("a"), &model, Some((&to, &[])))
+    };
+    (0..MAX_ASSIGNMENTS).for_each(|n| drop(assign(n).unwrap()));
+    assert!(matches!(assign(MAX_ASSIGNMENTS), Err(DesiredError::TooMany(_))));
+    assert_eq!(sequence(&states, "a"), MAX_ASSIGNMENTS as u64);
+}

@@ -1,0 +1,92 @@
+//! The fleet as the rollout engine sees it.
+
+use super::{Fleet, selector, windows};
+use crate::api::types::DeviceStatus;
+use crate::fleet::selector::{Selector, Subject};
+use crate::rollout::fleet::{self as seen, AssignTo, DeviceView, ReleaseInfo};
+use fieldpost_shared::id::{DeviceId, Digest, ModelName};
+use fieldpost_shared::stats::WindowStats;
+use fieldpost_shared::time::Timestamp;
+use semver::Version;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+impl Fleet {
+    fn view(&self, record: &super::devices::DeviceRecord) -> DeviceView {
+        let heard = self.heard.find(&record.id);
+        let signed = self.desired.find(&record.id);
+        let report = heard.report.as_deref();
+        let accepted = report.map_or(0, |report| report.desired_sequence);
+        let assignments = signed.iter().flat_map(|signed| &signed.desired.assignments);
+        DeviceView {
+            id: record.id.clone(),
+            labels: record.labels.clone(),
+            inventory: report.map_or_else(|| record.inventory.clone(), |report| report.inventory.clone()),
+            models: report.map(|report| report.models.clone()).unwrap_or_default(),
+            quarantine: report.map(|report| report.quarantine.clone()).unwrap_or_default(),
+            last_seen: heard.last_seen,
+            alive: heard.alive(),
+            hold: report.and_then(|report| report.hold.clone()),
+            settled: signed.as_ref().is_none_or(|signed| accepted >= signed.desired.sequence),
+            desired: assignments
+                .map(|assignment| {
+                    let to = AssignTo {
+                        release: assignment.release.clone(),
+                        rollout: assignment.rollout.clone(),
+                        attempt: assignment.attempt,
+                        probation_s: assignment.probation_s,
+                    };
+                    (assignment.release.model.clone(), to)
+                })
+                .collect(),
+        }
+    }
+}
+
+impl seen::Fleet for Fleet {
+    fn devices(&self) -> Result<Vec<DeviceView>, seen::FleetError> {
+        let active = self.devices.list().into_iter().filter(|record| record.status == DeviceStatus::Active);
+        Ok(active.map(|record| self.view(&record)).collect())
+    }
+
+    fn select(&self, text: &str, devices: &[DeviceView]) -> Result<Vec<DeviceId>, seen::FleetError> {
+        let parsed: Result<Selector, selector::SelectorError> = text.parse();
+        let selector = parsed.map_err(|error| seen::FleetError::new("read the selector", error))?;
+        let subject = |view: &DeviceView| {
+            selector.matches(Subject { id: &view.id, labels: &view.labels, inventory: &view.inventory })
+        };
+        Ok(devices.iter().filter(|view| subject(view)).map(|view| view.id.clone()).collect())
+    }
+
+    fn assign(&self, device: &DeviceId, model: &ModelName, to: Option<&AssignTo>) -> Result<(), seen::FleetError> {
+        Self::assign(self, device, model, to).map_err(|error| {
+            let what = to.map_or_else(|| format!("remove {model} from"), |to| format!("assign {} to", to.release));
+            seen::FleetError::new(format!("{what} `{device}`"), error)
+        })
+    }
+
+    fn windows(
+        &self,
+        device: &DeviceId,
+        release: &Digest,
+        since: Timestamp,
+    ) -> Result<Option<WindowStats>, seen::FleetError> {
+        windows::merged(self.store.as_ref(), device, release, since)
+            .map_err(|error| seen::FleetError::new(format!("read the statistics of `{device}`"), error))
+    }
+
+    fn release(&self, model: &ModelName, version: &Version) -> Result<Option<ReleaseInfo>, seen::FleetError> {
+        let Some(record) = self.releases.find(model, version) else { return Ok(None) };
+        let manifest = self.releases.manifest(record.release.manifest);
+        let manifest = manifest.map_err(|error| seen::FleetError::new(format!("read {}", record.release), error))?;
+        Ok(Some(ReleaseInfo { release: record.release.clone(), manifest: Arc::clone(&manifest) }))
+    }
+
+    fn listening_since(&self) -> Option<Timestamp> {
+        Self::listening_since(self)
+    }
+
+    fn changes(&self) -> broadcast::Receiver<DeviceId> {
+        self.subscribe()
+    }
+}

@@ -1,0 +1,88 @@
+//! What the broker should hold, asked of the books at the moment it is sent.
+
+use super::Fleet;
+use crate::api::types::DeviceStatus;
+use crate::link::outbox::{Item, Source};
+use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::id::{DeviceId, Digest};
+use std::sync::PoisonError;
+
+impl Fleet {
+    /// Works out anew which blobs live releases need. Each caller has made its change before, and only one works it out
+    /// at a time, so the last one to do so sees every change.
+    pub(super) fn refresh_live_blobs(&self) {
+        let mut live = self.live_blobs.write().unwrap_or_else(PoisonError::into_inner);
+        *live = self.live().into_iter().flat_map(|(_, blobs)| blobs).collect();
+    }
+
+    fn is_live(&self, blob: Digest) -> bool {
+        self.live_blobs.read().unwrap_or_else(PoisonError::into_inner).contains(&blob)
+    }
+}
+
+impl Source for Fleet {
+    fn payload(&self, item: &Item) -> Option<Vec<u8>> {
+        match item {
+            Item::Trust(version) => {
+                let roots = self.trust.roots();
+                roots.iter().find(|root| root.metadata.version == *version).map(|root| root.to_bytes())
+            }
+            Item::Ack(device) => {
+                self.devices.active_key(device)?;
+                self.heard.find(device).ack.as_ref().map(|ack| ack.as_ref().clone())
+            }
+            Item::Desired(device) => {
+                self.devices.active_key(device)?;
+                self.desired.find(device).map(|signed| signed.sealed.clone())
+            }
+            Item::Blob(digest) => {
+                if !self.is_live(*digest) {
+                    return None;
+                }
+                match self.releases.blobs().frame(*digest) {
+                    Ok(frame) => Some(frame),
+                    Err(error) => {
+                        tracing::error!(%digest, error = %Chain(&error), "a blob of a live release cannot be published");
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    fn wanted(&self) -> Vec<Item> {
+        let roots = self.trust.roots();
+        let mut items: Vec<_> = roots.iter().map(|root| Item::Trust(root.metadata.version)).collect();
+        for record in self.devices.list().into_iter().filter(|record| record.status == DeviceStatus::Active) {
+            if self.heard.find(&record.id).ack.is_some() {
+                items.push(Item::Ack(record.id.clone()));
+            }
+            if self.desired.find(&record.id).is_some() {
+                items.push(Item::Desired(record.id.clone()));
+            }
+        }
+        let live = self.live_blobs.read().unwrap_or_else(PoisonError::into_inner);
+        items.extend(live.iter().copied().map(Item::Blob));
+        items
+    }
+
+    fn live(&self) -> Vec<(Digest, Vec<Digest>)> {
+        let wanted = self.desired.wanted();
+        wanted
+            .into_keys()
+            .filter_map(|manifest| match self.releases.blobs_of(manifest) {
+                Ok(blobs) => Some((manifest, blobs)),
+                Err(error) => {
+                    tracing::error!(%manifest, error = %Chain(&error), "a live release cannot be read");
+                    None
+                }
+            })
+            .collect()
+    }
+
+    fn needs(&self, device: &DeviceId) -> Vec<Digest> {
+        let signed = self.desired.find(device);
+        let assignments = signed.as_ref().map(|signed| signed.desired.assignments.as_slice()).unwrap_or_default();
+        assignments.iter().map(|assignment| assignment.release.manifest).collect()
+    }
+}
