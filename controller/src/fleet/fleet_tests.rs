@@ -163,6 +163,7 @@ fn the_engine_sees_active_devices_and_what_they_should_run() {
     assert_eq!(views.iter().map(|view| view.id.as_str()).collect::<Vec<_>>(), ["a"]);
     assert_eq!(views[0].desired[&release.model].release, release);
     assert!(!views[0].settled);
+    let views = views.into_iter().map(|view| (view.id.clone(), view)).collect();
     assert_eq!(world.fleet.select("site=lyon", &views).unwrap().len(), 1);
     assert!(world.fleet.select("nonsense", &views).is_err());
     let info = crate::rollout::fleet::Fleet::release(world.fleet.as_ref(), &release.model, &release.version).unwrap();

@@ -8,6 +8,7 @@ use fieldpost_shared::id::{DeviceId, Digest, ModelName};
 use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::time::Timestamp;
 use semver::Version;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -49,13 +50,17 @@ impl seen::Fleet for Fleet {
         Ok(active.map(|record| self.view(&record)).collect())
     }
 
-    fn select(&self, text: &str, devices: &[DeviceView]) -> Result<Vec<DeviceId>, seen::FleetError> {
+    fn select(
+        &self,
+        text: &str,
+        devices: &BTreeMap<DeviceId, DeviceView>,
+    ) -> Result<BTreeSet<DeviceId>, seen::FleetError> {
         let parsed: Result<Selector, selector::SelectorError> = text.parse();
         let selector = parsed.map_err(|error| seen::FleetError::new("read the selector", error))?;
         let subject = |view: &DeviceView| {
             selector.matches(Subject { id: &view.id, labels: &view.labels, inventory: &view.inventory })
         };
-        Ok(devices.iter().filter(|view| subject(view)).map(|view| view.id.clone()).collect())
+        Ok(devices.values().filter(|view| subject(view)).map(|view| view.id.clone()).collect())
     }
 
     fn assign(&self, device: &DeviceId, model: &ModelName, to: Option<&AssignTo>) -> Result<(), seen::FleetError> {
