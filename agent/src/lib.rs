@@ -8,4 +8,5 @@ pub mod identity;
 pub mod link;
 pub mod monitor;
 pub mod runtime;
+pub mod serve;
 pub mod store;

@@ -1,12 +1,15 @@
 //! What the box sees of its models: one window of statistics per live release, filled by requests and closed by a timer.
 //!
-//! [`features`] says which numbers of a request are measured (packing a bundle measures its reference data the same way), [`resources`] reads the box.
+//! [`features`] says which numbers of a request are measured (packing a bundle measures its reference data the same way),
+//! [`collector`] counts them (both pure), [`resources`] reads the box, [`timer`] drives the closing.
 
+pub mod collector;
 pub mod features;
 mod image;
 pub mod resources;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod timer;
 
 use fieldpost_shared::id::ReleaseRef;
 use fieldpost_shared::stats::WindowStats;

@@ -1,0 +1,201 @@
+//! One request on its inference thread: prepare, infer, answer, count. Whatever happens is counted once, and answered.
+
+use super::error::ApiError;
+use super::registry::Live;
+use super::request::RequestId;
+use super::{metrics::Pending, oip, predict};
+use crate::monitor::collector::{Measured, Timing};
+use crate::runtime::{Answer, InferError, InputError, PredictInput};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use fieldpost_shared::bundle::{Dim, Dtype, Manifest, Tensor};
+use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::stats::ErrorKind;
+use fieldpost_shared::time::Clock;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// In which form a request asks, and is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A PNG or JPEG, answered for people.
+    Image,
+    /// JSON features, answered for people.
+    Features,
+    /// Tensors as JSON (OIP v2 §infer).
+    Tensors,
+}
+
+/// A request on its way through the queue.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) live: Arc<Live>,
+    pub(crate) form: Form,
+    pub(crate) body: Bytes,
+    pub(crate) id: RequestId,
+    /// When it was queued, by the monotonic clock.
+    pub(crate) queued: Duration,
+    /// How long after that its caller waits.
+    pub(crate) patience: Duration,
+    pub(crate) reply: oneshot::Sender<Reply>,
+    pub(crate) pending: Pending,
+}
+
+/// A JSON body, or why there is none.
+pub(crate) type Reply = Result<Vec<u8>, ApiError>;
+
+/// Why a call got no answer, and whose fault that is.
+struct Failed {
+    kind: ErrorKind,
+    error: ApiError,
+}
+
+impl Failed {
+    fn by_caller(error: ApiError) -> Self {
+        Self { kind: ErrorKind::Malformed, error }
+    }
+
+    fn by_model(kind: ErrorKind, error: &InferError) -> Self {
+        Self { kind, error: ApiError::of(StatusCode::INTERNAL_SERVER_ERROR, error) }
+    }
+}
+
+impl From<ApiError> for Failed {
+    /// What a parser of requests refuses is its sender's fault.
+    fn from(error: ApiError) -> Self {
+        Self::by_caller(error)
+    }
+}
+
+impl From<InputError> for Failed {
+    fn from(error: InputError) -> Self {
+        Self::by_caller(ApiError::of(StatusCode::BAD_REQUEST, &error))
+    }
+}
+
+impl From<InferError> for Failed {
+    fn from(error: InferError) -> Self {
+        match error {
+            InferError::Input(input) => input.into(),
+            InferError::NanOutput { .. } => Self::by_model(ErrorKind::NanOutput, &error),
+            _ => Self::by_model(ErrorKind::Inference, &error),
+        }
+    }
+}
+
+/// What the model made of a request.
+struct Done {
+    body: Vec<u8>,
+    timing: Timing,
+    measured: Measured,
+    answers: Vec<Answer>,
+}
+
+impl Call {
+    /// Runs it. Blocking; on an inference thread.
+    pub(crate) fn run(self, clock: &dyn Clock) {
+        let begun = clock.monotonic();
+        let queue = begun.saturating_sub(self.queued);
+        let outcome = match self.given_up(begun) {
+            Some(kind) => Err(Failed { kind, error: ApiError::deadline() }),
+            // The models catch their own panics; should anything else break, it is this request's failure alone.
+            None => catch_unwind(AssertUnwindSafe(|| self.compute(clock, queue))).unwrap_or_else(|_panic| {
+                let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the inference broke off");
+                Err(Failed { kind: ErrorKind::Inference, error })
+            }),
+        };
+        // Everything is counted before the caller hears, so that whoever has the answer finds it in the counts.
+        let reply = match outcome {
+            Ok(done) => {
+                let unheard = self.given_up(clock.monotonic());
+                self.live.collector().answered(done.timing, &done.measured, &done.answers, unheard);
+                self.live.metrics.executed(done.timing.rows);
+                match unheard {
+                    None => self.live.metrics.answered(done.timing),
+                    Some(kind) => self.live.metrics.failed(kind),
+                }
+                Ok(done.body)
+            }
+            Err(failed) => {
+                self.live.failed(failed.kind);
+                if failed.kind.is_by_model() {
+                    let (id, release) = (self.id.as_str(), self.live.release());
+                    tracing::warn!(%release, request = id, error = failed.error.message, "the model failed a request");
+                }
+                Err(failed.error)
+            }
+        };
+        let Self { live, pending, reply: caller, .. } = self;
+        drop((live, pending));
+        // A caller that is gone does not hear it.
+        drop(caller.send(reply));
+    }
+
+    /// Why nobody waits for the answer, if nobody does.
+    fn given_up(&self, now: Duration) -> Option<ErrorKind> {
+        if now.saturating_sub(self.queued) >= self.patience {
+            Some(ErrorKind::Deadline)
+        } else {
+            self.reply.is_closed().then_some(ErrorKind::Closed)
+        }
+    }
+
+    fn compute(&self, clock: &dyn Clock, queue: Duration) -> Result<Done, Failed> {
+        let model = self.live.model.as_ref();
+        let started = clock.monotonic();
+        let mut wanted = None;
+        let inputs = match self.form {
+            Form::Image => model.prepare(&PredictInput::Image(&self.body))?,
+            Form::Features => model.prepare(&PredictInput::Json(&predict::json(&self.body)?))?,
+            Form::Tensors => {
+                let request = oip::infer::parse(&self.body, model.manifest())?;
+                wanted = Some((request.id, request.outputs));
+                request.inputs
+            }
+        };
+        let prepared = clock.monotonic();
+        let outputs = model.infer(&inputs).map_err(|error| blame_input(error, &inputs))?;
+        let inferred = clock.monotonic();
+        let answers = model.answer(&outputs)?;
+        let (manifest, release) = (model.manifest(), model.release());
+        let body = match wanted {
+            Some((id, names)) => {
+                let id = id.as_deref().unwrap_or(self.id.as_str());
+                oip::infer::write(release, manifest, id, names.as_deref(), &outputs)
+            }
+            None => predict::write(release, manifest, self.id.as_str(), &answers, &outputs),
+        };
+        let answered = clock.monotonic();
+        let timing = Timing {
+            queue,
+            input: prepared.saturating_sub(started),
+            infer: inferred.saturating_sub(prepared),
+            output: answered.saturating_sub(inferred),
+            rows: rows(manifest, &inputs),
+        };
+        Ok(Done { body, timing, measured: self.live.meter.measure(&inputs), answers })
+    }
+}
+
+/// Rows of a batch: the first axis, where it is symbolic; else one.
+fn rows(manifest: &Manifest, inputs: &[Tensor]) -> usize {
+    let first = manifest.inputs.first().and_then(|spec| spec.shape.first());
+    match (first, inputs.first().and_then(|tensor| tensor.shape.first())) {
+        (Some(Dim::Symbol(_)), Some(rows)) => *rows,
+        _ => 1,
+    }
+}
+
+/// NaN that comes out of a model because NaN went in is the caller's.
+fn blame_input(error: InferError, inputs: &[Tensor]) -> Failed {
+    let holds_nan = |tensor: &Tensor| {
+        matches!(tensor.dtype, Dtype::Fp32 | Dtype::Fp64) && tensor.to_f64().iter().any(|value| value.is_nan())
+    };
+    if matches!(error, InferError::NanOutput { .. }) && inputs.iter().any(holds_nan) {
+        Failed::by_caller(ApiError::bad_request(format!("{}, because an input does", Chain(&error))))
+    } else {
+        error.into()
+    }
+}

@@ -1,0 +1,42 @@
+//! Answers predictions on the box: HTTP, the registry of live models, the queue before the inference threads.
+//!
+//! ```text
+//! connection (reactor) --body read whole--> Registry: which release? --> queue (bounded) --> inference thread
+//!                                            holds the Arc from here        full: 503          prepare, infer, answer, count
+//! ```
+//!
+//! A request belongs to the release that was live when it was queued, and finishes on it: a swap fails nobody.
+//! What a caller did wrong is 4xx and counted apart from what the model did wrong (500).
+//!
+//! | status | when |
+//! |---|---|
+//! | 400 | malformed JSON, image or header; wrong tensor; several models live and none named |
+//! | 404 | no such path, model or version |
+//! | 408 | the body did not come in time |
+//! | 413, 415 | body too large; neither JSON nor image |
+//! | 500 | the model failed on a sound request |
+//! | 503 | queue full, or the model is not ready; with `Retry-After` |
+//! | 504 | the caller's deadline passed |
+
+mod call;
+mod connection;
+mod error;
+mod metrics;
+mod model;
+mod oip;
+mod pool;
+mod predict;
+mod registry;
+mod request;
+mod router;
+mod server;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use metrics::Metrics;
+pub use model::Model;
+pub use registry::Registry;
+pub use request::DEADLINE_HEADER;
+pub use server::{ServeError, ServeSettings, Server, StatusHandle};

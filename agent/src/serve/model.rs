@@ -1,0 +1,61 @@
+//! What the registry needs of a model.
+
+use crate::runtime::{Answer, InferError, InputError, LoadedModel, PredictInput};
+use fieldpost_shared::bundle::{Manifest, Tensor};
+use fieldpost_shared::id::ReleaseRef;
+use std::fmt;
+use std::sync::Arc;
+
+/// A model that can be served. Boxes serve [`LoadedModel`]; tests of the queue serve slower and worse ones.
+/// Everything but the accessors blocks.
+pub trait Model: Send + Sync + fmt::Debug {
+    /// What the release says of itself.
+    fn manifest(&self) -> &Arc<Manifest>;
+    /// Which release it is.
+    fn release(&self) -> &ReleaseRef;
+    /// Pre-processing.
+    ///
+    /// # Errors
+    /// What the caller did wrong.
+    fn prepare(&self, input: &PredictInput<'_>) -> Result<Vec<Tensor>, InputError>;
+    /// Inference; inputs and outputs in the manifest's order.
+    ///
+    /// # Errors
+    /// What the model, or the caller, did wrong.
+    fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError>;
+    /// Post-processing, one answer per row.
+    ///
+    /// # Errors
+    /// What the model did wrong.
+    fn answer(&self, outputs: &[Tensor]) -> Result<Vec<Answer>, InferError>;
+    /// Growth of this process's resident memory since before the model was loaded, bytes; `None` where nobody knows.
+    fn resident_growth_bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl Model for LoadedModel {
+    fn manifest(&self) -> &Arc<Manifest> {
+        Self::manifest(self)
+    }
+
+    fn release(&self) -> &ReleaseRef {
+        Self::release(self)
+    }
+
+    fn prepare(&self, input: &PredictInput<'_>) -> Result<Vec<Tensor>, InputError> {
+        Self::prepare(self, input)
+    }
+
+    fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
+        Self::infer(self, inputs)
+    }
+
+    fn answer(&self, outputs: &[Tensor]) -> Result<Vec<Answer>, InferError> {
+        Self::answer(self, outputs)
+    }
+
+    fn resident_growth_bytes(&self) -> Option<u64> {
+        Self::resident_growth_bytes(self)
+    }
+}

@@ -1,0 +1,253 @@
+//! What answers requests now: one live release per model, changed atomically.
+
+use super::error::ApiError;
+use super::metrics::{Metrics, ModelMetrics};
+use super::model::Model;
+use crate::deploy::Observed;
+use crate::monitor::collector::{Collector, Meter};
+use crate::monitor::{ClosedWindow, MonitorSettings};
+use axum::http::StatusCode;
+use fieldpost_shared::id::{ModelName, ReleaseRef};
+use fieldpost_shared::stats::{ErrorKind, Reading};
+use fieldpost_shared::time::Clock;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::sync::mpsc;
+
+/// The live models. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone)]
+pub struct Registry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Arc<dyn Clock>,
+    settings: MonitorSettings,
+    closed: mpsc::Sender<ClosedWindow>,
+    metrics: Metrics,
+    slots: RwLock<Slots>,
+    /// Replaced releases on which requests still run: their last window closes when the last of them is answered.
+    retired: Mutex<Vec<Arc<Live>>>,
+    /// Closed windows that the outbox has not taken yet.
+    ready: Mutex<VecDeque<ClosedWindow>>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    live: BTreeMap<ModelName, Arc<Live>>,
+    /// Models that this box should serve: without a live release they are "not ready", and not "unknown".
+    expected: BTreeSet<ModelName>,
+}
+
+/// A release that answers, with what it counts. A request holds it from the queue to its answer.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) meter: Meter,
+    pub(crate) metrics: ModelMetrics,
+    collector: Mutex<Collector>,
+}
+
+impl Live {
+    pub(crate) fn release(&self) -> &ReleaseRef {
+        self.model.release()
+    }
+
+    /// Counts a request that was not answered.
+    pub(crate) fn failed(&self, kind: ErrorKind) {
+        self.collector().failed(kind);
+        self.metrics.failed(kind);
+    }
+
+    pub(crate) fn collector(&self) -> MutexGuard<'_, Collector> {
+        lock(&self.collector)
+    }
+}
+
+impl Registry {
+    /// A registry without models. Closed windows go to `closed`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, settings: MonitorSettings, closed: mpsc::Sender<ClosedWindow>) -> Self {
+        Self(Arc::new(Inner {
+            clock,
+            settings,
+            closed,
+            metrics: Metrics::default(),
+            slots: RwLock::default(),
+            retired: Mutex::default(),
+            ready: Mutex::default(),
+        }))
+    }
+
+    /// Says that the box should serve a model: until its first release is live, callers are told 503 and not 404.
+    pub fn expect(&self, model: &ModelName) {
+        self.write(|slots| slots.expected.insert(model.clone()));
+    }
+
+    /// Atomically makes a release live: requests that are queued from now on go to it, those before finish on the old one.
+    /// The old one's window closes with the last of them.
+    pub fn install(&self, model: Arc<dyn Model>) {
+        let release = model.release().clone();
+        let live = Arc::new(Live {
+            meter: Meter::new(model.manifest()),
+            metrics: self.0.metrics.of(&release),
+            collector: Mutex::new(Collector::new(release.clone(), model.manifest(), self.0.clock.now())),
+            model,
+        });
+        let old = self.write(|slots| {
+            slots.expected.insert(release.model.clone());
+            slots.live.insert(release.model, live)
+        });
+        lock(&self.0.retired).extend(old);
+    }
+
+    /// Takes a model away: it is unknown from now on. Running requests finish.
+    pub fn remove(&self, model: &ModelName) {
+        let old = self.write(|slots| {
+            slots.expected.remove(model);
+            slots.live.remove(model)
+        });
+        lock(&self.0.retired).extend(old);
+    }
+
+    /// The release that answers for a model.
+    #[must_use]
+    pub fn live(&self, model: &ModelName) -> Option<ReleaseRef> {
+        self.read(|slots| slots.live.get(model).map(|live| live.release().clone()))
+    }
+
+    /// What the live release did since it was installed.
+    #[must_use]
+    pub fn observed(&self, model: &ModelName) -> Option<Observed> {
+        let live = self.read(|slots| slots.live.get(model).cloned())?;
+        let rss_growth_bytes = live.model.resident_growth_bytes();
+        Some(Observed { rss_growth_bytes, ..live.collector().observed() })
+    }
+
+    /// Counts against the live release that the process died with it.
+    pub fn crashed(&self, model: &ModelName) {
+        if let Some(live) = self.read(|slots| slots.live.get(model).cloned()) {
+            live.collector().crashed();
+        }
+    }
+
+    /// Puts a reading of the box in every open window.
+    pub fn resources(&self, reading: &Reading) {
+        self.all().iter().for_each(|live| live.collector().resources(reading));
+    }
+
+    /// Closes the windows that are full or old and those of replaced releases; with `force`, all in which something
+    /// happened. Waits until the receiver has taken them: when it is gone or this future is dropped, they are kept for the
+    /// next call.
+    pub async fn close_windows(&self, force: bool) {
+        self.collect_windows(force);
+        while !lock(&self.0.ready).is_empty() {
+            let Ok(place) = self.0.closed.reserve().await else { return };
+            let window = lock(&self.0.ready).pop_front();
+            if let Some(window) = window {
+                place.send(window);
+            }
+        }
+    }
+
+    fn collect_windows(&self, force: bool) {
+        let (now, max_age) = (self.0.clock.now(), self.0.settings.window);
+        let mut windows = Vec::new();
+        lock(&self.0.retired).retain(|live| {
+            let running = Arc::strong_count(live) > 1;
+            if force || !running {
+                windows.extend(live.collector().close_if_used(now));
+            }
+            running
+        });
+        for live in self.all() {
+            let mut collector = live.collector();
+            windows.extend(if force { collector.close_if_used(now) } else { collector.close_if_due(now, max_age) });
+        }
+        lock(&self.0.ready).extend(windows);
+    }
+
+    /// What Prometheus scrapes.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// How windows are kept.
+    #[must_use]
+    pub fn settings(&self) -> &MonitorSettings {
+        &self.0.settings
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// Whether at least one model is live, and each that should be is.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.read(|slots| !slots.live.is_empty() && slots.expected.iter().all(|name| slots.live.contains_key(name)))
+    }
+
+    /// The release that answers for a name, or, without a name, the only one there is.
+    pub(crate) fn find(&self, name: Option<&str>) -> Result<Arc<Live>, ApiError> {
+        self.read(|slots| match name {
+            Some(name) => slots.named(name),
+            None => slots.only(),
+        })
+    }
+
+    fn all(&self) -> Vec<Arc<Live>> {
+        self.read(|slots| slots.live.values().cloned().collect())
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Slots) -> T) -> T {
+        look(&self.0.slots.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Slots) -> T) -> T {
+        change(&mut self.0.slots.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Slots {
+    fn named(&self, name: &str) -> Result<Arc<Live>, ApiError> {
+        let unknown = || ApiError::new(StatusCode::NOT_FOUND, format!("no model `{}` here", shown(name)));
+        let name: ModelName = name.parse().map_err(|_not_a_name| unknown())?;
+        match self.live.get(&name) {
+            Some(live) => Ok(Arc::clone(live)),
+            None if self.expected.contains(&name) => Err(not_ready(&name)),
+            None => Err(unknown()),
+        }
+    }
+
+    fn only(&self) -> Result<Arc<Live>, ApiError> {
+        let names: BTreeSet<&ModelName> = self.expected.iter().chain(self.live.keys()).collect();
+        let mut rest = names.iter();
+        match (rest.next(), rest.next()) {
+            (None, _) => Err(ApiError::unavailable("no model is installed yet")),
+            (Some(only), None) => self.live.get(*only).cloned().ok_or_else(|| not_ready(only)),
+            _ => {
+                let list: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+                let list = list.join(", ");
+                Err(ApiError::bad_request(format!("several models are here ({list}): name one with `?model=`")))
+            }
+        }
+    }
+}
+
+fn not_ready(name: &ModelName) -> ApiError {
+    ApiError::unavailable(format!("model `{name}` is not ready yet"))
+}
+
+/// A text from outside, short enough to repeat.
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// A panic while it was held left plain counters, which are usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -1,0 +1,205 @@
+//! The paths, and what stands behind them.
+
+use super::call::{Call, Form, Reply};
+use super::error::ApiError;
+use super::oip::infer::NO_BINARY;
+use super::oip::metadata::{Health, ModelMetadata, ModelReady, ServerMetadata};
+use super::pool::Pool;
+use super::registry::{Live, Registry};
+use super::request::{self, REQUEST_ID_HEADER, RequestId, RequestIds};
+use super::server::{ServeSettings, StatusHandle};
+use super::{metrics, predict};
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use fieldpost_shared::stats::ErrorKind;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// What every handler has.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) settings: ServeSettings,
+    pub(crate) registry: Registry,
+    pub(crate) status: StatusHandle,
+    pub(crate) pool: Pool,
+    pub(crate) ids: RequestIds,
+}
+
+type Shared = State<Arc<App>>;
+
+/// All paths. Those of the protocol are taken with and without a slash at the end where clients differ.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/predict", post(predict_any))
+        .route("/v2/models/{model}/predict", post(predict_model))
+        .route("/v2/models/{model}/infer", post(infer))
+        .route("/v2/models/{model}/versions/{version}/infer", post(infer))
+        .route("/v2/models/{model}/ready", get(model_ready))
+        .route("/v2/models/{model}/versions/{version}/ready", get(model_ready))
+        .route("/v2/models/{model}", get(model_metadata))
+        .route("/v2/models/{model}/versions/{version}", get(model_metadata))
+        .route("/v2/health/live", get(live))
+        .route("/v2/health/ready", get(ready))
+        .route("/v2", get(server_metadata))
+        .route("/v2/", get(server_metadata))
+        .route("/metrics", get(metrics_text))
+        .route("/status", get(status))
+        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "no such path") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        })
+        .with_state(app)
+}
+
+#[derive(Debug, Deserialize)]
+struct AnyModel {
+    model: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    model: String,
+    version: Option<String>,
+}
+
+async fn predict_any(
+    State(app): Shared,
+    query: Result<Query<AnyModel>, QueryRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::of(StatusCode::BAD_REQUEST, &error))?;
+    Ok(answer(&app, query.model.as_deref(), None, None, request).await)
+}
+
+async fn predict_model(State(app): Shared, Path(path): Path<Named>, request: Request) -> Response {
+    answer(&app, Some(&path.model), None, None, request).await
+}
+
+async fn infer(State(app): Shared, Path(path): Path<Named>, request: Request) -> Response {
+    answer(&app, Some(&path.model), path.version.as_deref(), Some(Form::Tensors), request).await
+}
+
+/// Answers a prediction. `form` is taken from the request when it is not given.
+async fn answer(
+    app: &App,
+    model: Option<&str>,
+    version: Option<&str>,
+    form: Option<Form>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let id = app.ids.of(&parts.headers);
+    let id_header = id.header();
+    let mut response = match compute(app, model, version, form, &parts.headers, body, id).await {
+        Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Err(error) => error.into_response(),
+    };
+    if let Some(id) = id_header {
+        response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    }
+    response
+}
+
+async fn compute(
+    app: &App,
+    model: Option<&str>,
+    version: Option<&str>,
+    form: Option<Form>,
+    headers: &HeaderMap,
+    body: Body,
+    id: RequestId,
+) -> Reply {
+    // Who asks for what is not here is told so before it sends a large body, and so is who sends what cannot be read.
+    find(app, model, version)?;
+    let patience = request::patience(headers, app.settings.deadline)?;
+    if form == Some(Form::Tensors) && headers.contains_key("inference-header-content-length") {
+        return Err(ApiError::bad_request(NO_BINARY));
+    }
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not read"));
+    }
+    let body = request::body(headers, body, app.settings.max_body_bytes, app.settings.read_timeout).await?;
+    let form = match form {
+        Some(form) => form,
+        None => predict::form_of(headers, &body)?,
+    };
+    // Only now, so that it is the release that is live when the request is whole: a slow sender does not hold an old one.
+    let live = find(app, model, version)?;
+    let (reply, heard) = oneshot::channel();
+    let queued = app.registry.clock().monotonic();
+    let pending = live.metrics.pending();
+    let call = Call { live: Arc::clone(&live), form, body, id, queued, patience, reply, pending };
+    let clock = Arc::clone(app.registry.clock());
+    if app.pool.submit(Box::new(move || call.run(clock.as_ref()))).is_err() {
+        live.failed(ErrorKind::QueueFull);
+        return Err(ApiError::unavailable("the queue is full"));
+    }
+    drop(live);
+    wait(heard, patience).await
+}
+
+/// The answer, or 504 when it is not there in time; the call itself counts why nobody heard it.
+async fn wait(heard: oneshot::Receiver<Reply>, patience: Duration) -> Reply {
+    match tokio::time::timeout(patience, heard).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(_dropped)) => Err(ApiError::unavailable("the server is going down, or a thread of it broke")),
+        Err(_elapsed) => Err(ApiError::deadline()),
+    }
+}
+
+/// The live release of a model; a version, where one is named, must be the live one.
+fn find(app: &App, model: Option<&str>, version: Option<&str>) -> Result<Arc<Live>, ApiError> {
+    let live = app.registry.find(model)?;
+    let there = &live.release().version;
+    if version.is_none_or(|asked| there.to_string() == asked) {
+        return Ok(live);
+    }
+    let message = format!("version {there} of `{}` is live, and no other", live.release().model);
+    Err(ApiError::new(StatusCode::NOT_FOUND, message))
+}
+
+async fn model_ready(State(app): Shared, Path(path): Path<Named>) -> Response {
+    match find(&app, Some(&path.model), path.version.as_deref()) {
+        Ok(_) => Json(ModelReady { name: &path.model, ready: true }).into_response(),
+        Err(error) if error.status == StatusCode::SERVICE_UNAVAILABLE => {
+            (error.status, Json(ModelReady { name: &path.model, ready: false })).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn model_metadata(State(app): Shared, Path(path): Path<Named>) -> Result<Response, ApiError> {
+    let live = find(&app, Some(&path.model), path.version.as_deref())?;
+    Ok(Json(ModelMetadata::of(live.release(), live.model.manifest())).into_response())
+}
+
+async fn server_metadata() -> Json<ServerMetadata> {
+    Json(ServerMetadata::new())
+}
+
+async fn live(State(app): Shared) -> Json<Health> {
+    Json(Health { live: true, ready: app.registry.is_ready() })
+}
+
+async fn ready(State(app): Shared) -> (StatusCode, Json<Health>) {
+    let ready = app.registry.is_ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Health { live: true, ready }))
+}
+
+async fn metrics_text(State(app): Shared, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (content_type, text) = app.registry.metrics().text(accept.contains(metrics::OPEN_METRICS_TYPE));
+    ([(header::CONTENT_TYPE, content_type)], text)
+}
+
+async fn status(State(app): Shared) -> Json<serde_json::Value> {
+    Json(app.status.borrow().clone())
+}

@@ -1,0 +1,74 @@
+//! Models that do what a test wants, and a server with them.
+
+use super::Model;
+use crate::monitor::testing;
+use crate::runtime::{Answer, InferError, InputError, PredictInput, Ranked};
+use fieldpost_shared::bundle::{Manifest, Tensor};
+use fieldpost_shared::id::ReleaseRef;
+use std::fmt;
+use std::sync::Arc;
+
+type Infer = Box<dyn Fn(&[Tensor]) -> Result<Vec<Tensor>, InferError> + Send + Sync>;
+
+/// A model of digits that says "7", after whatever its `infer` does.
+pub(crate) struct FakeModel {
+    manifest: Arc<Manifest>,
+    release: ReleaseRef,
+    infer: Infer,
+}
+
+impl fmt::Debug for FakeModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FakeModel({})", self.release)
+    }
+}
+
+impl FakeModel {
+    pub(crate) fn new(version: &str) -> Arc<Self> {
+        Self::with(version, |_inputs| Ok(vec![Tensor::from_f32(vec![1, 10], &[0.0; 10]).unwrap()]))
+    }
+
+    pub(crate) fn with(
+        version: &str,
+        infer: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, InferError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            manifest: Arc::new(testing::manifest()),
+            release: testing::release(version),
+            infer: Box::new(infer),
+        })
+    }
+
+    /// As another model.
+    pub(crate) fn named(mut self: Arc<Self>, name: &str) -> Arc<Self> {
+        Arc::get_mut(&mut self).unwrap().release.model = name.parse().unwrap();
+        self
+    }
+}
+
+impl Model for FakeModel {
+    fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    fn release(&self) -> &ReleaseRef {
+        &self.release
+    }
+
+    fn prepare(&self, input: &PredictInput<'_>) -> Result<Vec<Tensor>, InputError> {
+        match input {
+            PredictInput::Image(b"damaged") => Err(InputError::ImageFormat),
+            _ => Ok(vec![Tensor::from_f32(vec![1, 1, 8, 8], &[0.5; 64]).unwrap()]),
+        }
+    }
+
+    fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
+        (self.infer)(inputs)
+    }
+
+    fn answer(&self, _outputs: &[Tensor]) -> Result<Vec<Answer>, InferError> {
+        let label = Some("7".to_owned());
+        let top = vec![Ranked { class: 7, label: label.clone(), score: 0.75 }];
+        Ok(vec![Answer::Classification { class: 7, label, score: 0.75, top, probabilities: vec![0.1; 10] }])
+    }
+}
