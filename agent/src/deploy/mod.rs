@@ -4,8 +4,13 @@
 //! [`Effects`]. [`slot::State`] carries the diagram.
 
 mod accept;
+mod driver;
 mod effects;
+pub mod event;
 mod handle;
+mod jobs;
+mod journal;
+pub mod machine;
 pub mod probation;
 pub mod slot;
 mod status;
@@ -13,8 +18,10 @@ mod status;
 pub(crate) mod testing;
 
 pub use accept::{Believed, Refusal, accept};
+pub use driver::{Driver, DriverError, DriverSettings};
 pub use effects::{Effects, Failure};
 pub use handle::{CommandError, DriverHandle};
+pub use journal::{Journal, RootView};
 pub use probation::{Harm, Observed};
 pub use slot::{Installed, Slot, State};
 pub use status::DeployStatus;

@@ -31,3 +31,165 @@ pub struct Harm {
     /// In words, with the numbers.
     pub detail: String,
 }
+
+/// Fewer errors than this prove nothing.
+const MIN_ERRORS: u64 = 3;
+/// A percentile of fewer requests than this proves nothing.
+const MIN_REQUESTS_FOR_P95: u64 = 200;
+/// A look finds harm in a release that keeps its error budget with at most this probability. A probation has up to some
+/// thousand looks, so this is far below what one would take for a single one.
+const ALPHA: f64 = 1e-6;
+/// Where a bundle states no error budget, a release that fails more than half of its requests is harmful all the same.
+const ERROR_RATE_WITHOUT_BUDGET: f64 = 0.5;
+
+/// What harm the release does, if any is proven.
+#[must_use]
+pub fn judge(release: &ReleaseRef, observed: &Observed, budgets: &Budgets) -> Option<Harm> {
+    if observed.release.manifest != release.manifest {
+        return None;
+    }
+    errors(observed, budgets).or_else(|| latency(observed, budgets)).or_else(|| memory(observed, budgets))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of requests are far below 2^53, and a bound needs no last digit")]
+fn errors(observed: &Observed, budgets: &Budgets) -> Option<Harm> {
+    let budget = budgets.error_rate.unwrap_or(ERROR_RATE_WITHOUT_BUDGET);
+    // An error that is counted before its request is still one of a request.
+    let (errors, requests) = (observed.model_errors, observed.requests.max(observed.model_errors));
+    let proven = errors >= MIN_ERRORS && tail_bound(errors as f64, requests as f64, budget) <= ALPHA;
+    proven.then(|| Harm {
+        kind: FailureKind::Errors,
+        detail: format!(
+            "{errors} of {requests} requests failed in the model ({:.1} %, budget {:.1} %)",
+            100.0 * errors as f64 / requests as f64,
+            100.0 * budget
+        ),
+    })
+}
+
+fn latency(observed: &Observed, budgets: &Budgets) -> Option<Harm> {
+    let budget = budgets.p95_latency_ms?;
+    let p95 = observed.p95?.as_secs_f64() * 1e3;
+    (observed.requests >= MIN_REQUESTS_FOR_P95 && p95 > budget).then(|| Harm {
+        kind: FailureKind::Latency,
+        detail: format!("p95 latency {p95:.2} ms over {} requests, budget {budget:.2} ms", observed.requests),
+    })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a memory size is far below 2^53 MiB")]
+fn memory(observed: &Observed, budgets: &Budgets) -> Option<Harm> {
+    let budget = budgets.rss_mib?;
+    let growth = observed.rss_growth_bytes? as f64 / f64::from(1 << 20);
+    (growth > budget).then(|| Harm {
+        kind: FailureKind::Memory,
+        detail: format!("memory grew by {growth:.1} MiB, budget {budget:.1} MiB"),
+    })
+}
+
+/// An upper bound of P(X >= k) for X ~ Binomial(n, p), exact in the exponent: exp(-n KL(k/n || p)) where k/n > p, and 1
+/// elsewhere (Chernoff 1952, Hoeffding 1963 eq. 2.1). It errs towards keeping the release, by a factor of about sqrt(2 pi k).
+fn tail_bound(k: f64, n: f64, p: f64) -> f64 {
+    let q = k / n;
+    if q <= p || n <= 0.0 {
+        return 1.0;
+    }
+    // x ln(x / y) is 0 at x = 0; p = 0 with an error is impossible, hence a bound of 0.
+    let term = |x: f64, y: f64| if x == 0.0 { 0.0 } else { x * (x / y).ln() };
+    (-n * (term(q, p) + term(1.0 - q, 1.0 - p))).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deploy::testing::release;
+
+    /// The kind of harm in a release with budgets of 1 % errors, 10 ms and 20 MiB.
+    fn check(requests: u64, model_errors: u64, p95_ms: u64, rss_mib: u64) -> Option<FailureKind> {
+        let budgets =
+            Budgets { error_rate: Some(0.01), p95_latency_ms: Some(10.0), rss_mib: Some(20.0), ..Budgets::default() };
+        let p95 = Some(Duration::from_millis(p95_ms));
+        let rss_growth_bytes = Some(rss_mib << 20);
+        let observed = Observed { release: release("m", 1), requests, model_errors, p95, rss_growth_bytes };
+        judge(&release("m", 1), &observed, &budgets).map(|harm| harm.kind)
+    }
+
+    #[test]
+    fn no_requests_are_no_evidence_of_harm() {
+        assert_eq!(check(0, 0, 0, 0), None);
+    }
+
+    #[test]
+    fn two_errors_prove_nothing() {
+        assert_eq!(check(2, 2, 1, 1), None);
+    }
+
+    #[test]
+    fn a_model_that_fails_everything_is_found_within_four_requests() {
+        assert_eq!(check(4, 4, 1, 1), Some(FailureKind::Errors));
+    }
+
+    #[test]
+    fn errors_within_the_budget_are_no_harm() {
+        assert_eq!(check(10_000, 100, 1, 1), None);
+        assert_eq!(check(10_000, 130, 1, 1), None, "three standard deviations at one of many looks");
+        assert_eq!(check(10_000, 170, 1, 1), Some(FailureKind::Errors));
+    }
+
+    #[test]
+    fn a_slow_release_needs_two_hundred_requests() {
+        assert_eq!(check(199, 0, 11, 1), None);
+        assert_eq!(check(200, 0, 11, 1), Some(FailureKind::Latency));
+        assert_eq!(check(200, 0, 10, 1), None, "the budget itself is kept");
+    }
+
+    #[test]
+    fn memory_needs_no_requests() {
+        assert_eq!(check(0, 0, 0, 21), Some(FailureKind::Memory));
+        assert_eq!(check(0, 0, 0, 20), None);
+    }
+
+    #[test]
+    fn what_another_release_did_says_nothing() {
+        let observed =
+            Observed { release: release("m", 1), requests: 9, model_errors: 9, p95: None, rss_growth_bytes: None };
+        assert_eq!(judge(&release("m", 2), &observed, &Budgets::default()), None);
+    }
+
+    #[test]
+    fn without_a_budget_only_a_catastrophe_is_harm() {
+        let harm = |requests, model_errors| {
+            let observed =
+                Observed { release: release("m", 1), requests, model_errors, p95: None, rss_growth_bytes: None };
+            judge(&release("m", 1), &observed, &Budgets::default())
+        };
+        assert_eq!(harm(1_000, 500), None);
+        assert_eq!(harm(30, 30).unwrap().detail, "30 of 30 requests failed in the model (100.0 %, budget 50.0 %)");
+    }
+
+    #[test]
+    fn a_budget_of_zero_still_needs_three_errors() {
+        let budgets = Budgets { error_rate: Some(0.0), ..Budgets::default() };
+        let harm = |n| {
+            let observed =
+                Observed { release: release("m", 1), requests: 90, model_errors: n, p95: None, rss_growth_bytes: None };
+            judge(&release("m", 1), &observed, &budgets).is_some()
+        };
+        assert_eq!((harm(2), harm(3)), (false, true));
+    }
+
+    /// Against the exact tail, summed term by term.
+    #[test]
+    fn the_bound_is_above_the_exact_tail_and_within_its_factor() {
+        for (k, n, p) in [(3, 20, 0.01), (10, 100, 0.05), (40, 1_000, 0.02), (5, 6, 0.5)] {
+            let ln_choose = |k: u32| (1..=k).map(|i| (f64::from(n - k + i) / f64::from(i)).ln()).sum::<f64>();
+            let exact: f64 = (k..=n)
+                .map(|i| (ln_choose(i) + f64::from(i) * f64::ln(p) + f64::from(n - i) * f64::ln(1.0 - p)).exp())
+                .sum();
+            let bound = tail_bound(f64::from(k), f64::from(n), p);
+            assert!(
+                exact <= bound && bound <= exact * 3.0 * f64::sqrt(6.3 * f64::from(k)),
+                "{k} of {n}: {exact} {bound}"
+            );
+        }
+    }
+}

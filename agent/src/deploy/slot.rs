@@ -37,11 +37,11 @@ pub struct Trouble {
 ///             +-------- Blocked <------+ (can be tried again)
 ///             v            ^           |
 /// Idle --> Fetching --> Verifying --> SelfTesting --> Swapping --> Probation --> Idle (live = candidate)
-///   ^         |            |           |               |    ^        |
-///   +---------+------------+-----------+---------------+    |        v
-///   ^   (live unchanged, the release quarantined)           |     Reverting --> Idle (live = previous)
-///   |                                                       |
-///   +-- the previous release is wanted again: no download --+
+///  | ^        |            |           |               |             |
+///  | +--------+------------+-----------+---------------+             v
+///  |     (live unchanged, the release quarantined)               Reverting --> Idle (live = previous)
+///  |                                                                 ^
+///  +-- the previous release is wanted again: no download ------------+
 ///
 /// Restoring: the agent has started and loads the live release, then goes on with the state inside.
 /// Removing: the model is no longer wanted, or no release of it may run.
@@ -102,12 +102,14 @@ pub enum State {
         /// Times that the agent died in it.
         deaths: u32,
     },
-    /// `live` has failed, is in quarantine, and gives way to `previous`.
+    /// `live` gives way to `previous`: it has failed and is in quarantine, or the previous release is wanted again.
     Reverting {
-        /// Why.
-        kind: FailureKind,
+        /// `live` must not answer even if `previous` cannot: it kills the agent, or was revoked.
+        must_leave: bool,
         /// Tries that failed.
         tries: u32,
+        /// Times that the agent died here.
+        deaths: u32,
     },
     /// The model is taken off the box.
     Removing,
@@ -141,7 +143,7 @@ pub struct Slot {
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { live: None, previous: None, state: State::Idle, swaps: 0, transitions: 0, stopped: true }
+        Self { live: None, previous: None, state: State::Idle, swaps: 0, transitions: 0, stopped: false }
     }
 }
 

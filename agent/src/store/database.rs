@@ -176,7 +176,8 @@ fn is_sled_damage(error: &sled::Error) -> bool {
     match error {
         sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) | sled::Error::CollectionNotFound(_) => true,
         sled::Error::Io(error) => matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData),
-        sled::Error::Unsupported(_) => false,
+        // What a spoilt `conf` file leads to; a database of another version of sled is refused and left alone.
+        sled::Error::Unsupported(text) => !text.starts_with("This database was created using"),
     }
 }
 

@@ -48,7 +48,7 @@ impl Store {
         self.database.run("read the journal", read_slots)
     }
 
-    /// Writes a transition: the slot (None empties it) and the release that failed by it, both or neither; durable on
+    /// Writes a transition: the slot (None empties it) and the releases that failed by it, all or nothing; durable on
     /// return.
     ///
     /// # Errors
@@ -57,18 +57,15 @@ impl Store {
         &self,
         model: &ModelName,
         slot: Option<&S>,
-        failed: Option<&Quarantined>,
+        failed: &[Quarantined],
     ) -> Result<(), StoreError> {
         self.database.run("write the journal", |trees| {
             let slot = slot.map(|slot| encode("slot", SLOT_FORM, slot)).transpose()?;
-            let failed = match failed {
-                Some(entry) => Some((quarantine_key(entry), encode("quarantine entry", QUARANTINE_FORM, entry)?)),
-                None => None,
-            };
-            let forgotten = match &failed {
-                Some((key, _)) => surplus(&read_quarantine(trees)?, key),
-                None => Vec::new(),
-            };
+            let mut entries = Vec::new();
+            for entry in failed {
+                entries.push((quarantine_key(entry), encode("quarantine entry", QUARANTINE_FORM, entry)?));
+            }
+            let forgotten = if entries.is_empty() { Vec::new() } else { surplus(&read_quarantine(trees)?, &entries) };
             (&trees.slots, &trees.quarantine)
                 .transaction(|(slots, quarantine)| {
                     match &slot {
@@ -78,7 +75,7 @@ impl Store {
                     for key in &forgotten {
                         quarantine.remove(key.as_slice())?;
                     }
-                    if let Some((key, bytes)) = &failed {
+                    for (key, bytes) in &entries {
                         quarantine.insert(key.as_slice(), bytes.as_slice())?;
                     }
                     Ok(())
@@ -97,12 +94,12 @@ impl Store {
     }
 }
 
-/// Keys of the oldest entries that must go so that one more fits.
-fn surplus(entries: &[Quarantined], new: &[u8]) -> Vec<Vec<u8>> {
+/// Keys of the oldest entries that must go so that the new ones fit.
+fn surplus(entries: &[Quarantined], new: &[(Vec<u8>, Vec<u8>)]) -> Vec<Vec<u8>> {
     let mut others: Vec<_> = entries.iter().map(|entry| (entry.at, quarantine_key(entry))).collect();
-    others.retain(|(_, key)| key != new);
+    others.retain(|(_, key)| !new.iter().any(|(new, _)| new == key));
     others.sort();
-    let keep = MAX_QUARANTINE.saturating_sub(1);
+    let keep = MAX_QUARANTINE.saturating_sub(new.len());
     let surplus = others.len().saturating_sub(keep);
     others.into_iter().take(surplus).map(|(_, key)| key).collect()
 }

@@ -116,3 +116,6 @@ fn from_transaction(error: sled::transaction::TransactionError<()>) -> Cause {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

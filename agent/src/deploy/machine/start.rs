@@ -1,0 +1,103 @@
+//! A start of the agent: counts deaths, loads what was live, and goes on with what was being done.
+
+use super::wanted::REVOKED;
+use super::{MAX_DEATHS, MAX_RESTORE_DEATHS, MAX_SWAP_TRIES, Machine};
+use crate::deploy::effects::Failure;
+use crate::deploy::slot::State;
+use fieldpost_shared::wire::v1::FailureKind;
+
+impl Machine<'_> {
+    pub(super) fn started(&mut self) {
+        self.drop_revoked_previous();
+        let died = u32::from(!self.slot.stopped);
+        self.slot.stopped = false;
+        let (deaths, state) = match self.slot.state.clone() {
+            State::Restoring { deaths, then, .. } => (deaths.saturating_add(died), *then),
+            state => (0, state),
+        };
+        self.slot.state = state.clone();
+        match state {
+            State::Probation { deaths, probation_s, elapsed_ms } => {
+                let deaths = deaths.saturating_add(died);
+                if deaths >= MAX_DEATHS {
+                    return self.revert(FailureKind::Crash, &format!("the agent died {deaths} times in its probation"));
+                }
+                self.slot.state = State::Probation { deaths, probation_s, elapsed_ms };
+            }
+            State::SelfTesting { candidate, tries, deaths } => {
+                let deaths = deaths.saturating_add(died);
+                self.slot.state = State::SelfTesting { candidate, tries, deaths };
+                if deaths >= MAX_DEATHS {
+                    let detail = format!("the agent died {deaths} times in its self-test");
+                    self.fail_candidate(FailureKind::SelfTest, &detail);
+                }
+            }
+            State::Swapping { candidate, tries, deaths } => {
+                let deaths = deaths.saturating_add(died);
+                self.slot.state = State::Swapping { candidate, tries, deaths };
+                if deaths >= MAX_DEATHS {
+                    let detail = format!("the agent died {deaths} times while it was swapped in");
+                    self.fail_candidate(FailureKind::Crash, &detail);
+                }
+            }
+            State::Fetching { .. } | State::Blocked { .. } | State::Verifying { .. } if died > 0 => {
+                self.count_transition();
+            }
+            State::Reverting { must_leave, tries, deaths } => {
+                let deaths = deaths.saturating_add(died);
+                self.slot.state = State::Reverting { must_leave, tries, deaths };
+                if deaths >= MAX_RESTORE_DEATHS || self.slot.previous.is_none() {
+                    return self.revert_failed(must_leave);
+                }
+            }
+            _ => {}
+        }
+        self.restore(deaths);
+    }
+
+    /// Loads live, unless it must not or could not be; what was being done goes on after that.
+    pub(super) fn restore(&mut self, deaths: u32) {
+        let state = self.slot.state.clone();
+        if matches!(state, State::Reverting { .. } | State::Removing) {
+            return self.enter(state);
+        }
+        let Some(live) = self.slot.live.clone() else { return self.resume(state) };
+        if self.is_revoked(&live.release.manifest) {
+            return self.revert(FailureKind::Untrusted, REVOKED);
+        }
+        if deaths >= MAX_RESTORE_DEATHS {
+            return self.revert(FailureKind::Crash, &format!("the agent died {deaths} times while it was loaded"));
+        }
+        self.enter(State::Restoring { deaths, tries: 0, then: Box::new(state) });
+    }
+
+    /// Goes on with what was being done before the agent stopped.
+    pub(super) fn resume(&mut self, state: State) {
+        match state {
+            State::Blocked { candidate, tries, trouble } => {
+                self.enter(State::Fetching { candidate, tries, trouble: Some(trouble) });
+            }
+            state => self.enter(state),
+        }
+        self.settle();
+    }
+
+    pub(super) fn restore_failed(&mut self, deaths: u32, tries: u32, then: State, failure: Failure) {
+        let tries = tries.saturating_add(1);
+        if failure.retry && tries < MAX_SWAP_TRIES {
+            return self.enter(State::Restoring { deaths, tries, then: Box::new(then) });
+        }
+        let in_probation = matches!(then, State::Probation { .. });
+        if in_probation || !failure.retry {
+            if let Some(live) = self.slot.live.clone() {
+                self.quarantine(live, failure.kind, &failure.detail);
+            }
+        }
+        if in_probation || self.slot.previous.is_some() {
+            return self.leave_live(false);
+        }
+        // Nothing is loaded, so there is nothing to remove. What is spoilt on the disk comes anew, if it is wanted.
+        self.slot.live = None;
+        self.resume(then);
+    }
+}

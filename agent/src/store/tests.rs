@@ -1,0 +1,400 @@
+use super::*;
+use fieldpost_shared::id::{Digest, ReleaseRef};
+use fieldpost_shared::stats::{Baseline, WindowStats};
+use fieldpost_shared::time::{ManualClock, Timestamp};
+use fieldpost_shared::wire::v1::{FailureKind, Quarantined, Sequence, Window};
+use proptest::prelude::*;
+
+const NOW: u64 = 1_700_000_000_000;
+
+fn clock() -> ManualClock {
+    ManualClock::new(Timestamp::from_millis(NOW))
+}
+
+fn open_with(data: &Path, outbox_bytes: u64) -> (Store, Opened) {
+    Store::open(data, StoreSettings { outbox_bytes }, &clock()).unwrap()
+}
+
+fn open(data: &Path) -> Store {
+    open_with(data, 64 << 20).0
+}
+
+fn release(n: u8) -> ReleaseRef {
+    ReleaseRef {
+        model: "m".parse().unwrap(),
+        version: semver::Version::new(u64::from(n), 0, 0),
+        manifest: Digest::of(&[n]),
+    }
+}
+
+/// The `i`-th minute, with `requests` requests.
+fn window(n: u8, i: u64, requests: u64) -> WindowStats {
+    let mut window = WindowStats::open("m", format!("{n}.0.0"), &Baseline::default(), NOW + i * 60_000);
+    window.requests = requests;
+    window.closed_ms = window.opened_ms + 59_999;
+    window
+}
+
+fn failed(n: u8, at: u64) -> Quarantined {
+    Quarantined {
+        release: release(n),
+        attempt: 1,
+        rollout: None,
+        kind: FailureKind::Errors,
+        detail: String::new(),
+        at: Timestamp::from_millis(at),
+    }
+}
+
+fn requests(windows: &[Window]) -> Vec<u64> {
+    windows.iter().map(|w| WindowStats::decode(&w.content).unwrap().requests).collect()
+}
+
+fn ranges(windows: &[Window]) -> Vec<(u64, u64)> {
+    windows.iter().map(|w| (w.first, w.last)).collect()
+}
+
+/// Everything that waits, handed out and acknowledged bit by bit.
+fn drain(store: &Store) -> Vec<Window> {
+    let (mut all, mut after) = (Vec::new(), 0);
+    loop {
+        let windows = store.pending(after, 4096).unwrap();
+        let Some(last) = windows.last() else { return all };
+        after = last.last;
+        store.acknowledge(Sequence { epoch: store.epoch(), number: after }).unwrap();
+        all.extend(windows);
+    }
+}
+
+#[test]
+fn numbers_survive_a_restart_and_are_never_given_twice() {
+    let data = tempfile::tempdir().unwrap();
+    let first = open(data.path()).next(Counter::Report).unwrap();
+    assert_eq!(first, Sequence { epoch: NOW, number: 1 });
+    let store = open(data.path());
+    assert_eq!(store.next(Counter::Report).unwrap(), Sequence { epoch: NOW, number: 2 });
+    assert_eq!(store.next(Counter::Session).unwrap().number, 1);
+}
+
+#[test]
+fn a_second_process_is_refused_by_name() {
+    let data = tempfile::tempdir().unwrap();
+    let _first = open(data.path());
+    let error = Store::open(data.path(), StoreSettings::default(), &clock()).unwrap_err();
+    assert!(matches!(error, StoreError::Locked { .. }), "{error:?}");
+}
+
+/// Opens what `damage` left of a database that held something.
+fn check_damage(damage: impl Fn(&Path)) -> Opened {
+    let data = tempfile::tempdir().unwrap();
+    {
+        let store = open(data.path());
+        store.commit(&"m".parse().unwrap(), Some(&7_u32), &[failed(1, 1)]).unwrap();
+        (0..200).for_each(|i| store.push(&release(1), &window(1, i, i)).unwrap());
+    }
+    damage(&data.path().join("db"));
+    let (store, opened) = open_with(data.path(), 64 << 20);
+    if opened.set_aside.is_some() {
+        assert!(store.epoch() > NOW, "a new store begins a later epoch though the clock stands still");
+    }
+    store.next(Counter::Report).unwrap();
+    opened
+}
+
+fn overwrite(path: &Path, change: impl Fn(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    use std::io::Write as _;
+    fs::File::create(path).unwrap().write_all(&bytes).unwrap();
+}
+
+#[test]
+fn a_database_of_noise_is_set_aside() {
+    let opened = check_damage(|db| overwrite(&db.join("conf"), |bytes| bytes.fill(0xa5)));
+    assert!(opened.fresh && opened.set_aside.unwrap().ends_with("db.corrupt"));
+}
+
+#[test]
+fn a_mark_left_by_damage_at_work_sets_the_database_aside() {
+    let opened = check_damage(|db| {
+        let data = db.parent().unwrap();
+        durable::write_atomic(data, "db.damaged", b"").unwrap();
+    });
+    assert!(opened.set_aside.is_some());
+    assert!(opened.fresh);
+}
+
+#[test]
+fn a_database_with_any_part_spoiled_opens_or_is_set_aside() {
+    for at in [0, 1, 2, 3] {
+        check_damage(|db| {
+            overwrite(&db.join("db"), |bytes| {
+                let part = bytes.len() / 4;
+                bytes[at * part..(at + 1) * part].fill(0x5a);
+            });
+        });
+        check_damage(|db| overwrite(&db.join("db"), |bytes| bytes.truncate(bytes.len() * at / 4)));
+    }
+}
+
+#[test]
+fn a_record_of_a_newer_agent_is_refused_and_left_alone() {
+    let data = tempfile::tempdir().unwrap();
+    {
+        let store = open(data.path());
+        store.set_hold(Some(&Hold { reason: "x".into(), until: None })).unwrap();
+        let newer = |trees: &Trees| {
+            trees.meta.insert("hold", &[2, 0, 0])?;
+            Ok(trees.flush()?)
+        };
+        store.database.run("test", newer).unwrap();
+    }
+    for _ in 0..2 {
+        let error = Store::open(data.path(), StoreSettings::default(), &clock()).unwrap_err();
+        assert!(matches!(error, StoreError::Record { source: RecordError::Newer { found: 2, .. }, .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_malformed_slot_leaves_the_mark_for_the_next_start() {
+    let data = tempfile::tempdir().unwrap();
+    {
+        let store = open(data.path());
+        store.commit(&"m".parse().unwrap(), Some(&"text"), &[]).unwrap();
+        let error = store.slots::<(u64, u64, u64)>().unwrap_err();
+        assert!(error.needs_restart(), "{error:?}");
+    }
+    assert!(open_with(data.path(), 1 << 20).1.set_aside.is_some());
+}
+
+#[test]
+fn an_accepted_state_and_the_latest_signed_time_survive() {
+    let data = tempfile::tempdir().unwrap();
+    let desired = crate::deploy::testing::desired(7, 9_000, &[crate::deploy::testing::assignment("m", 1, 1)]);
+    let at = |ms| Timestamp::from_millis(ms);
+    {
+        let store = open(data.path());
+        store.witness(at(500_000)).unwrap();
+        store.witness(at(100_000)).unwrap();
+        store.accept(&desired).unwrap();
+    }
+    let store = open(data.path());
+    assert_eq!(store.known().unwrap(), Known { desired: Some(desired), latest_signed: at(500_000) });
+}
+
+#[test]
+fn new_controller_keys_forget_a_sequence_that_ran_ahead() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    store.add_root(1, b"one", false).unwrap();
+    let ahead = crate::deploy::testing::desired(u64::MAX, u64::MAX, &[crate::deploy::testing::assignment("m", 1, 1)]);
+    store.accept(&ahead).unwrap();
+    store.add_root(2, b"two", false).unwrap();
+    assert_eq!(store.known().unwrap().desired.unwrap().sequence, u64::MAX);
+    store.add_root(3, b"three", true).unwrap();
+    let known = store.known().unwrap();
+    assert_eq!((known.desired.clone().unwrap().sequence, known.latest_signed), (0, Timestamp::EPOCH));
+    assert_eq!(known.desired.unwrap().assignments, ahead.assignments, "what runs goes on");
+    assert_eq!(store.roots().unwrap().len(), 3);
+    assert_eq!(store.latest_root().unwrap(), Some((3, b"three".to_vec())));
+}
+
+#[test]
+fn a_hold_lasts_until_its_time_or_its_release() {
+    let data = tempfile::tempdir().unwrap();
+    let hold = Hold { reason: "harvest".into(), until: Some(Timestamp::from_millis(5)) };
+    open(data.path()).set_hold(Some(&hold)).unwrap();
+    let store = open(data.path());
+    assert_eq!(store.hold().unwrap().unwrap(), hold);
+    assert!(hold.holds(Timestamp::from_millis(4)) && !hold.holds(Timestamp::from_millis(5)));
+    store.set_hold(None).unwrap();
+    assert_eq!(store.hold().unwrap(), None);
+}
+
+#[test]
+fn a_release_has_one_quarantine_entry_and_the_oldest_go_first() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    let model = "m".parse().unwrap();
+    for at in [1, 2] {
+        store.commit::<u32>(&model, None, &[failed(1, at)]).unwrap();
+    }
+    assert_eq!(store.quarantine().unwrap().iter().map(|q| q.at.as_millis()).collect::<Vec<_>>(), [2]);
+    for n in 2..=255 {
+        store.commit::<u32>(&model, None, &[failed(n, 1_000 + u64::from(n))]).unwrap();
+    }
+    store.commit::<u32>(&model, None, &[failed(0, 9_000)]).unwrap();
+    assert_eq!(store.quarantine().unwrap().len(), MAX_QUARANTINE);
+    let mut other = failed(3, 9_001);
+    other.release.manifest = Digest::of(b"other");
+    store.commit::<u32>(&model, None, std::slice::from_ref(&other)).unwrap();
+    let left = store.quarantine().unwrap();
+    assert_eq!(left.len(), MAX_QUARANTINE);
+    assert!(left.contains(&other) && !left.iter().any(|q| q.at.as_millis() == 2));
+}
+
+#[test]
+fn windows_come_back_in_order_until_they_are_acknowledged() {
+    let data = tempfile::tempdir().unwrap();
+    {
+        let store = open(data.path());
+        (0..5).for_each(|i| store.push(&release(1), &window(1, i, i)).unwrap());
+        assert_eq!(ranges(&store.pending(0, 1 << 20).unwrap()), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
+    }
+    let store = open(data.path());
+    assert_eq!(requests(&store.pending(0, 1 << 20).unwrap()), [0, 1, 2, 3, 4]);
+    assert_eq!(store.acknowledge(Sequence { epoch: NOW, number: 3 }).unwrap(), 3);
+    assert_eq!(ranges(&store.pending(0, 1 << 20).unwrap()), [(4, 4), (5, 5)]);
+    assert_eq!(ranges(&store.pending(4, 1 << 20).unwrap()), [(5, 5)]);
+    assert_eq!(store.outbox().unwrap().windows, 2);
+}
+
+#[test]
+fn an_acknowledgement_of_another_epoch_deletes_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    store.push(&release(1), &window(1, 0, 1)).unwrap();
+    store.pending(0, 1 << 20).unwrap();
+    assert_eq!(store.acknowledge(Sequence { epoch: NOW + 1, number: 9 }).unwrap(), 0);
+    assert_eq!(store.outbox().unwrap().windows, 1);
+}
+
+#[test]
+fn an_acknowledgement_beyond_what_was_sent_deletes_no_unsent_window() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    store.push(&release(1), &window(1, 0, 1)).unwrap();
+    assert_eq!(store.acknowledge(Sequence { epoch: NOW, number: u64::MAX }).unwrap(), 0);
+    assert_eq!(requests(&store.pending(0, 1 << 20).unwrap()), [1]);
+}
+
+#[test]
+fn max_bytes_holds_apart_from_the_first_window() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    (0..4).for_each(|i| store.push(&release(1), &window(1, i, 1)).unwrap());
+    let each = store.outbox().unwrap().bytes / 4;
+    let take = |after, bytes| ranges(&store.pending(after, usize::try_from(bytes).unwrap()).unwrap()).len();
+    assert_eq!(take(0, 1), 1);
+    assert_eq!(take(0, each * 2 + 9), 2, "what has a number already, and one more");
+    assert_eq!(take(0, each * 3 + 9), 3);
+}
+
+#[test]
+fn the_same_window_again_changes_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    (0..2).for_each(|_| store.push(&release(1), &window(1, 0, 1)).unwrap());
+    assert_eq!(store.outbox().unwrap().windows, 1);
+}
+
+#[test]
+fn a_window_that_no_message_carries_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let mut large = window(1, 0, 1);
+    large.model = "m".repeat(MAX_WINDOW_BYTES);
+    let error = open(data.path()).push(&release(1), &large).unwrap_err();
+    assert!(matches!(error, StoreError::WindowTooLarge { .. }), "{error:?}");
+}
+
+/// Bytes of one window's record here.
+fn one_record() -> u64 {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    store.push(&release(1), &window(1, 0, 1)).unwrap();
+    store.outbox().unwrap().bytes
+}
+
+#[test]
+fn a_full_outbox_merges_evenly_and_counts() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open_with(data.path(), one_record() * 16).0;
+    (0..100).for_each(|i| store.push(&release(1), &window(1, i, 1)).unwrap());
+    let report = store.outbox().unwrap();
+    assert!(report.bytes <= one_record() * 16, "{report:?}");
+    assert_eq!(report.windows + report.merged, 100);
+    let all = drain(&store);
+    assert_eq!(requests(&all).iter().sum::<u64>(), 100, "nothing is dropped, nothing counted twice");
+    assert!(requests(&all).iter().max() <= Some(&16), "no window swallows the rest: {:?}", requests(&all));
+    let mut next = 1;
+    for (first, last) in ranges(&all) {
+        assert_eq!(first, next, "numbers have no gaps");
+        next = last + 1;
+    }
+    assert_eq!(next, 101);
+}
+
+#[test]
+fn windows_that_may_have_been_sent_are_never_merged() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open_with(data.path(), one_record() * 16).0;
+    (0..4).for_each(|i| store.push(&release(1), &window(1, i, 1)).unwrap());
+    let sent = store.pending(0, 1 << 20).unwrap();
+    (4..100).for_each(|i| store.push(&release(1), &window(1, i, 1)).unwrap());
+    assert_eq!(store.pending(0, 1 << 20).unwrap()[..sent.len()], sent[..]);
+}
+
+#[test]
+fn windows_of_different_releases_are_never_merged() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open_with(data.path(), 1).0;
+    (0..60).for_each(|i| store.push(&release(u8::try_from(i % 3).unwrap()), &window((i % 3) as u8, i, 1)).unwrap());
+    let all = drain(&store);
+    assert_eq!(requests(&all), [20, 20, 20], "one window per release stays, however small the bound");
+    assert!(all.iter().all(|w| format!("{}", w.release.version) == WindowStats::decode(&w.content).unwrap().version));
+}
+
+#[test]
+fn most_of_a_full_outbox_stays_mergeable_when_nothing_is_acknowledged() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open_with(data.path(), one_record() * 40).0;
+    (0..40).for_each(|i| store.push(&release(1), &window(1, i, 1)).unwrap());
+    let sent = store.pending(0, 1 << 30).unwrap().len();
+    assert!((10..=12).contains(&sent), "{sent}");
+    assert_eq!(store.pending(0, 1 << 30).unwrap().len(), sent);
+    assert_eq!(store.pending(u64::try_from(sent).unwrap(), 1 << 30).unwrap(), []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever is pushed, handed out, acknowledged, lost and sent again, the controller counts each request once.
+    #[test]
+    fn every_request_is_counted_exactly_once(actions in prop::collection::vec((0_u8..6, 0_u64..8), 1..120)) {
+        let data = tempfile::tempdir().unwrap();
+        let bound = one_record() * 6;
+        let mut store = open_with(data.path(), bound).0;
+        let (mut pushed, mut counted, mut contiguous) = (0_u64, 0_u64, 0_u64);
+        for (i, (action, amount)) in actions.into_iter().enumerate() {
+            match action {
+                0..=2 => {
+                    store.push(&release((amount % 2) as u8), &window((amount % 2) as u8, i as u64, 1 + amount)).unwrap();
+                    pushed += 1 + amount;
+                }
+                3 => {
+                    drop(store);
+                    store = open_with(data.path(), bound).0;
+                }
+                _ => {
+                    let windows = store.pending(if action == 4 { contiguous } else { 0 }, 1 << (6 + amount)).unwrap();
+                    // The controller takes what continues what it has, and may lose the acknowledgement.
+                    for w in windows {
+                        if w.first == contiguous + 1 {
+                            counted += WindowStats::decode(&w.content).unwrap().requests;
+                            contiguous = w.last;
+                        }
+                        prop_assert!(w.last <= contiguous, "a gap before {}", w.first);
+                    }
+                    if amount % 2 == 0 {
+                        store.acknowledge(Sequence { epoch: NOW, number: contiguous }).unwrap();
+                    }
+                }
+            }
+        }
+        store.acknowledge(Sequence { epoch: NOW, number: contiguous }).unwrap();
+        counted += requests(&drain(&store)).iter().sum::<u64>();
+        prop_assert_eq!(counted, pushed);
+        let left = store.outbox().unwrap();
+        prop_assert_eq!((left.windows, left.bytes), (0, 0));
+    }
+}
