@@ -113,13 +113,14 @@ impl Collector {
         }
     }
 
-    /// A request that was not.
-    pub fn failed(&mut self, kind: ErrorKind) {
+    /// A request that was not. Answers how many the model itself has failed since it was installed.
+    pub fn failed(&mut self, kind: ErrorKind) -> u64 {
         self.recorder.request();
         self.recorder.failed(kind);
         let by_model = u64::from(kind.is_by_model());
         self.reached = self.reached.saturating_add(by_model);
         self.model_errors = self.model_errors.saturating_add(by_model);
+        self.model_errors
     }
 
     /// The process died with this release before it was started again; no request is counted.

@@ -3,7 +3,7 @@
 //! | input of the model | measured per row |
 //! |---|---|
 //! | tabular (declared) | each feature, by its name |
-//! | image (declared) | the measures of [`super::image`], on the 0..=255 scale, as `image.brightness` and so on |
+//! | image (declared) | light, contrast, sharpness, colour on the 0..=255 scale, as `image.brightness` and so on |
 //! | `[N]`, `[N, F]`, `[F]` with F at most [`MAX_COLUMNS`] | each column, as `input` or `input.3` |
 //! | anything else | `input.mean`, `input.std`, `input.min`, `input.max` |
 //!

@@ -15,7 +15,7 @@ use fieldpost_shared::time::Clock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// In which form a request asks, and is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(crate) struct Call {
     pub(crate) patience: Duration,
     pub(crate) reply: oneshot::Sender<Reply>,
     pub(crate) pending: Pending,
+    /// The memory that its body has, given back with it.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 /// A JSON body, or why there is none.
@@ -119,16 +121,18 @@ impl Call {
                 Ok(done.body)
             }
             Err(failed) => {
-                self.live.failed(failed.kind);
-                if failed.kind.is_by_model() {
+                let count = self.live.failed(failed.kind);
+                // A model that fails every request is told of at the 1st, 2nd, 4th, 8th and so on.
+                if failed.kind.is_by_model() && count.is_power_of_two() {
                     let (id, release) = (self.id.as_str(), self.live.release());
-                    tracing::warn!(%release, request = id, error = failed.error.message, "the model failed a request");
+                    let error = &failed.error.message;
+                    tracing::warn!(%release, request = id, error, model_errors = count, "the model failed a request");
                 }
                 Err(failed.error)
             }
         };
-        let Self { live, pending, reply: caller, .. } = self;
-        drop((live, pending));
+        let Self { live, pending, body, room, reply: caller, .. } = self;
+        drop((live, pending, body, room));
         // A caller that is gone does not hear it.
         drop(caller.send(reply));
     }

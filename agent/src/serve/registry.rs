@@ -52,10 +52,10 @@ impl Live {
         self.model.release()
     }
 
-    /// Counts a request that was not answered.
-    pub(crate) fn failed(&self, kind: ErrorKind) {
-        self.collector().failed(kind);
+    /// Counts a request that was not answered. How many the model itself has failed by now.
+    pub(crate) fn failed(&self, kind: ErrorKind) -> u64 {
         self.metrics.failed(kind);
+        self.collector().failed(kind)
     }
 
     pub(crate) fn collector(&self) -> MutexGuard<'_, Collector> {

@@ -6,8 +6,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The caller's id for a request, echoed; without it one is made.
 pub(crate) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -74,6 +76,42 @@ pub(crate) fn patience(headers: &HeaderMap, longest: Duration) -> Result<Duratio
     Ok(Duration::from_millis(ms.ok_or_else(wrong)?).min(longest))
 }
 
+/// How large the body is said to be; the connection sees to it that it is so.
+pub(crate) fn stated_bytes(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The memory for large bodies. Small ones are bounded by the number of connections.
+#[derive(Debug)]
+pub(crate) struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// A body of at most this size takes no room.
+    const SMALL_BYTES: usize = 64 << 10;
+
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new((bytes.div_ceil(1_024)).min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Room for a body; one of unknown size may become the largest.
+    ///
+    /// # Errors
+    /// 503 when there is none.
+    pub(crate) fn take(
+        &self,
+        stated: Option<usize>,
+        max_bytes: usize,
+    ) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+        let bytes = stated.unwrap_or(max_bytes).min(max_bytes);
+        if bytes <= Self::SMALL_BYTES {
+            return Ok(None);
+        }
+        let kib = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.0).try_acquire_many_owned(kib);
+        room.map(Some).map_err(|_none| ApiError::unavailable("too many large requests at once"))
+    }
+}
+
 /// Reads the whole body.
 ///
 /// # Errors
@@ -86,7 +124,7 @@ pub(crate) async fn body(
 ) -> Result<Bytes, ApiError> {
     let too_large =
         || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max_bytes} bytes"));
-    let stated = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let stated = stated_bytes(headers);
     if stated.is_some_and(|stated| stated > max_bytes) {
         return Err(too_large());
     }
@@ -147,6 +185,17 @@ mod tests {
         for text in ["0", "-1", "soon", "1.5", ""] {
             assert_eq!(patience(&headers(DEADLINE_HEADER, text), longest).unwrap_err().status, 400, "{text}");
         }
+    }
+
+    #[test]
+    fn large_bodies_share_their_room_and_small_ones_need_none() {
+        const MIB: usize = 1 << 20;
+        let room = Room::new(3 * MIB);
+        let first = room.take(Some(2 * MIB), 2 * MIB).unwrap();
+        assert_eq!(room.take(None, 2 * MIB).unwrap_err().status, 503, "it may become 2 MiB");
+        assert!(room.take(Some(64 << 10), 2 * MIB).unwrap().is_none());
+        drop(first);
+        assert!(room.take(None, 2 * MIB).unwrap().is_some());
     }
 
     async fn read(chunks: &[&'static str], max_bytes: usize) -> Result<Bytes, ApiError> {

@@ -6,7 +6,7 @@ use super::oip::infer::NO_BINARY;
 use super::oip::metadata::{Health, ModelMetadata, ModelReady, ServerMetadata};
 use super::pool::Pool;
 use super::registry::{Live, Registry};
-use super::request::{self, REQUEST_ID_HEADER, RequestId, RequestIds};
+use super::request::{self, REQUEST_ID_HEADER, RequestId, RequestIds, Room};
 use super::server::{ServeSettings, StatusHandle};
 use super::{metrics, predict};
 use axum::body::Body;
@@ -29,6 +29,7 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) status: StatusHandle,
     pub(crate) pool: Pool,
+    pub(crate) room: Room,
     pub(crate) ids: RequestIds,
 }
 
@@ -125,6 +126,7 @@ async fn compute(
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not read"));
     }
+    let room = app.room.take(request::stated_bytes(headers), app.settings.max_body_bytes)?;
     let body = request::body(headers, body, app.settings.max_body_bytes, app.settings.read_timeout).await?;
     let form = match form {
         Some(form) => form,
@@ -135,7 +137,7 @@ async fn compute(
     let (reply, heard) = oneshot::channel();
     let queued = app.registry.clock().monotonic();
     let pending = live.metrics.pending();
-    let call = Call { live: Arc::clone(&live), form, body, id, queued, patience, reply, pending };
+    let call = Call { live: Arc::clone(&live), form, body, id, queued, patience, reply, pending, room };
     let clock = Arc::clone(app.registry.clock());
     if app.pool.submit(Box::new(move || call.run(clock.as_ref()))).is_err() {
         live.failed(ErrorKind::QueueFull);

@@ -3,7 +3,7 @@
 use super::connection::{self, Patient};
 use super::pool::Pool;
 use super::registry::Registry;
-use super::request::RequestIds;
+use super::request::{RequestIds, Room};
 use super::router::{App, router};
 use axum::Router;
 use std::io;
@@ -26,6 +26,9 @@ pub struct ServeSettings {
     pub http: SocketAddr,
     /// Largest body of a request.
     pub max_body_bytes: usize,
+    /// Memory for the bodies of all large requests together, read or being read; more are refused at once. At least one
+    /// body of the largest size fits.
+    pub body_memory_bytes: usize,
     /// Requests that may wait for an inference thread; more are refused at once.
     pub queue: NonZeroUsize,
     /// Inference threads.
@@ -42,13 +45,15 @@ pub struct ServeSettings {
 }
 
 impl ServeSettings {
-    /// What fits a small box: as many threads as processors, 64 waiting, 16 MiB, 30 s.
+    /// What fits a small box: as many threads as processors, 64 waiting, 16 MiB a request, 64 MiB
+    /// for all, 30 s.
     #[must_use]
     pub fn new(http: SocketAddr) -> Self {
         let at_least_one = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
             http,
             max_body_bytes: 16 << 20,
+            body_memory_bytes: 64 << 20,
             queue: at_least_one(64),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             deadline: Duration::from_secs(30),
@@ -111,7 +116,8 @@ impl Server {
         let address = listener.local_addr().map_err(bind)?;
         let threads = settings.threads;
         let pool = Pool::start(threads, settings.queue).map_err(|source| ServeError::Threads { threads, source })?;
-        let app = Arc::new(App { settings, registry, status, pool, ids: RequestIds::new() });
+        let room = Room::new(settings.body_memory_bytes.max(settings.max_body_bytes));
+        let app = Arc::new(App { settings, registry, status, pool, room, ids: RequestIds::new() });
         Ok(Self { listener, address, app })
     }
 
