@@ -19,6 +19,8 @@ pub mod selftest;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod onnx_builder;
 
 pub use answer::{Answer, Ranked};
 pub use engine::{external_files, inspect};

@@ -20,9 +20,6 @@ const TIME: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(60);
 /// Runs before the clock counts.
 const WARM_UP: usize = 3;
-/// How far pre-processing may differ from that of the packing machine: rounding of resized pixels on another CPU.
-/// In units of the tensor's largest magnitude.
-const PREPARED_TOLERANCE: f64 = 1.0 / 255.0;
 
 /// What a self-test found, when it found nothing wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,10 +110,8 @@ fn check_prepared(model: &LoadedModel, sample: &GoldenSample) -> Result<(), Self
             model.prepare(&PredictInput::Json(&json)).map_err(refused)?
         }
     };
+    let tolerance = prepared_tolerance(&model.manifest().preprocess);
     for ((spec, found), expected) in model.manifest().inputs.iter().zip(&prepared).zip(&sample.inputs) {
-        let magnitude =
-            expected.to_f64().into_iter().map(f64::abs).filter(|value| value.is_finite()).fold(0.0, f64::max);
-        let tolerance = Tolerance { abs: (magnitude * PREPARED_TOLERANCE).max(1e-6), rel: 1e-6 };
         distance(found, expected, tolerance).map_err(|difference| {
             wrong(format!(
                 "pre-processing of golden sample `{}` gives another input `{}` here: {difference}",
@@ -125,6 +120,19 @@ fn check_prepared(model: &LoadedModel, sample: &GoldenSample) -> Result<(), Self
         })?;
     }
     Ok(())
+}
+
+/// How far a prepared input may differ from the packing machine's: nothing but the last bit of a number, and one of the
+/// 256 levels of a pixel, as a resize on another CPU may round it.
+fn prepared_tolerance(preprocess: &Preprocess) -> Tolerance {
+    let level = match preprocess {
+        Preprocess::Image(image) => {
+            let smallest = image.std.iter().copied().map(f32::abs).reduce(f32::min).unwrap_or(1.0);
+            f64::from(image.scale.abs() / smallest) * 1.01
+        }
+        Preprocess::Tensor | Preprocess::Tabular(_) => 0.0,
+    };
+    Tolerance { abs: level, rel: 1e-6 }
 }
 
 /// Runs a sample; the largest difference from what was expected.

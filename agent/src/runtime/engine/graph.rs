@@ -51,14 +51,14 @@ pub(super) fn check_operators(model: &ModelProto, onnx: &Onnx) -> Result<Vec<Nod
     refused.map_or(Ok(names), Err)
 }
 
-/// Where the weights lie that are not in the graph itself.
-pub(super) fn external_files(model: &ModelProto) -> Result<Vec<String>, LoadError> {
+/// Where the weights lie that are not in the graph itself: `file` is the graph's path, paths are from where it starts.
+pub(super) fn external_files(model: &ModelProto, file: &str) -> Result<Vec<String>, LoadError> {
     let mut files = BTreeSet::new();
     let mut refused = None;
     visit_tensors(model, &mut |tensor| {
         if let Some(location) = location_of(tensor) {
             if is_plain(location) {
-                files.insert(location.to_owned());
+                files.insert(beside(file, location));
             } else if refused.is_none() {
                 refused = Some(external(tensor, location, "which is not a plain relative path"));
             }
@@ -68,15 +68,20 @@ pub(super) fn external_files(model: &ModelProto) -> Result<Vec<String>, LoadErro
 }
 
 /// Refuses weights outside the folder, outside the bundle, or not there.
-pub(super) fn check_external(model: &ModelProto, dir: &Path, allowed: Option<&[&str]>) -> Result<(), LoadError> {
+pub(super) fn check_external(
+    model: &ModelProto,
+    dir: &Path,
+    file: &str,
+    allowed: Option<&[&str]>,
+) -> Result<(), LoadError> {
     let mut refused = None;
     visit_tensors(model, &mut |tensor| {
         let Some(location) = location_of(tensor) else { return };
         let reason = if !is_plain(location) {
             "which is not a plain relative path"
-        } else if allowed.is_some_and(|allowed| !allowed.contains(&location)) {
+        } else if allowed.is_some_and(|allowed| !allowed.contains(&beside(file, location).as_str())) {
             "which the manifest does not name as a file of the role `external`"
-        } else if !dir.join(location).is_file() {
+        } else if !dir.join(beside(file, location)).is_file() {
             "which is not beside the model"
         } else {
             return;
@@ -97,6 +102,11 @@ fn location_of(tensor: &TensorProto) -> Option<&str> {
         return None;
     }
     Some(tensor.external_data.iter().find(|entry| entry.key == "location").map_or("", |entry| entry.value.as_str()))
+}
+
+/// A location is relative to the graph's folder (ONNX §External Data).
+fn beside(file: &str, location: &str) -> String {
+    file.rsplit_once('/').map_or_else(|| location.to_owned(), |(folder, _)| format!("{folder}/{location}"))
 }
 
 /// The rule of the manifest's file paths (`fieldpost_shared::bundle::manifest`).
@@ -139,11 +149,17 @@ fn visit_tensors(model: &ModelProto, each: &mut dyn FnMut(&TensorProto)) {
 
 #[cfg(test)]
 mod tests {
-    use super::is_plain;
+    use super::{beside, is_plain};
 
     #[test]
     fn weights_lie_beside_the_model_or_below_it() {
         assert!(is_plain("model.onnx.data") && is_plain("weights/layer.0.bin"));
+    }
+
+    #[test]
+    fn a_location_is_relative_to_the_graphs_folder() {
+        assert_eq!(beside("model.onnx", "w.bin"), "w.bin");
+        assert_eq!(beside("onnx/model.onnx", "w/0.bin"), "onnx/w/0.bin");
     }
 
     #[test]

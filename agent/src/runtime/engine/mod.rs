@@ -32,7 +32,7 @@ pub(crate) struct Order<'a> {
     pub(crate) outputs: &'a [TensorSpec],
 }
 
-/// Opens `dir/file`. `allowed` are the files beside it that may hold its weights; `None` is all in `dir`.
+/// Opens `dir/file`. `allowed` are the files, by their paths in `dir`, that may hold its weights; `None` is any of them.
 pub(crate) fn open_engine(
     dir: &Path,
     file: &str,
@@ -52,12 +52,11 @@ pub fn inspect(dir: &Path, file: &str) -> Result<(Vec<TensorSpec>, Vec<TensorSpe
     Ok((engine.inputs().to_vec(), engine.outputs().to_vec()))
 }
 
-/// The files beside `dir/file` that hold its weights, by the relative paths that the graph states (ONNX external data),
-/// each once, sorted. They belong into the bundle with the role `external`. Blocking.
+/// The files beside `dir/file` that hold its weights (ONNX external data), by their paths in `dir`, each once, sorted.
+/// They belong into the bundle with the role `external`. Blocking.
 ///
 /// # Errors
 /// When the file is not a whole ONNX model, or states a path that is not a plain relative one.
 pub fn external_files(dir: &Path, file: &str) -> Result<Vec<String>, LoadError> {
-    let path = dir.join(file);
-    graph::external_files(&graph::read(&path)?)
+    graph::external_files(&graph::read(&dir.join(file))?, file)
 }

@@ -2,7 +2,7 @@
 
 use super::graph::{self, NodeName};
 use super::hints::blame;
-use super::plans::{Base, Plan, Plans};
+use super::plans::{Base, BySizes, Plan, Plans};
 use super::tract::{Derived, Free, TractEngine};
 use super::{Order, convert};
 use crate::runtime::error::{LoadError, Side};
@@ -30,19 +30,21 @@ struct Output {
 
 pub(super) fn open(
     dir: &Path,
-    path: &Path,
+    file: &str,
     allowed: Option<&[&str]>,
     order: Option<Order<'_>>,
 ) -> Result<TractEngine, LoadError> {
+    let path = dir.join(file);
+    let path = path.as_path();
     // The shapes that files state for what is inside and what comes out are often wrong or at odds with a concrete
     // input; tract infers them (`dependencies` tried both on 24 real models).
     let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     let proto = graph::read(path)?;
     let nodes = graph::check_operators(&proto, &onnx)?;
-    graph::check_external(&proto, dir, allowed)?;
+    graph::check_external(&proto, dir, file, allowed)?;
     let fail = |source: TractError| blame(path, &nodes, source.into());
 
-    let parsed = onnx.parse(&proto, dir.to_str()).map_err(fail)?;
+    let parsed = onnx.parse(&proto, path.parent().and_then(Path::to_str)).map_err(fail)?;
     if let Some(missing) = parsed.unresolved_inputs.first() {
         return Err(fail(TractError::msg(format!("a node reads `{missing}`, which nothing makes"))));
     }
@@ -106,7 +108,7 @@ fn declared_inputs(model: &InferenceModel) -> Result<Vec<Input>, LoadError> {
     Ok(inputs)
 }
 
-const SERVED: &str = "one of BOOL UINT8 INT8 INT16 INT32 INT64 FP32 FP64";
+const SERVED: &str = "one of BOOL UINT8 INT8 INT16 INT32 INT64 FP32 FP64 (a Cast in the graph can make it so)";
 
 fn type_text(datum_type: Option<DatumType>) -> String {
     datum_type.map_or_else(|| "no element type".to_owned(), |datum_type| format!("{datum_type:?}"))
@@ -206,6 +208,7 @@ fn build(
     }
     let symbols: Vec<Symbol> = free.iter().map(|free| free.symbol.clone()).collect();
     let ones = vec![1; symbols.len()];
+    let by_sizes = |plans: BySizes| Plans::BySizes(Box::new(plans));
     // A batch of one is nearly always asked for: its plan is made now, and shows now whether the graph can be optimised.
     // A picture of 1x1 or a text of one token may be more than a sound graph can take.
     let batch_alone = free.iter().all(|free| free.at.iter().all(|(_, axis)| *axis == 0));
@@ -214,20 +217,20 @@ fn build(
             let outputs = output_specs(&typed, declared)?;
             let base = Base::Typed(typed);
             if !batch_alone {
-                return Ok((Plans::by_sizes(base, symbols), outputs));
+                return Ok((by_sizes(BySizes::new(base, symbols)), outputs));
             }
             base.plan(&symbols, &ones).map(|plan| (base, plan, outputs))
         }
         Err(error) => Err(error),
     };
     match symbolic {
-        Ok((base, plan, outputs)) => Ok((Plans::by_sizes(base, symbols).with(&ones, plan), outputs)),
+        Ok((base, plan, outputs)) => Ok((by_sizes(BySizes::new(base, symbols).with(&ones, plan)), outputs)),
         // Some graphs can be understood only once every size is known.
         Err(error) => {
             let base = Base::Inference(model);
             let Ok(plan) = base.plan(&symbols, &ones) else { return Err(fail(error)) };
             let outputs = believe(output_specs(plan.model(), declared)?, declared);
-            Ok((Plans::by_sizes(base, symbols).with(&ones, plan), outputs))
+            Ok((by_sizes(BySizes::new(base, symbols).with(&ones, plan)), outputs))
         }
     }
 }
@@ -265,3 +268,7 @@ fn dim(size: &TDim) -> Dim {
 fn spec(input: Input) -> TensorSpec {
     TensorSpec { name: input.name, dtype: input.dtype, shape: input.dims.iter().map(dim).collect() }
 }
+
+#[cfg(test)]
+#[path = "open_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@ use crate::runtime::error::{Cause, InferError, panic_message};
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tract_onnx::prelude::{
     InferenceModel, InferenceModelExt, IntoRunnable, Symbol, TDim, TValue, TVec, TractResult, TypedModel,
@@ -92,75 +93,113 @@ impl Base {
     }
 }
 
+/// The place of one plan.
 #[derive(Default)]
-struct Slot {
+pub(super) struct Slot {
     plan: OnceLock<Plan>,
     building: Mutex<()>,
+    /// Whether a run with these sizes ever succeeded.
+    proven: AtomicBool,
+}
+
+impl Slot {
+    /// tract finds some sizes that do not go together only when it runs. They are the caller's: the graph ran with others
+    /// when it was tested.
+    fn run(&self, plan: &Plan, inputs: TVec<TValue>) -> Result<Result<TVec<TValue>, InferError>, NoPlan> {
+        match plan.run(inputs) {
+            Err(InferError::Run(source)) if !self.proven.load(Ordering::Relaxed) => Err(NoPlan::Refused(source)),
+            Ok(outputs) => {
+                self.proven.store(true, Ordering::Relaxed);
+                Ok(Ok(outputs))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
 }
 
 /// The plans of one model.
 pub(super) enum Plans {
     /// Every size was fixed when the model was loaded.
     One(Plan),
-    /// The least recently used of at most `bound` plans makes room.
-    BySizes {
-        base: Base,
-        symbols: Vec<Symbol>,
-        bound: usize,
-        /// Least recently used first.
-        kept: Mutex<Vec<(Box<[usize]>, Arc<Slot>)>>,
-    },
+    /// Sizes come with each call.
+    BySizes(Box<BySizes>),
 }
 
-/// Why there is no plan for some sizes.
+/// The least recently used of at most `bound` plans makes room.
+pub(super) struct BySizes {
+    base: Base,
+    symbols: Vec<Symbol>,
+    bound: usize,
+    kept: Mutex<Kept>,
+}
+
+/// By sizes, least recently used first.
+type Kept = Vec<(Box<[usize]>, Arc<Slot>)>;
+
+/// Why there is no answer for some sizes, the model being sound.
 pub(super) enum NoPlan {
     Refused(Cause),
     Panic(String),
 }
 
 impl Plans {
-    pub(super) fn by_sizes(base: Base, symbols: Vec<Symbol>) -> Self {
-        let bound = (PLAN_BUDGET_BYTES / base.weight_bytes().max(1)).clamp(2, MAX_PLANS);
-        Self::BySizes { base, symbols, bound, kept: Mutex::new(Vec::new()) }
-    }
-
-    /// With one plan made already.
-    pub(super) fn with(self, sizes: &[usize], plan: Plan) -> Self {
-        if let Self::BySizes { bound, kept, .. } = &self {
-            // A new slot has no plan yet.
-            drop(slot(&mut lock(kept), *bound, sizes).plan.set(plan));
-        }
-        self
-    }
-
-    /// Runs with the plan for these sizes, making it first where there is none. Another size is not kept waiting by that.
+    /// Runs with the plan for these sizes, making it first where there is none.
     pub(super) fn run(
         &self,
         sizes: &[usize],
         inputs: TVec<TValue>,
     ) -> Result<Result<TVec<TValue>, InferError>, NoPlan> {
-        let (base, symbols, slot) = match self {
-            Self::One(plan) => return Ok(plan.run(inputs)),
-            Self::BySizes { base, symbols, bound, kept } => (base, symbols, slot(&mut lock(kept), *bound, sizes)),
-        };
+        match self {
+            Self::One(plan) => Ok(plan.run(inputs)),
+            Self::BySizes(plans) => plans.run(sizes, inputs),
+        }
+    }
+}
+
+impl BySizes {
+    pub(super) fn new(base: Base, symbols: Vec<Symbol>) -> Self {
+        let bound = (PLAN_BUDGET_BYTES / base.weight_bytes().max(1)).clamp(2, MAX_PLANS);
+        Self { base, symbols, bound, kept: Mutex::default() }
+    }
+
+    /// With one plan made already.
+    pub(super) fn with(self, sizes: &[usize], plan: Plan) -> Self {
+        // A new slot has no plan yet.
+        drop(slot(&mut lock(&self.kept), self.bound, sizes).plan.set(plan));
+        self
+    }
+
+    /// Another size is not kept waiting while a plan is made.
+    fn run(&self, sizes: &[usize], inputs: TVec<TValue>) -> Result<Result<TVec<TValue>, InferError>, NoPlan> {
+        let slot = slot(&mut lock(&self.kept), self.bound, sizes);
         if let Some(plan) = slot.plan.get() {
-            return Ok(plan.run(inputs));
+            return slot.run(plan, inputs);
         }
         let building = lock(&slot.building);
         if slot.plan.get().is_none() {
-            let made = catch_unwind(AssertUnwindSafe(|| base.plan(symbols, sizes)))
-                .map_err(|payload| NoPlan::Panic(panic_message(payload.as_ref())))?
-                .map_err(|source| NoPlan::Refused(source.into()))?;
-            // Nobody else sets it: `building` is held.
-            drop(slot.plan.set(made));
+            let made = catch_unwind(AssertUnwindSafe(|| self.base.plan(&self.symbols, sizes)))
+                .map_err(|payload| NoPlan::Panic(panic_message(payload.as_ref())))
+                .and_then(|made| made.map_err(|source| NoPlan::Refused(source.into())));
+            match made {
+                // Nobody else sets it: `building` is held.
+                Ok(plan) => drop(slot.plan.set(plan)),
+                Err(no_plan) => {
+                    // An empty slot would take the place of a plan that serves.
+                    lock(&self.kept).retain(|(_, other)| !Arc::ptr_eq(other, &slot));
+                    return Err(no_plan);
+                }
+            }
         }
         drop(building);
-        slot.plan.get().map(|plan| plan.run(inputs)).ok_or_else(|| NoPlan::Panic("a plan vanished".to_owned()))
+        match slot.plan.get() {
+            Some(plan) => slot.run(plan, inputs),
+            None => Err(NoPlan::Panic("a plan vanished".to_owned())),
+        }
     }
 }
 
 /// The slot for some sizes, made most recently used.
-fn slot(kept: &mut Vec<(Box<[usize]>, Arc<Slot>)>, bound: usize, sizes: &[usize]) -> Arc<Slot> {
+fn slot(kept: &mut Kept, bound: usize, sizes: &[usize]) -> Arc<Slot> {
     if let Some(at) = kept.iter().position(|(held, _)| held.as_ref() == sizes) {
         if let Some(used) = kept.get_mut(at..) {
             used.rotate_left(1);
@@ -182,9 +221,9 @@ impl fmt::Debug for Plans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One(_) => f.write_str("One"),
-            Self::BySizes { bound, kept, .. } => {
-                let sizes: Vec<_> = lock(kept).iter().map(|(sizes, _)| sizes.clone()).collect();
-                f.debug_struct("BySizes").field("bound", bound).field("kept", &sizes).finish_non_exhaustive()
+            Self::BySizes(plans) => {
+                let sizes: Vec<_> = lock(&plans.kept).iter().map(|(sizes, _)| sizes.clone()).collect();
+                f.debug_struct("BySizes").field("bound", &plans.bound).field("kept", &sizes).finish_non_exhaustive()
             }
         }
     }

@@ -46,7 +46,7 @@ impl TractEngine {
     ) -> Result<Self, LoadError> {
         let path = dir.join(file);
         // Malformed files have made tract panic; the release is to blame for that, and the agent lives on.
-        catch_unwind(AssertUnwindSafe(|| open::open(dir, &path, allowed, order)))
+        catch_unwind(AssertUnwindSafe(|| open::open(dir, file, allowed, order)))
             .unwrap_or_else(|payload| Err(LoadError::Panic { path, message: panic_message(payload.as_ref()) }))
     }
 

@@ -21,7 +21,7 @@ pub(super) const MAX_DECODED_MIB: u64 = 192;
 
 /// [`ImageInput`], checked, with its arithmetic made into tables.
 #[derive(Debug)]
-pub(super) struct ImageToTensor {
+pub(in crate::runtime) struct ImageToTensor {
     name: String,
     dtype: Dtype,
     shape: Vec<usize>,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// [`TabularInput`], checked.
 #[derive(Debug)]
-pub(super) struct FeaturesToTensor {
+pub(in crate::runtime) struct FeaturesToTensor {
     /// Names in column order.
     features: Vec<String>,
     columns: HashMap<String, usize>,
