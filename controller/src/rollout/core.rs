@@ -20,6 +20,7 @@ use super::start::{Circumstances, StartError, StartRequest, begin, owns};
 use super::view::{RolloutDetail, RolloutSummary};
 use crate::store::Store;
 use fieldpost_shared::bundle::manifest::Manifest;
+use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
 use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::time::{Clock, Timestamp};
@@ -81,6 +82,14 @@ pub enum CoreError {
 struct Rollout {
     state: State,
     assessment: Assessment,
+    /// Devices that could not be told, and why, so that the same is logged once.
+    untold: BTreeMap<DeviceId, String>,
+}
+
+impl Rollout {
+    fn new(state: State) -> Self {
+        Self { state, assessment: Assessment::default(), untold: BTreeMap::new() }
+    }
 }
 
 /// What the core is made with.
@@ -144,7 +153,7 @@ impl Core {
         for (id, records) in journal::load(parts.store.as_ref())? {
             let state = fold(&records).map_err(|source| CoreError::Fold { rollout: id.clone(), source })?;
             tracing::info!(rollout = %id, release = %state.spec.release, stage = %state.stage, "rollout resumed");
-            rollouts.insert(id, Rollout { state, assessment: Assessment::default() });
+            rollouts.insert(id, Rollout::new(state));
         }
         let since = parts.clock.now();
         Ok(Self { parts, gates: hard_limits(), rollouts, releases: BTreeMap::new(), since, news: Vec::new() })
@@ -188,7 +197,7 @@ impl Core {
         journal::append(self.parts.store.as_ref(), &id, &[record])?;
         tracing::info!(rollout = %id, release = %state.spec.release, devices = state.order.len(), by, "rollout created");
         self.news.push((id.clone(), 1));
-        self.rollouts.insert(id.clone(), Rollout { state, assessment: Assessment::default() });
+        self.rollouts.insert(id.clone(), Rollout::new(state));
         self.summary(&id)
     }
 
@@ -311,6 +320,8 @@ impl Core {
             let done = decision.events.is_empty();
             if let Some(entry) = self.rollouts.get_mut(id) {
                 entry.assessment = decision.assessment;
+                let untold = entry.untold.iter().map(|(device, why)| format!("{device} could not be told: {why}"));
+                entry.assessment.waiting.extend(untold);
             }
             if done {
                 return Ok(());
@@ -402,7 +413,14 @@ impl Core {
             }
             Effect::Assign { device, to } => {
                 let model = self.entry(id)?.state.spec.release.model.clone();
-                self.parts.fleet.assign(&device, &model, to.as_ref())?;
+                if let Err(error) = self.parts.fleet.assign(&device, &model, to.as_ref()) {
+                    // One device that cannot be told does not hold the others up: the next look tries again.
+                    self.untold(id, device, &error);
+                    return Ok(());
+                }
+                if let Some(rollout) = self.rollouts.get_mut(id) {
+                    rollout.untold.remove(&device);
+                }
                 if let Some(view) = devices.get_mut(&device) {
                     // What was read before the assignment is out of date in these two points.
                     view.settled = false;
@@ -413,6 +431,15 @@ impl Core {
                 }
                 Ok(())
             }
+        }
+    }
+
+    fn untold(&mut self, id: &RolloutId, device: DeviceId, error: &FleetError) {
+        let why = Chain(error).to_string();
+        let Some(rollout) = self.rollouts.get_mut(id) else { return };
+        if rollout.untold.get(&device) != Some(&why) {
+            tracing::error!(rollout = %id, %device, error = %why, "cannot tell a device what to run");
+            rollout.untold.insert(device, why);
         }
     }
 

@@ -87,13 +87,14 @@ fn headline(state: &State) -> String {
         Stage::RollingBack { reason, .. } => {
             let back = count(|progress| progress == Progress::Reverted);
             let going = count(|progress| progress == Progress::Reverting);
-            format!("{release} goes back, {back} devices have and {going} are about to: {reason}.")
+            format!("{release} goes back, {} did and {going} to go: {reason}.", devices(back))
         }
         Stage::RolledBack { reason } => {
             let away = count(|progress| progress == Progress::Reverting);
             let back = count(|progress| progress == Progress::Reverted);
-            let rest = if away == 0 { String::new() } else { format!("; {away} go back when they come") };
-            format!("{release} was rolled back on {back} devices{rest}: {reason}.")
+            let rest =
+                if away == 0 { String::new() } else { format!("; {} will go back on coming back", devices(away)) };
+            format!("{release} was rolled back on {}{rest}: {reason}.", devices(back))
         }
         Stage::Aborted { reason, .. } => format!("{release} was aborted, {live} of {all} devices run it: {reason}."),
         Stage::Completed => format!("{release} is complete; {live} of {all} devices run it."),
@@ -121,6 +122,11 @@ pub fn line(report: &GateReport) -> String {
     format!("{}: {}: {}", report.gate, report.verdict, report.sentence)
 }
 
+/// `1 device`, `2 devices`.
+pub(super) fn devices(count: usize) -> String {
+    if count == 1 { "1 device".to_owned() } else { format!("{count} devices") }
+}
+
 fn names(devices: &[DeviceId]) -> String {
     let shown = devices.iter().take(NAMED).map(DeviceId::as_str).collect::<Vec<_>>().join(", ");
     if devices.len() > NAMED { format!("{shown} and {} more", devices.len() - NAMED) } else { shown }
@@ -137,10 +143,10 @@ fn sentence(event: &Event) -> String {
                 format!(" {} matching devices cannot run it.", unfit.len())
             };
             format!(
-                "{by} started {} for `{}`: {} devices in waves of {sizes}, in the random order {first}, ... of seed {}.{unfit}",
+                "{by} started {} for `{}`: {} in waves of {sizes}, in the random order {first}, ... of seed {}.{unfit}",
                 spec.release,
                 spec.selector,
-                order.len(),
+                devices(order.len()),
                 seed.short()
             )
         }
@@ -201,11 +207,15 @@ fn sentence(event: &Event) -> String {
         }
         Event::RolledBack { pending } if pending.is_empty() => "Every touched device went back.".to_owned(),
         Event::RolledBack { pending } => {
-            format!("Every reachable device went back; {} will when they come: {}.", pending.len(), names(pending))
+            format!(
+                "Every reachable device went back; {} will on coming back: {}.",
+                devices(pending.len()),
+                names(pending)
+            )
         }
         Event::Completed { pending } if pending.is_empty() => "Complete.".to_owned(),
         Event::Completed { pending } => {
-            format!("Complete; {} devices get it when they come: {}.", pending.len(), names(pending))
+            format!("Complete; {} will get it on coming back: {}.", devices(pending.len()), names(pending))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Health: devices that failed the self-test, crashed, took the release back, or fell silent.
 
 use super::{Evidence, Gate, GateReport, HealthFailure, Verdict};
+use crate::rollout::explain::devices;
 use fieldpost_shared::stats::{Health, HealthTest};
 use std::collections::BTreeMap;
 
@@ -32,13 +33,13 @@ impl Gate for HealthRule {
             None => (Verdict::Waiting, "no device has shown yet whether it gets on with the release".to_owned()),
             Some(Health::Unhealthy) => (
                 Verdict::Breach,
-                format!("{failed} of {n} devices failed ({}): more like 30 % than like 1 %", by_way(evidence)),
+                format!("{failed} of {} failed ({}): more like 30 % than like 1 %", devices(n), by_way(evidence)),
             ),
             Some(_) if failed > 0 => (
                 Verdict::Pass,
-                format!("{failed} of {n} devices failed ({}): too few to tell 30 % from 1 %", by_way(evidence)),
+                format!("{failed} of {} failed ({}): too few to tell 30 % from 1 %", devices(n), by_way(evidence)),
             ),
-            Some(_) => (Verdict::Pass, format!("none of {n} devices failed")),
+            Some(_) => (Verdict::Pass, format!("none of {} failed", devices(n))),
         };
         GateReport::new(self.name(), verdict, sentence, &numbers)
     }
@@ -63,7 +64,7 @@ impl Gate for WholeWave {
         } else if of_wave().next().is_none() {
             (Verdict::Waiting, format!("no device of wave {wave} has shown anything yet"))
         } else {
-            (Verdict::Pass, format!("{failed} of {size} devices of wave {wave} failed"))
+            (Verdict::Pass, format!("{failed} of {} of wave {wave} failed", devices(size)))
         };
         GateReport::new(self.name(), verdict, sentence, &numbers)
     }
@@ -94,12 +95,12 @@ impl Gate for CountLimit {
         let n = evidence.outcomes.len();
         let mut numbers = vec![("devices", n as f64), ("failed", count as f64)];
         let Some(limit) = limit else {
-            let sentence = format!("{count} of {n} devices {}; the health rule judges them", self.0);
+            let sentence = format!("{count} of {} {}; the health rule judges them", devices(n), self.0);
             return GateReport::new(self.name(), Verdict::Unbounded, sentence, &numbers);
         };
         numbers.push(("bound", limit as f64));
         let verdict = if count > limit { Verdict::Breach } else { Verdict::Pass };
-        let sentence = format!("{count} of {n} devices {} (limit {limit})", self.0);
+        let sentence = format!("{count} of {} {} (limit {limit})", devices(n), self.0);
         GateReport::new(self.name(), verdict, sentence, &numbers)
     }
 }

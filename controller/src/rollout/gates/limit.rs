@@ -107,16 +107,16 @@ pub fn hold(metric: &Metric, bound: f64, arms: &Arms, limits: &Limits) -> GateRe
         usable.iter().find_map(|(name, m)| m.filter(|m| !treated.worse_than(m, limits.factor)).map(|m| (name, m)));
     if let Some((name, other)) = excuse {
         let sentence = format!(
-            "{what} is {value} over {} requests, above the limit of {shown_bound}, but {} is {}: not {} times worse, so it is not the release",
+            "{what} is {value} over {} requests, above the limit of {shown_bound}, but it is {} {}: not {} times worse, so it is not the release",
             treated.n,
-            group(name),
             show(other.value),
+            group(name),
             limits.factor
         );
         return report(Verdict::Pass, sentence);
     }
     let against: Vec<String> =
-        usable.iter().filter_map(|(name, m)| m.map(|m| format!("{} {}", group(name), show(m.value)))).collect();
+        usable.iter().filter_map(|(name, m)| m.map(|m| format!("{} {}", show(m.value), group(name)))).collect();
     let against = if against.is_empty() { "no other devices to compare with".to_owned() } else { against.join(", ") };
     let sentence = format!(
         "{what} is {value} over {} requests, limit {shown_bound}, p = {:.1e} (<= {}), {against}",
@@ -126,7 +126,7 @@ pub fn hold(metric: &Metric, bound: f64, arms: &Arms, limits: &Limits) -> GateRe
 }
 
 fn group(name: &str) -> &'static str {
-    if name == "controls" { "on devices without the release it" } else { "on the same devices before it" }
+    if name == "controls" { "on devices without the release" } else { "on the same devices before" }
 }
 
 /// A share as a percentage.

@@ -73,7 +73,7 @@ fn a_breach_tells_every_number_that_it_was_made_of() {
     let report = hold(&METRIC, 0.25, &arms, &Limits::default());
     assert_eq!(
         report.sentence,
-        "the metric is 3.20 over 66 requests, limit 0.25, p = 1.0e-9 (<= 0.001), on devices without the release it 0.01"
+        "the metric is 3.20 over 66 requests, limit 0.25, p = 1.0e-9 (<= 0.001), 0.01 on devices without the release"
     );
     assert_eq!(report.numbers["controls_n"], 400.0);
 }

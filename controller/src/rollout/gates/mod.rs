@@ -105,7 +105,7 @@ impl fmt::Display for HealthFailure {
         f.write_str(match self {
             Self::SelfTest => "failed the self-test",
             Self::Crash => "crashed",
-            Self::LocalRollback => "rolled back by themselves",
+            Self::LocalRollback => "rolled back on the device",
             Self::Silent => "fell silent",
         })
     }

@@ -47,11 +47,11 @@ pub(super) fn ask(state: &State, seen: &Observation<'_>, device: &DeviceId, memb
     Some(Event::RevertAsked { device: device.clone() })
 }
 
-/// Devices on their way back that have arrived, or that another rollout has taken over.
+/// Devices on their way back that have arrived, that another rollout has taken over, or that left the fleet.
 pub(super) fn stragglers(state: &State, seen: &Observation<'_>) -> Vec<Event> {
     let of = |(device, member): (&DeviceId, &Member)| {
-        let view = seen.devices.get(device)?;
         let device = device.clone();
+        let Some(view) = seen.devices.get(&device) else { return Some(Event::Gone { device }) };
         let told = view.desired.get(&state.spec.release.model);
         match told.filter(|told| told.rollout.as_ref() != Some(&state.id)) {
             Some(told) => Some(Event::Superseded { device, by: told.rollout.clone() }),

@@ -111,6 +111,36 @@ fn a_rollback_leaves_devices_alone_that_another_rollout_has_since() {
 }
 
 #[test]
+fn a_revoked_device_on_its_way_back_is_waited_for_no_more() {
+    let mut rig = Rig::new(3);
+    let id = rig.start("1.1.0", "3");
+    rig.until(&id, "completed");
+    rig.fleet.edit("box-0", |device| device.online = false);
+    rig.command(&id, &rollback());
+    rig.until(&id, "rolled-back");
+    assert!(rig.core.busy(), "box-0 may come back");
+    rig.fleet.world().devices.remove(&"box-0".parse().unwrap());
+    rig.run(2);
+    assert!(!rig.core.busy());
+}
+
+#[test]
+fn a_device_that_cannot_be_told_is_named_and_holds_nobody_else_up() {
+    let mut rig = Rig::new(3);
+    let id = rig.start("1.1.0", "3");
+    rig.until(&id, "soaking");
+    rig.fleet.world().untellable = Some("box-1".parse().unwrap());
+    rig.command(&id, &rollback());
+    rig.run(3);
+    assert_eq!(rig.running("1.0.0").len(), 2);
+    let waiting = rig.core.explain(&id).unwrap().waiting.join(" ");
+    assert!(waiting.contains("box-1 could not be told"), "{waiting}");
+    rig.fleet.world().untellable = None;
+    rig.until(&id, "rolled-back");
+    assert_eq!(rig.running("1.0.0").len(), 3);
+}
+
+#[test]
 fn commands_that_make_no_sense_are_refused_and_change_nothing() {
     let mut rig = Rig::new(2);
     let id = rig.start("1.1.0", "2");

@@ -78,6 +78,8 @@ pub(crate) struct World {
     pub(crate) listening: bool,
     /// Assignments after which the controller is dead; none is never.
     pub(crate) assignments_left: Option<u64>,
+    /// A device that nothing can be said to.
+    pub(crate) untellable: Option<DeviceId>,
     pub(crate) seconds: u64,
 }
 
@@ -140,6 +142,7 @@ impl FakeFleet {
             releases: BTreeMap::new(),
             listening: true,
             assignments_left: None,
+            untellable: None,
             seconds: 0,
         };
         Self { world: Mutex::new(world), clock, changes: broadcast::channel(1_024).0 }
@@ -351,6 +354,9 @@ impl Fleet for FakeFleet {
         let mut world = self.world();
         if let Some(left) = &mut world.assignments_left {
             *left = left.checked_sub(1).ok_or_else(|| FleetError::new("assign", "the controller is dead"))?;
+        }
+        if world.untellable.as_ref() == Some(device) {
+            return Err(FleetError::new("assign", "nothing can be said to it"));
         }
         let found = world.devices.get_mut(device).ok_or_else(|| FleetError::new("assign", "no such device"))?;
         if found.desired.as_ref() != to {

@@ -7,4 +7,4 @@ mod restart;
 mod scenarios;
 mod table;
 
-pub(crate) use fake::{Rig, quick};
+pub(crate) use fake::{Behaviour, Rig, quick};
