@@ -5,6 +5,7 @@ mod devices;
 mod error;
 mod general;
 mod registry;
+pub mod rollouts;
 pub mod types;
 
 pub use auth::Caller;

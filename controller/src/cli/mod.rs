@@ -7,6 +7,7 @@ pub mod data_dir;
 pub mod exit;
 pub mod failure;
 pub mod output;
+pub mod rollout;
 
 pub use context::Context;
 pub use exit::Exit;
@@ -65,6 +66,8 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+    /// Bring a release to the fleet in waves, and take it back
+    Rollout(rollout::RolloutArgs),
     /// Run the agent inside this executable (for `demo` and for tests)
     #[command(hide = true, disable_help_flag = true)]
     Agent {
@@ -122,6 +125,7 @@ fn agent(_args: Vec<OsString>) -> Exit {
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Completions(args) => completions::run(&args),
+        Command::Rollout(args) => rollout::run(args, context).await,
         Command::Agent { args } => Ok(agent(args)),
     }
 }

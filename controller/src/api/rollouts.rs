@@ -1,0 +1,314 @@
+//! `/v1/rollouts`: what people ask of the engine.
+
+use super::types::Role;
+use super::{Api, ApiError, Caller, blocking};
+use crate::audit::Act;
+use crate::rollout::core::CoreError;
+use crate::rollout::engine::{EngineError, EngineHandle};
+use crate::rollout::explain::{Explanation, Told, tell};
+use crate::rollout::machine::{AbortMode, Command};
+use crate::rollout::start::{StartError, StartRequest};
+use crate::rollout::view::{RolloutDetail, RolloutSummary};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use fieldpost_shared::id::{IdError, ModelName, RolloutId};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Longest that an answer is held back for news.
+const MAX_WAIT_S: u64 = 30;
+/// Most events in one answer.
+const MAX_EVENTS: usize = 1_000;
+/// Longest reason.
+const MAX_REASON_BYTES: usize = 1_000;
+
+/// `POST .../pause` and `.../rollback`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonRequest {
+    /// Why, for the record.
+    #[serde(default = "no_reason")]
+    pub reason: String,
+}
+
+/// `POST .../resume`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// Go on without the devices that failed or are away.
+    #[serde(default)]
+    pub accept: bool,
+}
+
+/// `POST .../abort`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbortRequest {
+    /// What becomes of the devices that have the release.
+    pub mode: AbortMode,
+    /// Why, for the record.
+    #[serde(default = "no_reason")]
+    pub reason: String,
+}
+
+/// `GET .../events`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventsPage {
+    /// Where the rollout is.
+    pub rollout: RolloutSummary,
+    /// Events after the number that was asked for, at most a thousand.
+    pub events: Vec<Told>,
+}
+
+fn no_reason() -> String {
+    "no reason given".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    model: Option<ModelName>,
+    #[serde(default)]
+    active: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    wait_s: u64,
+}
+
+/// The routes under `/v1/rollouts`.
+pub fn router(api: Api, engine: EngineHandle) -> Router {
+    Router::new()
+        .route("/v1/rollouts", get(list).post(start))
+        .route("/v1/rollouts/{id}", get(show))
+        .route("/v1/rollouts/{id}/events", get(events))
+        .route("/v1/rollouts/{id}/explain", get(explain))
+        .route("/v1/rollouts/{id}/pause", post(pause))
+        .route("/v1/rollouts/{id}/resume", post(resume))
+        .route("/v1/rollouts/{id}/approve", post(approve))
+        .route("/v1/rollouts/{id}/abort", post(abort))
+        .route("/v1/rollouts/{id}/rollback", post(rollback))
+        .layer(Extension(engine))
+        .with_state(api)
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        let EngineError::Core(core) = &error else {
+            return Self::of(StatusCode::SERVICE_UNAVAILABLE, &error).hint("the controller is starting or stopping");
+        };
+        match core {
+            CoreError::Unknown(_) => Self::of(StatusCode::NOT_FOUND, core).hint("`fieldpost rollout list` shows them"),
+            CoreError::Refused(refusal) => Self::of(StatusCode::CONFLICT, refusal).hint(refusal.hint()),
+            CoreError::Start(start) => {
+                let status = match start {
+                    StartError::UnknownRelease { .. } => StatusCode::NOT_FOUND,
+                    StartError::Conflict { .. } | StartError::AlreadyThere(_) => StatusCode::CONFLICT,
+                    StartError::Strategy(_)
+                    | StartError::Waves { .. }
+                    | StartError::NobodyMatches { .. }
+                    | StartError::NobodyFits { .. }
+                    | StartError::Fleet(_) => StatusCode::BAD_REQUEST,
+                };
+                let refusal = Self::of(status, start);
+                match start.hint() {
+                    Some(hint) => refusal.hint(hint),
+                    None => refusal,
+                }
+            }
+            _ => Self::internal(core),
+        }
+    }
+}
+
+fn id(text: &str) -> Result<RolloutId, ApiError> {
+    text.parse().map_err(|error: IdError| ApiError::of(StatusCode::BAD_REQUEST, &error))
+}
+
+async fn list(
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Vec<RolloutSummary>>, ApiError> {
+    caller.must_be(Role::Viewer)?;
+    let Query(query) = query?;
+    let mut all = engine.list().await?;
+    all.retain(|rollout| {
+        query.model.as_ref().is_none_or(|model| rollout.release.model == *model) && (!query.active || rollout.active)
+    });
+    Ok(Json(all))
+}
+
+async fn start(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    body: Result<Json<StartRequest>, JsonRejection>,
+) -> Result<(StatusCode, Json<RolloutSummary>), ApiError> {
+    caller.must_be(Role::Operator)?;
+    let Json(request) = body?;
+    let started = engine.start(request, caller.actor.clone()).await?;
+    let detail = format!("{} on `{}`", started.release, started.selector);
+    record(&api, &caller, "rollout.start", &started, detail).await?;
+    Ok((StatusCode::CREATED, Json(started)))
+}
+
+async fn show(
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+) -> Result<Json<RolloutDetail>, ApiError> {
+    caller.must_be(Role::Viewer)?;
+    Ok(Json(*engine.show(id(&name)?).await?))
+}
+
+/// Events after a number. With `wait_s`, an empty answer is held back for so long until there is news.
+async fn events(
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Json<EventsPage>, ApiError> {
+    caller.must_be(Role::Viewer)?;
+    let (rollout, Query(query)) = (id(&name)?, query?);
+    // Subscribed before the first look, so that nothing falls between the two.
+    let mut news = engine.news();
+    let (mut summary, mut found) = engine.events(rollout.clone(), query.after, MAX_EVENTS).await?;
+    if found.is_empty() && summary.active && query.wait_s > 0 {
+        let arrival = async {
+            loop {
+                match news.recv().await {
+                    Ok(told) if told.rollout != rollout => {}
+                    Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => return,
+                }
+            }
+        };
+        let patience = Duration::from_secs(query.wait_s.min(MAX_WAIT_S));
+        // Whether or not there is news, the answer is where things are.
+        drop(tokio::time::timeout(patience, arrival).await);
+        (summary, found) = engine.events(rollout, query.after, MAX_EVENTS).await?;
+    }
+    Ok(Json(EventsPage { rollout: summary, events: found.iter().map(tell).collect() }))
+}
+
+async fn explain(
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+) -> Result<Json<Explanation>, ApiError> {
+    caller.must_be(Role::Viewer)?;
+    Ok(Json(engine.explain(id(&name)?).await?))
+}
+
+async fn pause(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+    body: Result<Json<ReasonRequest>, JsonRejection>,
+) -> Result<Json<RolloutSummary>, ApiError> {
+    let Json(ReasonRequest { reason }) = body?;
+    command(&api, &caller, &engine, &name, Command::Pause { reason }).await
+}
+
+async fn resume(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+    body: Result<Json<ResumeRequest>, JsonRejection>,
+) -> Result<Json<RolloutSummary>, ApiError> {
+    let Json(ResumeRequest { accept }) = body?;
+    command(&api, &caller, &engine, &name, Command::Resume { accept }).await
+}
+
+async fn approve(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+) -> Result<Json<RolloutSummary>, ApiError> {
+    command(&api, &caller, &engine, &name, Command::Approve).await
+}
+
+async fn abort(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+    body: Result<Json<AbortRequest>, JsonRejection>,
+) -> Result<Json<RolloutSummary>, ApiError> {
+    let Json(AbortRequest { mode, reason }) = body?;
+    command(&api, &caller, &engine, &name, Command::Abort { mode, reason }).await
+}
+
+async fn rollback(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+    body: Result<Json<ReasonRequest>, JsonRejection>,
+) -> Result<Json<RolloutSummary>, ApiError> {
+    let Json(ReasonRequest { reason }) = body?;
+    command(&api, &caller, &engine, &name, Command::Rollback { reason }).await
+}
+
+async fn command(
+    api: &Api,
+    caller: &Caller,
+    engine: &EngineHandle,
+    name: &str,
+    command: Command,
+) -> Result<Json<RolloutSummary>, ApiError> {
+    caller.must_be(Role::Operator)?;
+    let action = match &command {
+        Command::Pause { .. } => "rollout.pause",
+        Command::Resume { .. } => "rollout.resume",
+        Command::Approve => "rollout.approve",
+        Command::Abort { .. } => "rollout.abort",
+        Command::Rollback { .. } => "rollout.rollback",
+    };
+    let detail = match &command {
+        Command::Pause { reason } | Command::Rollback { reason } => reason.clone(),
+        Command::Abort { mode: AbortMode::Keep, reason } => format!("keep: {reason}"),
+        Command::Abort { mode: AbortMode::Revert, reason } => format!("revert: {reason}"),
+        Command::Resume { accept: true } => "accepts what failed or is away".to_owned(),
+        Command::Resume { accept: false } | Command::Approve => String::new(),
+    };
+    if detail.len() > MAX_REASON_BYTES {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, format!("a reason has at most {MAX_REASON_BYTES} bytes")));
+    }
+    let after = engine.command(id(name)?, command, caller.actor.clone()).await?;
+    record(api, caller, action, &after, detail).await?;
+    Ok(Json(after))
+}
+
+/// The audit log hears of it after the engine's journal, which says the same: a stop between the two loses neither
+/// the act nor who asked for it.
+async fn record(
+    api: &Api,
+    caller: &Caller,
+    action: &'static str,
+    rollout: &RolloutSummary,
+    detail: String,
+) -> Result<(), ApiError> {
+    let (audit, actor, subject) = (api.audit.clone(), caller.actor.clone(), rollout.id.to_string());
+    blocking(move || {
+        let act = Act { actor: &actor, action, subject: &subject, detail: &detail };
+        Ok(audit.commit(act, Vec::new())?)
+    })
+    .await
+}
+
+#[cfg(test)]
+#[path = "rollouts_tests.rs"]
+mod tests;

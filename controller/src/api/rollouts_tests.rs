@@ -1,0 +1,215 @@
+use super::*;
+use crate::api::types;
+use crate::api::types::{DeviceStats, MqttEndpoint, TokenKind, TokenRequest};
+use crate::fleet::devices::{DeviceError, DeviceRecord, Devices};
+use crate::metrics::Metrics;
+use crate::releases::tests::Registry;
+use crate::rollout::engine::{Engine, EngineSettings};
+use crate::rollout::tests::Rig;
+use crate::store::StoreError;
+use crate::tokens::Tokens;
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request};
+use fieldpost_shared::id::{DeviceId, Digest};
+use fieldpost_shared::time::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+/// What the rollouts' routes never ask for.
+#[derive(Debug)]
+struct NotAsked;
+
+impl crate::api::Running for NotAsked {
+    fn device(&self, _: &DeviceRecord) -> types::Device {
+        unreachable!()
+    }
+    fn revoke(&self, _: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, DeviceError> {
+        Err(DeviceError::NoSuch(device.to_string()))
+    }
+    fn counts(&self, _: &Digest) -> (usize, usize) {
+        (0, 0)
+    }
+    fn stats(&self, _: Option<&DeviceId>, _: Option<&ModelName>, _: Timestamp) -> Result<Vec<DeviceStats>, StoreError> {
+        Ok(vec![])
+    }
+    fn broker_connected(&self) -> bool {
+        true
+    }
+    fn endpoint(&self, _: Option<&str>) -> MqttEndpoint {
+        MqttEndpoint { host: "localhost".into(), port: 1883, tls: false }
+    }
+}
+
+struct Server {
+    router: Router,
+    registry: Registry,
+    viewer: String,
+    operator: String,
+    rig: Rig,
+    _tasks: JoinSet<Result<(), EngineError>>,
+}
+
+fn server() -> Server {
+    let registry = Registry::new();
+    let tokens = Tokens::open(registry.store.as_ref(), registry.audit.clone(), registry.clock.clone()).unwrap();
+    let token = |role| {
+        let request = TokenRequest { kind: TokenKind::Api { role }, note: String::new(), expires_s: None };
+        tokens.create("test", request).unwrap().token
+    };
+    let (viewer, operator) = (token(Role::Viewer), token(Role::Operator));
+    let devices = Devices::open(registry.store.as_ref(), registry.audit.clone(), registry.clock.clone()).unwrap();
+    let api = Api {
+        devices: Arc::new(devices),
+        tokens: Arc::new(tokens),
+        releases: registry.releases.clone(),
+        audit: registry.audit.clone(),
+        trust: registry.trust.clone(),
+        metrics: Arc::new(Metrics::new()),
+        running: Arc::new(NotAsked),
+        clock: registry.clock.clone(),
+        topic_prefix: "fp/1".into(),
+        approval: false,
+    };
+    let rig = Rig::new(3);
+    let settings = EngineSettings { every: Duration::from_millis(10), gap: Duration::from_millis(2) };
+    let (engine, handle) = Engine::load(Rig::parts(&rig.clock, &rig.fleet, &rig.store), settings).unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(engine.run(CancellationToken::new()));
+    Server { router: router(api, handle), registry, viewer, operator, rig, _tasks: tasks }
+}
+
+impl Server {
+    async fn ask(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let mut request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let answer = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let status = answer.status();
+        let bytes = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.ask(Method::GET, path, &self.viewer, None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.ask(Method::POST, path, &self.operator, Some(body)).await
+    }
+
+    async fn start(&self) -> String {
+        let body = json!({"model": "digits", "version": "1.1.0", "strategy": {"waves": "1,3", "soak": "10s"}});
+        let (status, started) = self.post("/v1/rollouts", body).await;
+        assert_eq!(status, StatusCode::CREATED, "{started}");
+        started["id"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn an_operator_drives_a_rollout_and_a_viewer_reads_it() {
+    let server = server();
+    let id = server.start().await;
+    let (_, list) = server.get("/v1/rollouts?model=digits&active=true").await;
+    assert_eq!((list.as_array().unwrap().len(), &list[0]["id"]), (1, &json!(id)));
+    assert_eq!(server.get("/v1/rollouts?model=other").await.1, json!([]));
+    let (_, detail) = server.get(&format!("/v1/rollouts/{id}")).await;
+    assert_eq!((detail["devices"].as_array().unwrap().len(), &detail["spec"]["strategy"]["soak"]), (3, &json!("10s")));
+    let (status, aborted) =
+        server.post(&format!("/v1/rollouts/{id}/abort"), json!({"mode": "keep", "reason": "enough"})).await;
+    assert_eq!((status, &aborted["state"]), (StatusCode::OK, &json!("aborted-kept")));
+    let (_, told) = server.get(&format!("/v1/rollouts/{id}/explain")).await;
+    assert!(told["events"].as_array().unwrap().iter().any(|e| e["sentence"].as_str().unwrap().contains("enough")));
+}
+
+#[tokio::test]
+async fn a_viewer_changes_nothing_and_a_stranger_reads_nothing() {
+    let server = server();
+    let id = server.start().await;
+    for (path, body) in [
+        ("/v1/rollouts".to_owned(), json!({"model": "digits", "version": "1.1.0"})),
+        (format!("/v1/rollouts/{id}/pause"), json!({})),
+        (format!("/v1/rollouts/{id}/resume"), json!({})),
+        (format!("/v1/rollouts/{id}/approve"), json!({})),
+        (format!("/v1/rollouts/{id}/abort"), json!({"mode": "revert"})),
+        (format!("/v1/rollouts/{id}/rollback"), json!({})),
+    ] {
+        let (status, _) = server.ask(Method::POST, &path, &server.viewer, Some(body)).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+    }
+    for path in ["", "/x", "/x/events", "/x/explain"] {
+        let (status, _) = server.ask(Method::GET, &format!("/v1/rollouts{path}"), "nobody", None).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_say_what_and_what_to_do_next() {
+    let server = server();
+    let start = |strategy: Value| json!({"model": "digits", "version": "1.1.0", "strategy": strategy});
+    let cases = [
+        (json!({"model": "digits", "version": "9.9.9"}), StatusCode::NOT_FOUND, "no release digits@9.9.9"),
+        (start(json!({"selector": "site=mars"})), StatusCode::BAD_REQUEST, "matches none of 3 active devices"),
+        (start(json!({"waves": "1,2"})), StatusCode::BAD_REQUEST, "the waves end at 2 of 3 devices"),
+        (start(json!({"waves": "1,12"})), StatusCode::BAD_REQUEST, "only 3 can take part"),
+    ];
+    for (body, status, text) in cases {
+        let (found, answer) = server.post("/v1/rollouts", body).await;
+        assert_eq!(found, status, "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains(text), "{answer}");
+        assert!(answer["hint"].is_string(), "{answer}");
+    }
+    let (status, answer) = server.post("/v1/rollouts", start(json!({"schedule": "22:00"}))).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(answer["error"].as_str().unwrap().contains("schedule"), "{answer}");
+    let id = server.start().await;
+    let (status, answer) = server.post("/v1/rollouts", start(json!({}))).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(answer["error"].as_str().unwrap().contains(&id), "{answer}");
+    assert_eq!(server.post(&format!("/v1/rollouts/{id}/approve"), json!({})).await.0, StatusCode::CONFLICT);
+    assert_eq!(server.get("/v1/rollouts/r-nobody").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(server.get("/v1/rollouts/..%2Fx").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn what_people_do_is_in_the_audit_log() {
+    let server = server();
+    let id = server.start().await;
+    server.post(&format!("/v1/rollouts/{id}/abort"), json!({"mode": "revert", "reason": "wrong fleet"})).await;
+    let entries = server.registry.audit.after(0, 100).unwrap();
+    let last = entries.last().unwrap();
+    assert_eq!((last.action.as_str(), last.subject.as_str()), ("rollout.abort", id.as_str()));
+    assert_eq!(last.detail, "revert: wrong fleet");
+    assert!(last.actor.starts_with("operator "), "{}", last.actor);
+}
+
+#[tokio::test]
+async fn events_are_held_back_until_there_is_news() {
+    let server = server();
+    let id = server.start().await;
+    let (_, page) = server.get(&format!("/v1/rollouts/{id}/events")).await;
+    let mut after = page["rollout"]["sequence"].as_u64().unwrap();
+    while server.rig.running("1.1.0").is_empty() {
+        server.rig.clock.advance(Duration::from_secs(1));
+        server.rig.fleet.tick();
+    }
+    let follow = async {
+        loop {
+            let (_, page) = server.get(&format!("/v1/rollouts/{id}/events?after={after}&wait_s=30")).await;
+            let events = page["events"].as_array().unwrap();
+            assert!(!events.is_empty(), "an answer within half a minute has news");
+            after = page["rollout"]["sequence"].as_u64().unwrap();
+            if events.iter().any(|event| event["event"]["kind"] == "live") {
+                return;
+            }
+            server.rig.clock.advance(Duration::from_secs(1));
+            server.rig.fleet.tick();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(25), follow).await.unwrap();
+}

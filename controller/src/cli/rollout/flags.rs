@@ -1,0 +1,166 @@
+//! The flags of `rollout start`: a strategy file, flag by flag.
+
+use crate::cli::Failure;
+use crate::rollout::duration;
+use crate::rollout::plan::{Share, Waves};
+use crate::rollout::strategy::{Demand, Holdout, Limits, OnFailure, PerLabel, StrategyFile};
+use clap::Args;
+use fieldpost_shared::id::ModelName;
+use semver::Version;
+use std::path::Path;
+use std::time::Duration;
+
+/// Flags that say how a rollout goes on and when it stops.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Strategy")]
+pub struct StrategyFlags {
+    /// Which devices, by labels and inventory: `site=lyon,arch=aarch64,tier!=lab,has:gpu` [default: *]
+    #[arg(long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+    /// Waves, cumulative, by count or share: `1,4,12` [default: 10%,50%,100%]
+    #[arg(long, value_name = "SIZES")]
+    pub waves: Option<Waves>,
+    /// Devices kept without the release until the last soak has passed: `5%`, `2` [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub holdout: Option<Share>,
+    /// What becomes of them then [default: release]
+    #[arg(long, value_name = "WHAT", value_parser = ["release", "keep"])]
+    pub holdout_then: Option<String>,
+    /// How long a whole wave runs the release before the next begins [default: 10m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub soak: Option<Duration>,
+    /// Longest that a wave holds for evidence; then the rollout pauses [default: the soak and 70m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub max_dwell: Option<Duration>,
+    /// How long after a device's swap its statistics are left out [default: 0s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub warm_up: Option<Duration>,
+    /// Probation on the device after the swap [default: the soak, at most 1m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub probation: Option<Duration>,
+    /// How long a device that is there may take, and a wave waits for one that is not [default: 15m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub device_timeout: Option<Duration>,
+    /// How long a wave may take to become live before the rollout pauses [default: 2h]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub wave_timeout: Option<Duration>,
+    /// A device not heard of for so long is silent [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub silence_after: Option<Duration>,
+    /// Devices that change at the same time [default: the whole wave]
+    #[arg(long, value_name = "COUNT")]
+    pub max_concurrent: Option<usize>,
+    /// The same for each value of a label: `site:1`; may be repeated
+    #[arg(long, value_name = "LABEL:COUNT")]
+    pub per: Vec<PerLabel>,
+    /// Waves, by number, that begin only when somebody approves
+    #[arg(long, value_name = "WAVE", value_delimiter = ',')]
+    pub approve_before: Vec<usize>,
+    /// Devices that may have failed when the next wave begins [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub max_failed: Option<Share>,
+    /// Devices that may be offline or silent when the next wave begins [default: 25%]
+    #[arg(long, value_name = "SHARE")]
+    pub max_offline: Option<Share>,
+    /// Requests that a device must have answered within the wave [default: 1]
+    #[arg(long, value_name = "COUNT")]
+    pub min_requests: Option<u64>,
+    /// Share of the wave's live devices that must have [default: 100%]
+    #[arg(long, value_name = "SHARE")]
+    pub min_traffic: Option<Share>,
+    /// What else a wave must show: every gate judged, or requests alone [default: gates]
+    #[arg(long, value_name = "WHAT", value_parser = ["gates", "requests"])]
+    pub evidence: Option<String>,
+    /// How often a device that failed before its swap tries again [default: 2]
+    #[arg(long, value_name = "COUNT")]
+    pub retries: Option<u32>,
+    /// How long until the first other try; doubles [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub retry_after: Option<Duration>,
+    /// What happens when a limit is broken [default: rollback]
+    #[arg(long, value_name = "WHAT", value_parser = ["rollback", "pause"])]
+    pub on_failure: Option<String>,
+    /// Limit of the model's error rate, 0 to 1 [default: the bundle's budget, else 0.05]
+    #[arg(long, value_name = "SHARE")]
+    pub max_error_rate: Option<f64>,
+    /// Limit of p95 latency, milliseconds [default: the bundle's budget, else none]
+    #[arg(long, value_name = "MS")]
+    pub max_p95_ms: Option<f64>,
+    /// Limit of the outputs' drift, adjusted PSI [default: the bundle's budget, else 0.25]
+    #[arg(long, value_name = "PSI")]
+    pub max_psi: Option<f64>,
+    /// One line for people
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+}
+
+impl StrategyFlags {
+    /// The strategy file that says the same.
+    pub fn to_file(&self) -> StrategyFile {
+        let any_limit = self.max_error_rate.is_some() || self.max_p95_ms.is_some() || self.max_psi.is_some();
+        let limits = any_limit.then(|| Limits {
+            error_rate: self.max_error_rate,
+            p95_latency_ms: self.max_p95_ms,
+            max_psi: self.max_psi,
+            ..Limits::default()
+        });
+        StrategyFile {
+            release: None,
+            selector: self.selector.clone(),
+            note: self.note.clone(),
+            max_dwell: self.max_dwell,
+            probation: self.probation,
+            waves: self.waves.clone(),
+            holdout: self.holdout,
+            holdout_then: match self.holdout_then.as_deref() {
+                Some("keep") => Some(Holdout::Keep),
+                Some(_) => Some(Holdout::Release),
+                None => None,
+            },
+            soak: self.soak,
+            warm_up: self.warm_up,
+            device_timeout: self.device_timeout,
+            wave_timeout: self.wave_timeout,
+            silence_after: self.silence_after,
+            max_concurrent: self.max_concurrent,
+            per: (!self.per.is_empty()).then(|| self.per.clone()),
+            approve_before: (!self.approve_before.is_empty()).then(|| self.approve_before.clone()),
+            max_failed: self.max_failed,
+            max_offline: self.max_offline,
+            min_requests: self.min_requests,
+            min_traffic: self.min_traffic,
+            evidence: match self.evidence.as_deref() {
+                Some("requests") => Some(Demand::Requests),
+                Some(_) => Some(Demand::Gates),
+                None => None,
+            },
+            retries: self.retries,
+            retry_after: self.retry_after,
+            on_failure: match self.on_failure.as_deref() {
+                Some("pause") => Some(OnFailure::Pause),
+                Some(_) => Some(OnFailure::Rollback),
+                None => None,
+            },
+            limits,
+            stratify: None,
+            history: None,
+        }
+    }
+}
+
+/// Reads a strategy file.
+pub(super) fn read(path: &Path) -> Result<StrategyFile, Failure> {
+    let refuse = || Failure::usage(format!("cannot use the strategy in `{}`", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| refuse().because(&error))?;
+    toml::from_str(&text).map_err(|error| refuse().because_text(error.to_string()))
+}
+
+/// Reads `MODEL@VERSION`.
+pub(super) fn release(text: &str) -> Result<(ModelName, Version), Failure> {
+    let refuse =
+        || Failure::usage(format!("`{text}` is not a release")).hint("write it as MODEL@VERSION, such as digits@1.1.0");
+    let (model, version) = text.split_once('@').ok_or_else(refuse)?;
+    let model = model.parse::<ModelName>().map_err(|error| refuse().because(&error))?;
+    let version = version.parse::<Version>().map_err(|error| refuse().because(&error))?;
+    Ok((model, version))
+}

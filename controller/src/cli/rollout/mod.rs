@@ -1,0 +1,264 @@
+//! `fieldpost rollout`: bring a release to a fleet in waves, watch it, stop it, and ask why.
+
+mod flags;
+mod follow;
+mod show;
+
+use super::{Context, Exit, Failure, output};
+use crate::api::rollouts::{AbortRequest, ReasonRequest, ResumeRequest};
+use crate::client::Client;
+use crate::rollout::duration;
+use crate::rollout::explain::Explanation;
+use crate::rollout::machine::AbortMode;
+use crate::rollout::start::StartRequest;
+use crate::rollout::view::{RolloutDetail, RolloutSummary};
+use clap::{Args, Subcommand};
+use fieldpost_shared::id::RolloutId;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Arguments of `rollout`.
+#[derive(Debug, Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  fieldpost rollout start digits@1.1.0 --waves 1,4,12 --soak 30s --wait
+  fieldpost rollout explain r-0123456789ab"
+)]
+pub struct RolloutArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RolloutCommand,
+}
+
+/// Everything `rollout` does.
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Begin a rollout
+    Start(Box<StartArgs>),
+    /// List rollouts, newest first
+    #[command(after_help = "Examples:
+  fieldpost rollout list --active
+  fieldpost rollout list --model digits --output json")]
+    List {
+        /// Of this model alone
+        #[arg(long, value_name = "MODEL")]
+        model: Option<String>,
+        /// Only those that have not ended
+        #[arg(long)]
+        active: bool,
+    },
+    /// Show a rollout with its devices and what its gates see
+    #[command(after_help = "Examples:\n  fieldpost rollout show r-0123456789ab")]
+    Show(Id),
+    /// Follow a rollout until it ends
+    #[command(
+        after_help = "On a terminal the last line is redrawn; elsewhere every event is a line (JSON with --output json).
+Exit codes: 0 completed · 3 rolled back · 4 aborted with devices keeping the release, or the controller went away
+
+Examples:
+  fieldpost rollout watch r-0123456789ab
+  fieldpost rollout watch r-0123456789ab --output json"
+    )]
+    Watch(Id),
+    /// Let nothing more change; limits stay on
+    #[command(after_help = "Examples:\n  fieldpost rollout pause r-0123456789ab --reason maintenance")]
+    Pause(WithReason),
+    /// Go on; failed devices try again
+    #[command(after_help = "Examples:
+  fieldpost rollout resume r-0123456789ab
+  fieldpost rollout resume r-0123456789ab --accept     without the devices that failed or are away")]
+    Resume {
+        /// Which rollout.
+        #[command(flatten)]
+        id: Id,
+        /// Go on without the devices that failed or are away
+        #[arg(long)]
+        accept: bool,
+    },
+    /// Let the wave begin that waits for approval
+    #[command(after_help = "Examples:\n  fieldpost rollout approve r-0123456789ab")]
+    Approve(Id),
+    /// Stop a rollout
+    #[command(after_help = "Examples:
+  fieldpost rollout abort r-0123456789ab --keep       devices that run the release keep it
+  fieldpost rollout abort r-0123456789ab --revert     every touched device goes back")]
+    Abort {
+        /// Which rollout, and why.
+        #[command(flatten)]
+        which: WithReason,
+        /// Devices that run the release keep it, the others stay with what they have
+        #[arg(long, conflicts_with = "revert", required_unless_present = "revert")]
+        keep: bool,
+        /// Every touched device returns to its own previous release
+        #[arg(long)]
+        revert: bool,
+    },
+    /// Take a release back from every device that this rollout touched, even when it is completed
+    #[command(after_help = "Examples:\n  fieldpost rollout rollback r-0123456789ab --reason complaints")]
+    Rollback(WithReason),
+    /// Say why anything happened, and what it waits for
+    #[command(after_help = "Examples:
+  fieldpost rollout explain r-0123456789ab
+  fieldpost rollout explain r-0123456789ab --output json     with every input of every decision")]
+    Explain(Id),
+}
+
+/// A rollout's name.
+#[derive(Debug, Clone, Args)]
+pub struct Id {
+    /// The rollout, as `rollout list` names it
+    #[arg(value_name = "ROLLOUT")]
+    pub id: RolloutId,
+}
+
+/// A rollout's name and a reason.
+#[derive(Debug, Clone, Args)]
+pub struct WithReason {
+    /// Which rollout.
+    #[command(flatten)]
+    pub id: Id,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "an operator asked for it")]
+    pub reason: String,
+}
+
+/// Arguments of `rollout start`.
+#[derive(Debug, Args)]
+#[command(after_help = "Flags win over the strategy file; what neither names has its default. Waves are cumulative.
+Exit codes with --wait: 0 completed · 3 rolled back · 4 paused, timed out, or aborted with devices keeping the release
+
+Examples:
+  fieldpost rollout start digits@1.1.0 --waves 1,4,12 --soak 30s --wait
+  fieldpost rollout start digits@1.1.0 --selector site=lyon,arch=aarch64 --per site:1 --approve-before 2
+  fieldpost rollout start digits@1.1.0 --strategy careful.toml")]
+pub struct StartArgs {
+    /// What to roll out; the strategy file may name it instead
+    #[arg(value_name = "MODEL@VERSION")]
+    pub release: Option<String>,
+    /// A TOML file with any of the flags below, in `snake_case`
+    #[arg(long, value_name = "FILE")]
+    pub strategy: Option<PathBuf>,
+    /// Follow the rollout until it ends or pauses
+    #[arg(long)]
+    pub wait: bool,
+    /// With --wait: give up after so long (the rollout goes on)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "wait")]
+    pub timeout: Option<Duration>,
+    /// How it goes on and when it stops.
+    #[command(flatten)]
+    pub flags: Box<flags::StrategyFlags>,
+}
+
+/// Does what `rollout` asks.
+///
+/// # Errors
+/// When the command line cannot be used, or the controller refuses.
+pub async fn run(args: RolloutArgs, context: &Context) -> Result<Exit, Failure> {
+    let client = context.client()?;
+    match args.command {
+        RolloutCommand::Start(args) => start(*args, &client, context).await,
+        RolloutCommand::List { model, active } => list(model, active, &client, context).await,
+        RolloutCommand::Show(id) => {
+            let operation = format!("show rollout `{}`", id.id);
+            let detail: RolloutDetail = client.get(&operation, &["v1", "rollouts", id.id.as_str()], &[]).await?;
+            let now = context.clock().now();
+            context.show(&detail, |detail| show::detail(detail, now))
+        }
+        RolloutCommand::Watch(id) => {
+            let last = follow::follow(&client, context, &id.id, &follow::Until::End).await?;
+            Ok(follow::exit_of(&last.state))
+        }
+        RolloutCommand::Explain(id) => {
+            let operation = format!("explain rollout `{}`", id.id);
+            let path = ["v1", "rollouts", id.id.as_str(), "explain"];
+            let told: Explanation = client.get(&operation, &path, &[]).await?;
+            context.show(&told, show::explanation)
+        }
+        RolloutCommand::Pause(which) => {
+            let body = ReasonRequest { reason: which.reason };
+            command(&client, context, "pause", &which.id.id, &body).await
+        }
+        RolloutCommand::Resume { id, accept } => {
+            command(&client, context, "resume", &id.id, &ResumeRequest { accept }).await
+        }
+        RolloutCommand::Approve(id) => command(&client, context, "approve", &id.id, &serde_json::json!({})).await,
+        RolloutCommand::Abort { which, keep, .. } => {
+            let mode = if keep { AbortMode::Keep } else { AbortMode::Revert };
+            let body = AbortRequest { mode, reason: which.reason };
+            command(&client, context, "abort", &which.id.id, &body).await
+        }
+        RolloutCommand::Rollback(which) => {
+            let body = ReasonRequest { reason: which.reason };
+            command(&client, context, "rollback", &which.id.id, &body).await
+        }
+    }
+}
+
+async fn command<B: serde::Serialize + Sync>(
+    client: &Client,
+    context: &Context,
+    verb: &str,
+    id: &RolloutId,
+    body: &B,
+) -> Result<Exit, Failure> {
+    let operation = format!("{verb} rollout `{id}`");
+    let after: RolloutSummary = client.post(&operation, &["v1", "rollouts", id.as_str(), verb], body).await?;
+    context.show(&after, show::line)
+}
+
+async fn list(model: Option<String>, active: bool, client: &Client, context: &Context) -> Result<Exit, Failure> {
+    let mut query = Vec::new();
+    query.extend(model.as_deref().map(|model| ("model", model)));
+    query.extend(active.then_some(("active", "true")));
+    let all: Vec<RolloutSummary> = client.get("list rollouts", &["v1", "rollouts"], &query).await?;
+    let now = context.clock().now();
+    context.show(&all, |all| show::list(all, now))
+}
+
+async fn start(args: StartArgs, client: &Client, context: &Context) -> Result<Exit, Failure> {
+    let request = request(&args)?;
+    let operation = format!("start the rollout of {}@{}", request.model, request.version);
+    let started: RolloutSummary = client.post(&operation, &["v1", "rollouts"], &request).await?;
+    if !args.wait {
+        let watch = format!("follow it with `fieldpost rollout watch {}`", started.id);
+        context.note(&watch);
+        return context.show(&started, show::line);
+    }
+    context.note(&show::line(&started));
+    let until = follow::Until::Decision { timeout: args.timeout };
+    let last = follow::follow(client, context, &started.id, &until).await?;
+    context.show(&last, show::line)?;
+    if last.active && last.state != "paused" {
+        let why = "the rollout goes on by itself";
+        return Err(Failure::new(format!("gave up waiting for rollout `{}`", last.id))
+            .because_text(why)
+            .hint(format!("follow it with `fieldpost rollout watch {}`", last.id))
+            .exit_with(Exit::Undecided));
+    }
+    if let (Some(reason), true) = (&last.reason, output_is_table(context)) {
+        output::note(reason);
+    }
+    Ok(follow::exit_of(&last.state))
+}
+
+fn output_is_table(context: &Context) -> bool {
+    context.format() == output::Format::Table
+}
+
+/// What the command line asks for: the strategy file, the flags over it, and the release that either names.
+fn request(args: &StartArgs) -> Result<StartRequest, Failure> {
+    let file = args.strategy.as_deref().map(flags::read).transpose()?.unwrap_or_default();
+    let strategy = file.overridden_by(args.flags.to_file());
+    let named = args.release.clone().or_else(|| strategy.release.clone());
+    let text = named.ok_or_else(|| {
+        Failure::usage("no release to roll out").hint("name it: `fieldpost rollout start MODEL@VERSION`")
+    })?;
+    let (model, version) = flags::release(&text)?;
+    Ok(StartRequest { model, version, strategy })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! Rollouts as text.
+
+use crate::cli::output;
+use crate::rollout::explain::{Explanation, Told, line as gate_line};
+use crate::rollout::gates::Verdict;
+use crate::rollout::view::{RolloutDetail, RolloutSummary};
+use fieldpost_shared::time::Timestamp;
+
+/// One rollout in a line.
+pub(super) fn line(summary: &RolloutSummary) -> String {
+    let wave = summary.wave.map(|wave| format!(", wave {wave} of {}", summary.waves.len())).unwrap_or_default();
+    let RolloutSummary { id, release, state, counts, .. } = summary;
+    format!("rollout {id}: {release} is {state}{wave}, {} of {} devices run it", counts.live, counts.devices)
+}
+
+/// Every rollout in a row.
+pub(super) fn list(all: &[RolloutSummary], now: Timestamp) -> String {
+    let row = |summary: &RolloutSummary| {
+        let wave = summary.wave.map_or_else(String::new, |wave| format!("{wave} of {}", summary.waves.len()));
+        vec![
+            summary.id.to_string(),
+            summary.release.to_string(),
+            summary.state.clone(),
+            wave,
+            format!("{} of {}", summary.counts.live, summary.counts.devices),
+            summary.counts.failed.to_string(),
+            output::ago(Some(summary.created), now),
+            summary.by.clone(),
+        ]
+    };
+    output::table(&["rollout", "release", "state", "wave", "live", "failed", "started", "by"], all.iter().map(row))
+}
+
+/// One rollout with its devices.
+pub(super) fn detail(detail: &RolloutDetail, now: Timestamp) -> String {
+    let summary = &detail.summary;
+    let waves = summary.waves.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let wave = summary.wave.map(|wave| format!(" (wave {wave} of {})", summary.waves.len())).unwrap_or_default();
+    let mut fields = vec![
+        ("rollout", summary.id.to_string()),
+        ("release", format!("{} ({})", summary.release, summary.release.manifest.short())),
+        ("state", format!("{}{wave}", summary.state)),
+    ];
+    fields.extend(summary.reason.clone().map(|reason| ("reason", reason)));
+    fields.extend([
+        ("selector", summary.selector.clone()),
+        ("waves", waves),
+        ("started", format!("{} by {}", output::ago(Some(summary.created), now), summary.by)),
+        ("order", format!("drawn from seed {}", detail.seed.short())),
+    ]);
+    if !summary.note.is_empty() {
+        fields.push(("note", summary.note.clone()));
+    }
+    fields.extend(detail.unfit.iter().map(|(device, why)| ("left out", format!("{device}: {why}"))));
+    let mut parts = vec![output::fields(&fields)];
+    if !detail.assessment.waiting.is_empty() {
+        parts.push(format!("Waits for:\n{}", indented(&detail.assessment.waiting)));
+    }
+    let gates: Vec<String> =
+        detail.assessment.gates.iter().filter(|g| g.verdict != Verdict::Unbounded).map(gate_line).collect();
+    if !gates.is_empty() {
+        parts.push(format!("Gates now:\n{}", indented(&gates)));
+    }
+    let row = |view: &crate::rollout::view::MemberView| {
+        let silent = if view.member.silence.is_some() { ", silent" } else { "" };
+        let previous =
+            view.member.previous.as_ref().map_or_else(|| "-".to_owned(), |to| to.release.version.to_string());
+        vec![
+            view.device.to_string(),
+            view.wave_number.map_or_else(|| "held out".to_owned(), |wave| wave.to_string()),
+            format!("{}{silent}", view.member.progress.name()),
+            previous,
+            view.member.attempt.to_string(),
+            output::ago(Some(view.member.since), now),
+            view.member.failure.as_ref().map(|failure| failure.detail.clone()).unwrap_or_default(),
+        ]
+    };
+    let header = ["device", "wave", "state", "returns to", "attempt", "since", "failure"];
+    parts.push(output::table(&header, detail.devices.iter().map(row)));
+    parts.join("\n\n")
+}
+
+fn indented(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// One event, with what the gates said below it.
+pub(super) fn told(told: &Told) -> String {
+    let at = told.at.to_string();
+    // The date is the same in most lines; the time of day is what differs.
+    let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time).trim_end_matches('Z');
+    let mut lines = vec![format!("{time}  {}", told.sentence)];
+    lines.extend(told.because.iter().map(|because| format!("              {because}")));
+    lines.join("\n")
+}
+
+/// A whole rollout, told.
+pub(super) fn explanation(told_: &Explanation) -> String {
+    let mut parts = vec![told_.headline.clone()];
+    if !told_.waiting.is_empty() {
+        parts.push(format!("It waits for:\n{}", indented(&told_.waiting)));
+    }
+    let gates: Vec<String> = told_.gates.iter().map(gate_line).collect();
+    if !gates.is_empty() {
+        parts.push(format!("The gates see now:\n{}", indented(&gates)));
+    }
+    let first = told_.events.first().map(|event| event.at.to_string()).unwrap_or_default();
+    let date = first.split_once('T').map_or("", |(date, _)| date).to_owned();
+    parts.push(format!("What happened since {date} (UTC):"));
+    let events: Vec<String> = told_.events.iter().map(told).collect();
+    parts.push(events.join("\n"));
+    parts.join("\n\n")
+}
