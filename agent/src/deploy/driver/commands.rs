@@ -34,7 +34,12 @@ impl<E: Effects> Driver<E> {
         // The link may have witnessed later times, and may have brought a root, since this was read.
         let believed = match self.blocking(|journal| Ok((journal.known()?, journal.root()?))).await {
             Ok((known, root)) => {
+                // One that could not be acknowledged may be on the disk all the same: it counts.
+                let news = known.desired != self.known.desired || root != self.root;
                 (self.known, self.root) = (known, root);
+                if news {
+                    self.settle_all().await?;
+                }
                 self.root.believed(&self.known)
             }
             Err(error) => return self.not_stored(error).map(Err),
