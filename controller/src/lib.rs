@@ -8,6 +8,7 @@ pub mod config;
 pub mod fleet;
 pub mod link;
 pub mod metrics;
+pub mod pack;
 pub mod releases;
 pub mod rollout;
 pub mod store;
