@@ -1,6 +1,6 @@
 //! `fieldpost completions`: a script that a shell completes commands with.
 
-use super::{Cli, Exit, Failure, output};
+use super::{Cli, Context, Exit, Failure};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
@@ -18,9 +18,8 @@ pub struct CompletionsArgs {
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub fn run(args: &CompletionsArgs) -> Result<Exit, Failure> {
+pub fn run(args: &CompletionsArgs, context: &Context) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "fieldpost", &mut script);
-    output::print(String::from_utf8_lossy(&script).trim_end())?;
-    Ok(Exit::Done)
+    context.print(String::from_utf8_lossy(&script).trim_end())
 }

@@ -1,6 +1,6 @@
 //! What every command is given: where the controller is, who asks, and how to print.
 
-use super::output::{self, Format};
+use super::output::{Format, Sink};
 use super::{Exit, Failure, GlobalArgs};
 use crate::client::{Client, ClientSettings, Token, is_loopback};
 use fieldpost_shared::time::{Clock, SystemClock};
@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// The file below the data directory that holds the controller's first token.
 const ADMIN_TOKEN: &str = "admin.token";
+/// The directory below it with root metadata and keys.
+const TRUST_DIR: &str = "trust";
 
 /// What a command runs with.
 #[derive(Debug, Clone)]
@@ -18,13 +20,14 @@ pub struct Context {
     global: GlobalArgs,
     data_dir: PathBuf,
     clock: Arc<dyn Clock>,
+    sink: Sink,
 }
 
 impl Context {
     /// From the command line; `data_dir` is where a controller on this machine keeps its files.
     #[must_use]
     pub fn new(global: GlobalArgs, data_dir: PathBuf) -> Self {
-        Self { global, data_dir, clock: Arc::new(SystemClock::new()) }
+        Self { global, data_dir, clock: Arc::new(SystemClock::new()), sink: Sink::Terminal }
     }
 
     /// The clock.
@@ -37,6 +40,12 @@ impl Context {
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Where its trust is.
+    #[must_use]
+    pub fn trust_dir(&self) -> PathBuf {
+        self.data_dir.join(TRUST_DIR)
     }
 
     /// Whether a person watches: then progress is shown on stderr.
@@ -90,14 +99,36 @@ impl Context {
             Format::Json => serde_json::to_string_pretty(value)
                 .map_err(|error| Failure::new("cannot write the result as JSON").because(&error))?,
         };
-        output::print(&text)?;
+        self.sink.result(&text)?;
         Ok(Exit::Done)
     }
 
     /// Says on stderr what is going on, when a person reads.
     pub fn note(&self, text: &str) {
         if self.global.output == Format::Table {
-            output::note(text);
+            self.sink.note(text);
         }
+    }
+
+    /// Prints a result that has one form only, such as a script.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn print(&self, text: &str) -> Result<Exit, Failure> {
+        self.sink.result(text)?;
+        Ok(Exit::Done)
+    }
+}
+
+#[cfg(test)]
+impl Context {
+    /// A context that keeps what it prints.
+    pub(crate) fn in_memory(global: GlobalArgs, data_dir: &Path) -> Self {
+        Self { sink: Sink::Memory(Arc::default()), ..Self::new(global, data_dir.to_owned()) }
+    }
+
+    /// All that was printed.
+    pub(crate) fn printed(&self) -> String {
+        self.sink.kept()
     }
 }

@@ -1,13 +1,21 @@
 //! The command line: what can be asked, and who answers. One file per noun; this one holds the global flags and the
 //! dispatch.
 
+pub mod audit;
+pub mod bundle;
 pub mod completions;
 pub mod context;
 pub mod data_dir;
+pub mod device;
 pub mod exit;
 pub mod failure;
+pub mod key;
+pub mod keys;
 pub mod output;
+pub mod progress;
 pub mod rollout;
+pub mod token;
+pub mod trust;
 
 pub use context::Context;
 pub use exit::Exit;
@@ -27,7 +35,10 @@ use std::process::ExitCode;
     max_term_width = 110,
     arg_required_else_help = true,
     after_help = "Examples:
-  fieldpost completions bash                   complete commands in this shell
+  fieldpost bundle pack models/digits             make a signed release of a folder
+  fieldpost bundle push digits-1.0.0.fieldpost    hand it to the controller
+  fieldpost rollout start digits@1.0.0            bring it to the fleet in waves
+  fieldpost device list                           see the fleet
 
 Exit codes: 0 done · 1 failed · 2 usage or configuration · 3 rolled back · 4 paused, timed out or unreachable"
 )]
@@ -64,10 +75,22 @@ pub struct GlobalArgs {
 /// Everything `fieldpost` does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print a completion script for a shell
-    Completions(completions::CompletionsArgs),
+    /// Make keys that people keep, or show one
+    Key(key::KeyArgs),
+    /// Show or change a fleet's root of trust: roles, keys, thresholds, expiry, revoked releases
+    Trust(trust::TrustArgs),
+    /// Make, inspect and push releases
+    Bundle(bundle::BundleArgs),
     /// Bring a release to the fleet in waves, and take it back
     Rollout(rollout::RolloutArgs),
+    /// Make tokens that let devices in or open the API
+    Token(token::TokenArgs),
+    /// See and change the fleet
+    Device(device::DeviceArgs),
+    /// Read the audit log, or check that nobody changed it
+    Audit(audit::AuditArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
     /// Run the agent inside this executable (for `demo` and for tests)
     #[command(hide = true, disable_help_flag = true)]
     Agent {
@@ -121,13 +144,32 @@ fn agent(_args: Vec<OsString>) -> Exit {
     Exit::Failed
 }
 
-#[allow(clippy::unused_async, unused_variables, reason = "most commands talk to the controller")]
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
-        Command::Completions(args) => completions::run(&args),
+        Command::Key(args) => key::run(args, context),
+        Command::Trust(args) => trust::run(args, context),
+        Command::Bundle(args) => bundle::run(args, context).await,
+        Command::Token(args) => token::run(args, context).await,
+        Command::Device(args) => device::run(args, context).await,
+        Command::Audit(args) => audit::run(args, context).await,
         Command::Rollout(args) => rollout::run(args, context).await,
+        Command::Completions(args) => completions::run(&args, context),
         Command::Agent { args } => Ok(agent(args)),
     }
+}
+
+/// A context that keeps what it prints, for the controller of a data directory.
+#[cfg(test)]
+pub(crate) fn test_context(data_dir: &std::path::Path) -> Context {
+    test_context_at(data_dir, "http://127.0.0.1:9")
+}
+
+/// The same, for the controller at an address.
+#[cfg(test)]
+pub(crate) fn test_context_at(data_dir: &std::path::Path, server: &str) -> Context {
+    crate::install_crypto();
+    let cli = Cli::try_parse_from(["fieldpost", "--server", server, "completions", "bash"]).expect("a command line");
+    Context::in_memory(cli.global, data_dir)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::Failure;
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use fieldpost_shared::time::Timestamp;
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The form of a command's result.
@@ -20,9 +21,7 @@ pub enum Format {
 /// every row stays on one line.
 #[must_use]
 pub fn table<H: AsRef<str>>(header: &[H], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = bare();
     table.set_header(header.iter().map(|name| Cell::new(name.as_ref().to_uppercase())));
     for row in rows {
         table.add_row(row.iter().map(|cell| plain(cell)));
@@ -33,13 +32,22 @@ pub fn table<H: AsRef<str>>(header: &[H], rows: impl IntoIterator<Item = Vec<Str
 /// Names and values below each other, for one thing looked at closely.
 #[must_use]
 pub fn fields<N: AsRef<str>>(rows: &[(N, String)]) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = bare();
     for (name, value) in rows {
         table.add_row([name.as_ref().to_owned(), plain(value)]);
     }
     trimmed(table)
+}
+
+fn bare() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    if cfg!(test) {
+        // Snapshots do not depend on the terminal that runs the tests.
+        table.force_no_tty();
+    }
+    table
 }
 
 fn trimmed(mut table: Table) -> String {
@@ -92,6 +100,53 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
+/// Where results and notes go.
+#[derive(Debug, Clone)]
+pub enum Sink {
+    /// Results to stdout, notes to stderr.
+    Terminal,
+    /// Both into memory, for tests.
+    Memory(Arc<Mutex<String>>),
+}
+
+impl Sink {
+    /// Writes a result.
+    ///
+    /// # Errors
+    /// As [`print`].
+    pub fn result(&self, text: &str) -> Result<(), Failure> {
+        match self {
+            Self::Memory(kept) => {
+                keep(kept, text);
+                Ok(())
+            }
+            Self::Terminal => print(text),
+        }
+    }
+
+    /// Says what is going on, never a result. Failing to say so is no failure of the command.
+    pub fn note(&self, text: &str) {
+        match self {
+            Self::Memory(kept) => keep(kept, text),
+            Self::Terminal => note(text),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> String {
+        match self {
+            Self::Memory(kept) => kept.lock().unwrap().clone(),
+            Self::Terminal => String::new(),
+        }
+    }
+}
+
+fn keep(kept: &Mutex<String>, text: &str) {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.push_str(text);
+    kept.push('\n');
+}
+
 /// Writes a line to stdout. A reader that has gone away (`| head`) is no error.
 ///
 /// # Errors
@@ -107,7 +162,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a line to stderr: what is going on, never a result. Failing to say so is no failure of the command.
+/// Writes a line to stderr.
 pub fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

@@ -1,0 +1,242 @@
+//! `fieldpost device`: the fleet as the controller knows it.
+
+use super::{Context, Exit, Failure, output};
+use crate::api::types::{Device, DeviceStatus, LabelChange, ModelState};
+use clap::{Args, Subcommand};
+use fieldpost_shared::id::DeviceId;
+use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::wire::v1::Phase;
+use serde_json::Value;
+
+/// Arguments of `device`.
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:
+  fieldpost device list --selector site=lyon,arch=aarch64
+  fieldpost device show box-17
+  fieldpost device label box-17 site=lyon tier=lab
+  fieldpost device approve box-18"
+)]
+pub struct DeviceArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: DeviceCommand,
+}
+
+/// What can be done with devices.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// List devices and what they run
+    #[command(after_help = "Examples:
+  fieldpost device list
+  fieldpost device list --selector 'site=lyon,tier!=lab' --output json")]
+    List {
+        /// Only devices with these labels or inventory, such as site=lyon,arch=aarch64,tier!=lab,has:gpu
+        #[arg(long, short = 'l', value_name = "SELECTOR")]
+        selector: Option<String>,
+    },
+    /// Show one device: inventory, models, what it should run, what failed on it
+    #[command(after_help = "Example:\n  fieldpost device show box-17")]
+    Show {
+        /// The device
+        device: DeviceId,
+    },
+    /// Set labels (name=value) or take them away (name-)
+    #[command(after_help = "Example:\n  fieldpost device label box-17 site=lyon tier-")]
+    Label {
+        /// The device
+        device: DeviceId,
+        /// name=value sets, name- removes
+        #[arg(required = true, value_name = "LABEL")]
+        labels: Vec<String>,
+    },
+    /// Let in a device that asked without a token; compare its fingerprint first
+    #[command(after_help = "Example:\n  fieldpost device approve box-18")]
+    Approve {
+        /// The device
+        device: DeviceId,
+    },
+    /// Shut a device out: its key opens nothing any more
+    #[command(after_help = "Example:\n  fieldpost device revoke box-17")]
+    Revoke {
+        /// The device
+        device: DeviceId,
+    },
+}
+
+/// Lists, shows or changes devices.
+///
+/// # Errors
+/// When the controller cannot be reached or refuses.
+pub async fn run(args: DeviceArgs, context: &Context) -> Result<Exit, Failure> {
+    let client = context.client()?;
+    let now = context.clock().now();
+    match args.command {
+        DeviceCommand::List { selector } => {
+            let query: Vec<_> = selector.iter().map(|selector| ("selector", selector.as_str())).collect();
+            let devices: Vec<Device> = client.get("list devices", &["v1", "devices"], &query).await?;
+            context.show(&devices, |devices| list(devices, now))
+        }
+        DeviceCommand::Show { device } => {
+            let operation = format!("show device {device}");
+            let device: Device = client.get(&operation, &["v1", "devices", device.as_str()], &[]).await?;
+            context.show(&device, |device| show(device, now))
+        }
+        DeviceCommand::Label { device, labels } => {
+            let change = label_change(&labels)?;
+            let path = ["v1", "devices", device.as_str(), "labels"];
+            client.post::<_, Value>(&format!("label device {device}"), &path, &change).await?;
+            done(context, &format!("labelled {device}"))
+        }
+        DeviceCommand::Approve { device } => act(context, &device, "approve", "approved").await,
+        DeviceCommand::Revoke { device } => act(context, &device, "revoke", "revoked").await,
+    }
+}
+
+async fn act(context: &Context, device: &DeviceId, action: &str, past: &str) -> Result<Exit, Failure> {
+    let path = ["v1", "devices", device.as_str(), action];
+    let client = context.client()?;
+    client.post::<_, Value>(&format!("{action} device {device}"), &path, &serde_json::json!({})).await?;
+    done(context, &format!("{past} {device}"))
+}
+
+fn done(context: &Context, text: &str) -> Result<Exit, Failure> {
+    context.note(text);
+    Ok(Exit::Done)
+}
+
+fn label_change(labels: &[String]) -> Result<LabelChange, Failure> {
+    let mut change = LabelChange::default();
+    for label in labels {
+        match (label.split_once('='), label.strip_suffix('-')) {
+            (Some((name, value)), _) if !name.is_empty() => {
+                change.set.insert(name.to_owned(), value.to_owned());
+            }
+            (None, Some(name)) if !name.is_empty() => change.remove.push(name.to_owned()),
+            _ => {
+                return Err(Failure::usage(format!("`{label}` is no label")).hint("name=value sets, name- removes"));
+            }
+        }
+    }
+    if let Some(name) = change.remove.iter().find(|name| change.set.contains_key(*name)) {
+        return Err(Failure::usage(format!("label `{name}` is both set and removed")));
+    }
+    Ok(change)
+}
+
+fn list(devices: &[Device], now: Timestamp) -> String {
+    if devices.is_empty() {
+        return "no devices; `fieldpost token create enroll` makes a token that lets them in".to_owned();
+    }
+    let rows = devices.iter().map(|device| {
+        vec![
+            device.id.to_string(),
+            state(device).to_owned(),
+            output::ago(device.last_seen, now),
+            device.models.iter().map(running).collect::<Vec<_>>().join("\n"),
+            labels(device),
+            device.inventory.arch.clone(),
+        ]
+    });
+    output::table(&["device", "state", "seen", "runs", "labels", "arch"], rows)
+}
+
+fn state(device: &Device) -> &'static str {
+    match (device.status, device.alive) {
+        (DeviceStatus::Pending, _) => "pending",
+        (DeviceStatus::Revoked, _) => "revoked",
+        (DeviceStatus::Active, true) if device.hold.is_some() => "held",
+        (DeviceStatus::Active, true) => "online",
+        (DeviceStatus::Active, false) => "offline",
+    }
+}
+
+fn labels(device: &Device) -> String {
+    device.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// `digits@1.0.0`, and where it is going: `digits@1.0.0 -> 1.1.0 fetching 40 %`.
+fn running(model: &ModelState) -> String {
+    let live = match &model.live {
+        Some(release) => release.to_string(),
+        None => format!("{} (none)", model.model),
+    };
+    match (&model.candidate, &model.phase) {
+        (Some(candidate), Some(phase)) => format!("{live} -> {} {}", candidate.version, phase_text(phase)),
+        (Some(candidate), None) => format!("{live} -> {}", candidate.version),
+        (None, _) => live,
+    }
+}
+
+fn phase_text(phase: &Phase) -> String {
+    match phase {
+        Phase::Fetching { done, total } => {
+            format!("fetching {} %", done.saturating_mul(100).checked_div(*total).unwrap_or(0))
+        }
+        Phase::Verifying => "verifying".to_owned(),
+        Phase::SelfTesting => "self-testing".to_owned(),
+        Phase::Swapping => "swapping".to_owned(),
+        Phase::Probation => "on probation".to_owned(),
+        Phase::Blocked(reason) => format!("blocked: {reason}"),
+    }
+}
+
+fn show(device: &Device, now: Timestamp) -> String {
+    let box_ = &device.inventory;
+    let mut rows = vec![
+        ("device", device.id.to_string()),
+        ("state", state(device).to_owned()),
+        ("seen", output::ago(device.last_seen, now)),
+        ("enrolled", device.enrolled.to_string()),
+        ("fingerprint", device.fingerprint.to_string()),
+        ("labels", labels(device)),
+        (
+            "box",
+            format!(
+                "{}, {} x {}, {} MiB RAM, {} MiB free disk",
+                box_.os, box_.cpus, box_.arch, box_.ram_mib, box_.free_disk_mib
+            ),
+        ),
+        ("host", format!("{}, agent {}", box_.hostname, box_.agent_version)),
+    ];
+    if !box_.serving.is_empty() {
+        rows.push(("serves on", box_.serving.clone()));
+    }
+    for model in &device.models {
+        rows.push(("runs", running(model)));
+        if let Some(previous) = &model.previous {
+            rows.push(("  previous", previous.to_string()));
+        }
+    }
+    for desired in &device.desired {
+        let rollout = desired.rollout.as_ref().map(|id| format!(" by rollout {id}")).unwrap_or_default();
+        rows.push(("should run", format!("{}{rollout}", desired.release)));
+    }
+    let behind = device.desired_sequence.saturating_sub(device.accepted_sequence);
+    if behind > 0 {
+        rows.push(("behind by", format!("{behind} desired states")));
+    }
+    for failed in &device.quarantine {
+        let when = output::ago(Some(failed.at), now);
+        rows.push(("failed", format!("{} ({when}): {}", failed.release, failed.detail)));
+    }
+    if let Some(hold) = &device.hold {
+        rows.push(("held", hold.clone()));
+    }
+    if device.outbox.windows > 0 {
+        rows.push((
+            "waiting",
+            format!("{} windows of statistics, {}", device.outbox.windows, output::bytes(device.outbox.bytes)),
+        ));
+    }
+    for (reason, count) in &device.refused {
+        rows.push(("refused", format!("{count} messages: {reason}")));
+    }
+    rows.push(("fetched", output::bytes(device.fetched_bytes)));
+    output::fields(&rows)
+}
+
+#[cfg(test)]
+#[path = "device_tests.rs"]
+mod tests;
