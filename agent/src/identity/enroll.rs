@@ -6,7 +6,7 @@ use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::trust::{PublicKey, RootError, SignedRoot};
 use fieldpost_shared::wire::v1::Inventory;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What the device sends.
@@ -27,15 +27,30 @@ pub struct EnrollRequest {
     pub inventory: Option<Inventory>,
 }
 
+/// Whether a device is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EnrollStatus {
+    /// An operator must approve it first.
+    Pending,
+    /// It belongs to the fleet.
+    Active,
+    /// It was sent away.
+    Revoked,
+}
+
 /// What the controller answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EnrollResponse {
+    /// Whether the device is in, or waits for an operator.
+    pub status: EnrollStatus,
     /// The device's name.
     pub device: DeviceId,
     /// The fleet.
     pub fleet: FleetId,
     /// All versions of the signed root, oldest first, as DSSE JSON.
-    pub roots: Vec<Box<RawValue>>,
+    #[serde(default)]
+    pub roots: Vec<Value>,
     /// Where the broker is.
     pub mqtt: Broker,
     /// Prefix of all topics.
@@ -73,6 +88,16 @@ pub enum EnrollError {
     /// The root of trust does not hold.
     #[error("the fleet's root of trust does not hold")]
     Root(#[source] RootError),
+    /// Nobody has approved the device yet.
+    #[error(
+        "device `{device}` waits for approval: compare fingerprint {fingerprint}, approve it with `fieldpost device approve {device}`, then run this again"
+    )]
+    Waiting {
+        /// Its name.
+        device: DeviceId,
+        /// sha256 of its key.
+        fingerprint: Digest,
+    },
     /// No root came.
     #[error("the controller sent no root of trust")]
     NoRoot,
@@ -139,6 +164,9 @@ pub async fn enroll(
         return Err(EnrollError::Refused { status: status.as_u16(), message: refusal(&body) });
     }
     let answer: EnrollResponse = serde_json::from_slice(&body).map_err(EnrollError::Answer)?;
+    if answer.status != EnrollStatus::Active {
+        return Err(EnrollError::Waiting { device: answer.device, fingerprint: request.public_key.id() });
+    }
     let roots = check_roots(&answer, pinned)?;
     let identity = Identity {
         device: answer.device,
@@ -151,7 +179,7 @@ pub async fn enroll(
 }
 
 fn refusal(body: &[u8]) -> String {
-    let error = serde_json::from_slice::<serde_json::Value>(body).ok();
+    let error = serde_json::from_slice::<Value>(body).ok();
     let text = |key: &str| error.as_ref().and_then(|error| error.get(key)).and_then(|text| text.as_str());
     match (text("error"), text("hint")) {
         (Some(error), Some(hint)) => format!("{error}; {hint}"),
@@ -161,8 +189,8 @@ fn refusal(body: &[u8]) -> String {
 }
 
 fn check_roots(answer: &EnrollResponse, pinned: Option<Digest>) -> Result<Vec<SignedRoot>, EnrollError> {
-    let parse = |raw: &RawValue| SignedRoot::parse(raw.get().as_bytes()).map_err(EnrollError::Root);
-    let roots = answer.roots.iter().map(|raw| parse(raw)).collect::<Result<Vec<_>, _>>()?;
+    let parse = |root: &Value| SignedRoot::parse(root.to_string().as_bytes()).map_err(EnrollError::Root);
+    let roots = answer.roots.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let first = roots.first().ok_or(EnrollError::NoRoot)?;
     first.verify_self().map_err(EnrollError::Root)?;
     let found = Digest::of(&first.payload);

@@ -98,7 +98,7 @@ impl Door {
     pub async fn login_refused(&self) {
         let url = format!("{}/v1/time", self.identity.controller);
         let answer = async { self.http.get(&url).send().await?.json::<serde_json::Value>().await }.await;
-        let time = answer.ok().and_then(|answer| serde_json::from_value::<Timestamp>(answer.get("time")?.clone()).ok());
+        let time = answer.ok().and_then(|answer| serde_json::from_value::<Timestamp>(answer.get("now")?.clone()).ok());
         if let Some(time) = time {
             let ahead = u64::try_from(time.since(self.now()).as_millis()).unwrap_or(0);
             self.login_offset_ms.store(ahead, Ordering::Relaxed);

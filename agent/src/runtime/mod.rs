@@ -12,7 +12,7 @@ mod answer;
 mod contract;
 pub mod engine;
 mod error;
-mod memory;
+pub(crate) mod memory;
 mod model;
 mod prepare;
 pub mod selftest;

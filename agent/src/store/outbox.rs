@@ -191,10 +191,10 @@ impl Store {
         }
         let state = self.database.run("keep a window of statistics", |trees| {
             let state = read_state(trees)?;
-            if let Some(newest) = trees.outbox.get(key(UNSENT, state.next_order.saturating_sub(1)))? {
-                if decode::<Unsent>("unsent window", FORM, &newest)? == window {
-                    return Ok(state);
-                }
+            if let Some(newest) = trees.outbox.get(key(UNSENT, state.next_order.saturating_sub(1)))?
+                && decode::<Unsent>("unsent window", FORM, &newest)? == window
+            {
+                return Ok(state);
             }
             let mut change = Change::new(state);
             change.put_unsent(state.next_order, &window)?;

@@ -20,7 +20,7 @@ impl<E: Effects> Driver<E> {
             Command::Rollback(model, reply) => drop(reply.send(self.rollback(&model).await?)),
             Command::Hold(hold, reply) => drop(reply.send(self.set_hold(hold).await?)),
             Command::RootChanged => {
-                match self.blocking(|journal| journal.root()).await {
+                match self.blocking(super::super::journal::Journal::root).await {
                     Ok(root) => self.root = root,
                     Err(error) => self.write_failed(error)?,
                 }

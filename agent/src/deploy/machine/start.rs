@@ -88,10 +88,10 @@ impl Machine<'_> {
             return self.enter(State::Restoring { deaths, tries, then: Box::new(then) });
         }
         let in_probation = matches!(then, State::Probation { .. });
-        if in_probation || !failure.retry {
-            if let Some(live) = self.slot.live.clone() {
-                self.quarantine(live, failure.kind, &failure.detail);
-            }
+        if (in_probation || !failure.retry)
+            && let Some(live) = self.slot.live.clone()
+        {
+            self.quarantine(live, failure.kind, &failure.detail);
         }
         if in_probation || self.slot.previous.is_some() {
             return self.leave_live(false);

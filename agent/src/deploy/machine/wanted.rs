@@ -30,10 +30,11 @@ impl Machine<'_> {
         match self.slot.state.clone() {
             State::Idle => self.begin(),
             State::Probation { .. } => self.settle_probation(),
-            state => match state.candidate() {
-                Some(candidate) => self.settle_candidate(candidate),
-                None => {}
-            },
+            state => {
+                if let Some(candidate) = state.candidate() {
+                    self.settle_candidate(candidate);
+                }
+            }
         }
     }
 

@@ -58,7 +58,9 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
             "harm in probation",
             Scenario {
                 orders: vec![one(1, 1), one(2, 1)],
-                prepare: |world| drop(world.lock().harmful.insert(release("m", 2).manifest)),
+                prepare: |world| {
+                    world.lock().harmful.insert(release("m", 2).manifest);
+                },
                 end: &[("m", 1)],
                 quarantined: &[2],
             },

@@ -1,0 +1,302 @@
+//! The composition root: every part of the agent is made, joined, run and stopped here.
+
+pub mod control;
+mod effects;
+mod inventory;
+mod reporting;
+
+use crate::cli::CommandError;
+use crate::config::Config;
+use crate::deploy::{Driver, DriverSettings, Effects, Journal};
+use crate::fetch::{BlobExchange, Disk, Downloader, FetchSettings};
+use crate::identity::enroll::{self, EnrollError, EnrollRequest, http_client};
+use crate::identity::{Identity, load_or_make_key};
+use crate::link::session::LineState;
+use crate::link::{Door, Link, LinkSettings, Speaker};
+use crate::monitor::MonitorSettings;
+use crate::serve::{Registry, ServeSettings, Server};
+use crate::store::{Store, StoreSettings};
+use anyhow::{Context as _, anyhow};
+use effects::BoxEffects;
+use fieldpost_shared::backoff::Backoff;
+use fieldpost_shared::durable::write_atomic;
+use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::id::{DeviceId, Digest};
+use fieldpost_shared::time::{Clock, SystemClock};
+use fieldpost_shared::trust::{RootMetadata, SignedRoot};
+use fieldpost_shared::wire::Topics;
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long parts may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Where the addresses that were bound are written, for scripts.
+pub const ENDPOINTS_FILE: &str = "endpoints.json";
+
+/// Joins a fleet and keeps what it told. Repeating it with the same key gives the same device.
+///
+/// # Errors
+/// When the controller is away or refuses, its root does not hold, or the disk fails. Nothing is kept then.
+pub async fn enroll(
+    config: &Config,
+    token: String,
+    device: Option<DeviceId>,
+    labels: BTreeMap<String, String>,
+    pinned: Option<Digest>,
+) -> Result<Identity, CommandError> {
+    let controller = config.controller.as_deref().ok_or_else(|| {
+        CommandError::Usage(anyhow!("no controller: give --controller URL, or set `controller` in the configuration"))
+    })?;
+    let disk = Disk::open(&config.data_dir).context("cannot use the data directory")?;
+    let key = load_or_make_key(&config.data_dir).context("cannot use the device key")?;
+    let inventory = Some(inventory::read(&disk, String::new()));
+    let request = EnrollRequest { token, public_key: key.public(), device, labels, inventory };
+    let client = http_client(ca(config)?.as_deref()).context("cannot use the CA file")?;
+    let (identity, roots, _time) =
+        enroll::enroll(&client, controller, &request, pinned).await.map_err(|error| match error {
+            EnrollError::Unreachable { .. } => CommandError::Unreachable(anyhow::Error::from(error)),
+            other => CommandError::Failed(other.into()),
+        })?;
+    let clock = SystemClock::new();
+    let (store, _) = open_store(config, &clock)?;
+    for root in &roots {
+        store.add_root(root.metadata.version, &root.to_bytes(), false).context("cannot keep the root of trust")?;
+    }
+    identity.save(&config.data_dir).context("cannot keep the identity")?;
+    Ok(identity)
+}
+
+fn ca(config: &Config) -> Result<Option<Vec<u8>>, CommandError> {
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).with_context(|| format!("cannot read the CA file `{}`", path.display()))
+    };
+    config.ca_file.as_ref().map(read).transpose().map_err(CommandError::Usage)
+}
+
+fn open_store(config: &Config, clock: &dyn Clock) -> Result<(Store, bool), CommandError> {
+    let settings = StoreSettings { outbox_bytes: config.outbox_bytes };
+    let (store, opened) = Store::open(&config.data_dir, settings, clock).context("cannot open the agent's database")?;
+    if let Some(aside) = &opened.set_aside {
+        tracing::error!(
+            set_aside = %aside.display(),
+            "the database was damaged and set aside: a new one begins, unsent statistics and quarantine are lost"
+        );
+    }
+    Ok((store, opened.set_aside.is_some()))
+}
+
+/// The newest root on disk. The chain was verified when it was kept, and the database is this user's alone.
+fn newest_root(store: &Store) -> Result<RootMetadata, CommandError> {
+    let (_, bytes) = store
+        .latest_root()
+        .context("cannot read the root of trust")?
+        .ok_or_else(|| anyhow!("no root of trust on this disk\nnext: enrol again with `fieldpost-agent enroll`"))?;
+    Ok(SignedRoot::parse(&bytes).context("the root of trust on disk is damaged")?.metadata)
+}
+
+fn tls(identity: &Identity, ca_pem: Option<&[u8]>) -> Result<Option<Arc<rustls::ClientConfig>>, CommandError> {
+    if !identity.broker.tls {
+        return Ok(None);
+    }
+    let pem = ca_pem.ok_or_else(|| {
+        CommandError::Usage(anyhow!("the broker speaks TLS: set `ca_file` in the configuration to its CA (PEM)"))
+    })?;
+    let config = crate::link::tls::client_config(pem).context("cannot use the CA file")?;
+    Ok(Some(Arc::new(config)))
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something that it cannot run without is missing; each says what to do.
+pub async fn run(config: Config) -> Result<(), CommandError> {
+    init_logging(&config.log)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let shutdown = CancellationToken::new();
+    let disk = Disk::open(&config.data_dir).context("cannot use the data directory")?;
+    let identity = Identity::load(&config.data_dir).map_err(|error| CommandError::Usage(error.into()))?;
+    let key = load_or_make_key(&config.data_dir).context("cannot use the device key")?;
+    let ca = ca(&config)?;
+    let tls = tls(&identity, ca.as_deref())?;
+    let (store, _) = open_store(&config, clock.as_ref())?;
+    let store = Arc::new(store);
+    let root = Arc::new(RwLock::new(Arc::new(newest_root(&store)?)));
+    let http = http_client(ca.as_deref()).context("cannot set up HTTPS")?;
+
+    // What answers.
+    let (closed_sender, closed) = mpsc::channel(256);
+    let monitor = MonitorSettings { window: config.stats_window, ..MonitorSettings::default() };
+    let registry = Registry::new(Arc::clone(&clock), monitor, closed_sender);
+    let (status_sender, status_handle) = watch::channel(serde_json::Value::Null);
+    let defaults = ServeSettings::new(config.http);
+    let settings = ServeSettings {
+        max_body_bytes: config.max_body_bytes,
+        queue: NonZeroUsize::new(config.queue).unwrap_or(defaults.queue),
+        threads: NonZeroUsize::new(config.threads).unwrap_or(defaults.threads),
+        deadline: config.deadline,
+        ..defaults
+    };
+    let server = Server::bind(settings, registry.clone(), status_handle).await.context("cannot serve predictions")?;
+    let serving = server.address();
+    let endpoints = serde_json::json!({ "http": serving.to_string() }).to_string();
+    write_atomic(&config.data_dir, ENDPOINTS_FILE, endpoints.as_bytes()).context("cannot write the endpoints")?;
+
+    // What changes it.
+    let exchange = BlobExchange::default();
+    let fetch =
+        FetchSettings { window: config.fetch_window, patience: config.fetch_patience, ..FetchSettings::default() };
+    let fetched = store.fetched_bytes().context("cannot read the database")?;
+    let downloader = Downloader::new(exchange.clone(), disk.clone(), fetch, fetched);
+    let inventory = inventory::read(&disk, serving.to_string());
+    let effects = BoxEffects {
+        disk: disk.clone(),
+        downloader: downloader.clone(),
+        registry: registry.clone(),
+        root: Arc::clone(&root),
+        inventory: inventory.clone(),
+        cpu_features: inventory::cpu_features(),
+        budget_bytes: config.download_budget_bytes,
+        clock: Arc::clone(&clock),
+        prepared: std::sync::Mutex::default(),
+        installed: std::sync::Mutex::default(),
+    };
+    let journal: Arc<dyn Journal> = Arc::<Store>::clone(&store);
+    let (driver, driver_handle) =
+        Driver::open(journal, Arc::new(effects), Arc::clone(&clock), DriverSettings::default())
+            .context("cannot read the deployment journal")?;
+
+    // What is said and heard.
+    let door = Door::new(identity.clone(), root, Arc::clone(&store), driver_handle.clone(), Arc::clone(&clock), http)
+        .context("cannot read the database")?;
+    let reporter = reporting::Reporter {
+        driver: driver_handle.clone(),
+        door: door.clone(),
+        store: Arc::clone(&store),
+        downloader,
+        disk,
+        inventory,
+    };
+    let (report_sender, report) = watch::channel(reporter.compose());
+    let (line_sender, line) = watch::channel(LineState::Down { reason: "starting".to_owned() });
+    let outbox_filled = Arc::new(Notify::new());
+    let link = Link {
+        settings: LinkSettings {
+            tls,
+            keep_alive: config.keep_alive,
+            report_interval: config.report_interval,
+            backoff: Backoff { base: Duration::from_millis(500), max: Duration::from_secs(60) },
+            topics: Topics::new(&identity.topic_prefix).context("the identity names an unusable topic prefix")?,
+        },
+        speaker: Speaker::new(identity, key),
+        door,
+        exchange,
+        store: Arc::clone(&store),
+        clock: Arc::clone(&clock),
+        report: report.clone(),
+        outbox_filled: Arc::clone(&outbox_filled),
+        state: line_sender,
+    };
+    let control = control::Control { driver: driver_handle, line, report, clock };
+    let socket = control::bind(&config.data_dir).context("cannot take commands")?;
+
+    let mut tasks = JoinSet::new();
+    // The line goes first when stopping, statistics last: what is still answered is still counted.
+    let windows_stop = CancellationToken::new();
+    tasks.spawn(link.run(shutdown.clone()));
+    let deploying = drive(driver, shutdown.clone());
+    tasks.spawn(deploying);
+    tasks.spawn(control::serve(socket, control, shutdown.clone()));
+    tasks.spawn(reporter.run(report_sender.clone(), config.report_interval, shutdown.clone()));
+    tasks.spawn(publish_status(report_sender.subscribe(), status_sender, shutdown.clone()));
+    tasks.spawn(server.run(shutdown.clone()));
+    let mut windows = JoinSet::new();
+    let timer = crate::monitor::timer::run(registry, config.data_dir.clone(), windows_stop.clone());
+    windows.spawn(reporting::keep_windows(timer, closed, store, outbox_filled));
+    notify_systemd(&mut tasks, shutdown.clone());
+    tracing::info!(http = %serving, "agent runs");
+
+    let failed = tokio::select! {
+        signal = stop_signal() => {
+            tracing::info!(signal = signal.context("cannot listen for signals")?, "stopping");
+            false
+        }
+        () = shutdown.cancelled() => true,
+    };
+    shutdown.cancel();
+    let stopped = tokio::time::timeout(STOP_DEADLINE, async { while tasks.join_next().await.is_some() {} }).await;
+    windows_stop.cancel();
+    let kept = tokio::time::timeout(STOP_DEADLINE, async { while windows.join_next().await.is_some() {} }).await;
+    if stopped.is_err() || kept.is_err() {
+        return Err(anyhow!("some parts did not stop within {STOP_DEADLINE:?}").into());
+    }
+    tracing::info!("stopped");
+    if failed {
+        Err(anyhow!("the deployment journal is damaged\nnext: start again; a new one begins").into())
+    } else {
+        Ok(())
+    }
+}
+
+/// A journal that is damaged ends the agent, for a restart to begin a new one.
+async fn drive<E: Effects>(driver: Driver<E>, shutdown: CancellationToken) {
+    if let Err(error) = driver.run(shutdown.clone()).await {
+        tracing::error!(error = %Chain(&error), "deployments cannot go on; stopping for a restart");
+        shutdown.cancel();
+    }
+}
+
+async fn publish_status(
+    mut report: watch::Receiver<fieldpost_shared::wire::v1::Report>,
+    status: watch::Sender<serde_json::Value>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let value = serde_json::to_value(&*report.borrow_and_update()).unwrap_or_default();
+        status.send_replace(value);
+        tokio::select! {
+            changed = report.changed() => if changed.is_err() { return },
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+fn init_logging(filter: &str) -> Result<(), CommandError> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("the log filter `{filter}` is not valid"))
+        .map_err(CommandError::Usage)?;
+    // A second subscriber in one process (tests) keeps the first.
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
+    Ok(())
+}
+
+async fn stop_signal() -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Tells systemd that the agent is ready, and pats the watchdog from the reactor: a reactor that hangs is restarted.
+fn notify_systemd(tasks: &mut JoinSet<()>, shutdown: CancellationToken) {
+    // Outside systemd there is nobody to tell.
+    drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
+    if let Some(timeout) = sd_notify::watchdog_enabled() {
+        tasks.spawn(async move {
+            while !shutdown.is_cancelled() {
+                drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
+                tokio::select! {
+                    () = tokio::time::sleep(timeout / 3) => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+        });
+    }
+}
