@@ -25,7 +25,10 @@ impl Source for Fleet {
         match item {
             Item::Trust(version) => {
                 let roots = self.trust.roots();
-                roots.iter().find(|root| root.metadata.version == *version).map(|root| root.to_bytes())
+                roots
+                    .iter()
+                    .find(|root| root.metadata.version == *version)
+                    .map(fieldpost_shared::trust::SignedRoot::to_bytes)
             }
             Item::Ack(device) => {
                 self.devices.active_key(device)?;
