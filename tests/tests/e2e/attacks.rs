@@ -1,0 +1,97 @@
+//! A second client on a broker without access lists: nothing it says is believed.
+
+use crate::scenario;
+use anyhow::{Context as _, ensure};
+use fieldpost::demo::assets::{BETTER, GOOD};
+use fieldpost::demo::process::eventually;
+use fieldpost_shared::trust::{Envelope, Kind as Said, SecretKey};
+use fieldpost_tests::Field;
+use fieldpost_tests::broker::Kind;
+use fieldpost_tests::field::PATIENCE;
+use fieldpost_tests::foe::Foe;
+use serde_json::Value;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_replayed_and_misaddressed_messages_change_nothing() {
+    scenario(Kind::Mosquitto, 2, attack).await;
+}
+
+async fn refused(field: &Field, agent: usize) -> anyhow::Result<Vec<(String, u64)>> {
+    let status: Value = field.agents.get(agent).context("no such agent")?.command(["status"]).await?.json()?;
+    Ok(serde_json::from_value(status.pointer("/report/refused").cloned().unwrap_or_default())?)
+}
+
+async fn refuses(field: &Field, agent: usize, reason: &str) -> anyhow::Result<()> {
+    eventually(&format!("refusal `{reason}`"), PATIENCE, || async {
+        let refused = refused(field, agent).await.ok()?;
+        refused.iter().any(|(name, count)| name == reason && *count > 0).then_some(())
+    })
+    .await
+}
+
+async fn attack(field: Field) -> anyhow::Result<()> {
+    field.publish(&GOOD).await?;
+    field.publish(&BETTER).await?;
+    let mut foe = Foe::connect(&field.controller.mqtt).await?;
+    field.install("1.0.0").await?;
+    foe.listen(Duration::from_secs(1)).await?;
+    let [one, two] = ["fp/1/dev/box-01/desired", "fp/1/dev/box-02/desired"];
+    let old = foe.seen(one).last().context("no desired state seen")?.clone();
+    let other = foe.seen(two).last().context("no desired state seen")?.clone();
+    field.install("1.1.0").await?;
+    foe.listen(Duration::from_secs(1)).await?;
+
+    // Garbage, a forgery by an unknown key, another device's, and yesterday's.
+    foe.say(one, b"garbage", false)?;
+    refuses(&field, 0, "malformed").await?;
+    let body = Envelope::from_bytes(&old)?.body;
+    let forged = Envelope::seal(Said::Desired, body, &SecretKey::generate()?).to_bytes();
+    foe.say(one, &forged, false)?;
+    refuses(&field, 0, "signature").await?;
+    foe.say(one, &other, false)?;
+    refuses(&field, 0, "device").await?;
+    foe.say(one, &old, false)?;
+    refuses(&field, 0, "desired-stale").await?;
+    field.serves(0, "1.1.0").await?;
+
+    // Reports and statistics: forged, and replayed.
+    let report = foe.seen("fp/1/dev/box-01/report").first().context("no report seen")?.clone();
+    let forged = Envelope::seal(Said::Report, Envelope::from_bytes(&report)?.body, &SecretKey::generate()?).to_bytes();
+    field.ask(0, 1).await?;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    foe.listen(Duration::from_millis(200)).await?;
+    let stats = foe.seen("fp/1/dev/box-01/stats").first().context("no statistics seen")?.clone();
+    let counted = requests(&field).await?;
+    for _ in 0..3 {
+        foe.say("fp/1/dev/box-01/report", &forged, false)?;
+        foe.say("fp/1/dev/box-01/report", &report, false)?;
+        foe.say("fp/1/dev/box-01/stats", &stats, false)?;
+        foe.say("fp/1/dev/box-02/stats", &stats, false)?;
+        foe.say("fp/1/dev/nobody/report", &report, false)?;
+    }
+    let metrics = eventually("refusals in the controller's metrics", PATIENCE, || async {
+        let text = metrics(&field).await.ok()?;
+        let has = |kind: &str, reason: &str| {
+            text.lines().any(|l| l.contains("refused") && l.contains(kind) && l.contains(reason) && !l.ends_with(" 0"))
+        };
+        (has("report", "signature") && has("report", "replay")).then_some(text)
+    })
+    .await?;
+    ensure!(!metrics.is_empty());
+    ensure!(requests(&field).await? == counted, "replayed statistics were counted again");
+    let device = field.device(0).await?;
+    ensure!(device.pointer("/models/0/live/version").and_then(Value::as_str) == Some("1.1.0"), "{device}");
+    Ok(())
+}
+
+async fn requests(field: &Field) -> anyhow::Result<u64> {
+    let stats: Vec<Value> = field.command(&["device", "stats", "box-01"]).await?.json()?;
+    Ok(stats.iter().filter_map(|one| one.get("requests")?.as_u64()).sum())
+}
+
+async fn metrics(field: &Field) -> anyhow::Result<String> {
+    let token = std::fs::read_to_string(field.controller.data_dir().join("admin.token"))?;
+    let url = format!("{}/metrics", field.controller.http);
+    Ok(reqwest::Client::new().get(url).bearer_auth(token.trim()).send().await?.text().await?)
+}
