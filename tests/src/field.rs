@@ -53,7 +53,7 @@ impl Field {
         let exe = exe();
         let controller = Controller::start(exe.clone(), &dir.path().join("controller"), &broker.config()).await?;
         let token: Value = controller
-            .command(["token", "create", "--enroll", "--uses", "100"])
+            .command(["token", "create", "enroll", "--uses", "100"])
             .await?
             .json()
             .context("token create")?;

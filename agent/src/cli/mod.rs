@@ -25,7 +25,7 @@ pub struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  fieldpost-agent enroll --controller https://fleet.example:7400 --token fpe_...
+  fieldpost-agent enroll --controller https://fleet.example:7400 --token fp_...
   fieldpost-agent run
   fieldpost-agent status
   fieldpost-agent rollback digits
@@ -65,7 +65,7 @@ enum Command {
     },
     /// Join a fleet: make this box's key and exchange it for the fleet's root of trust
     #[command(after_help = "Example:\n  fieldpost-agent enroll --controller https://fleet.example:7400 \\
-    --token fpe_... --label site=lyon")]
+    --token fp_... --label site=lyon")]
     Enroll(EnrollArgs),
     /// Show what runs here, the line to the broker, and what waits
     Status,
@@ -98,7 +98,7 @@ struct EnrollArgs {
     /// Base URL of the controller
     #[arg(long, value_name = "URL")]
     controller: Option<String>,
-    /// Enrolment token, made with `fieldpost token create --enroll`; without one an operator must approve the box
+    /// Enrolment token, made with `fieldpost token create enroll`; without one an operator must approve the box
     #[arg(long, env = "FIELDPOST_ENROLL_TOKEN", hide_env_values = true, default_value = "")]
     token: String,
     /// Name of this box in the fleet [default: from its host name]

@@ -80,12 +80,12 @@ impl From<DeviceError> for ApiError {
                 refuse(StatusCode::FORBIDDEN).hint("a revoked key stays revoked: make a new one")
             }
             DeviceError::NoToken => refuse(StatusCode::UNAUTHORIZED).hint(
-                "make one with `fieldpost token create --enroll`, or allow approval with `enroll.approval = true`",
+                "make one with `fieldpost token create enroll`, or allow approval with `enroll.approval = true`",
             ),
             DeviceError::Crowded => refuse(StatusCode::TOO_MANY_REQUESTS).hint("approve or revoke waiting devices"),
             DeviceError::Labels(_) => refuse(StatusCode::BAD_REQUEST),
             DeviceError::Token(_) => {
-                refuse(StatusCode::UNAUTHORIZED).hint("make a new one with `fieldpost token create --enroll`")
+                refuse(StatusCode::UNAUTHORIZED).hint("make a new one with `fieldpost token create enroll`")
             }
             DeviceError::Store(_) => Self::internal(&error),
         }
