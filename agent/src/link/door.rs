@@ -11,7 +11,7 @@ use fieldpost_shared::trust::{RootMetadata, SignedRoot};
 use fieldpost_shared::wire::v1::{Ack, Desired};
 use fieldpost_shared::wire::{OpenError, Topic, Topics, open_controller};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// What a message led to, as far as the session must act on it.
@@ -40,7 +40,7 @@ pub struct Door {
     latest_signed_ms: Arc<AtomicU64>,
     /// A desired state that a newer root may make acceptable.
     deferred: Arc<Mutex<Option<Bytes>>>,
-    login_offset_ms: Arc<AtomicU64>,
+    login_offset_ms: Arc<AtomicI64>,
     http: reqwest::Client,
 }
 
@@ -91,17 +91,17 @@ impl Door {
     #[must_use]
     pub fn login_time(&self) -> Timestamp {
         let offset = self.login_offset_ms.load(Ordering::Relaxed);
-        self.now().plus(std::time::Duration::from_millis(offset))
+        Timestamp::from_millis(self.now().as_millis().saturating_add_signed(offset))
     }
 
-    /// A refused login may only mean that this box's clock stands still: asks the controller what time it is.
+    /// A refused login may only mean that this box's clock is wrong, behind or ahead: asks the controller what time it is.
     pub async fn login_refused(&self) {
         let url = format!("{}/v1/time", self.identity.controller);
         let answer = async { self.http.get(&url).send().await?.json::<serde_json::Value>().await }.await;
         let time = answer.ok().and_then(|answer| serde_json::from_value::<Timestamp>(answer.get("now")?.clone()).ok());
         if let Some(time) = time {
-            let ahead = u64::try_from(time.since(self.now()).as_millis()).unwrap_or(0);
-            self.login_offset_ms.store(ahead, Ordering::Relaxed);
+            let offset = time.as_millis().checked_signed_diff(self.now().as_millis()).unwrap_or(0);
+            self.login_offset_ms.store(offset, Ordering::Relaxed);
         }
     }
 

@@ -79,9 +79,8 @@ impl From<DeviceError> for ApiError {
             DeviceError::Revoked(_) => {
                 refuse(StatusCode::FORBIDDEN).hint("a revoked key stays revoked: make a new one")
             }
-            DeviceError::NoToken => refuse(StatusCode::UNAUTHORIZED).hint(
-                "make one with `fieldpost token create enroll`, or allow approval with `enroll.approval = true`",
-            ),
+            DeviceError::NoToken => refuse(StatusCode::UNAUTHORIZED)
+                .hint("make one with `fieldpost token create enroll`, or allow approval with `enroll.approval = true`"),
             DeviceError::Crowded => refuse(StatusCode::TOO_MANY_REQUESTS).hint("approve or revoke waiting devices"),
             DeviceError::Labels(_) => refuse(StatusCode::BAD_REQUEST),
             DeviceError::Token(_) => {

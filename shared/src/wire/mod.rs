@@ -9,3 +9,6 @@ pub mod v1;
 
 pub use open::{OpenError, open_controller, open_device, seal};
 pub use topic::{Topic, TopicError, Topics};
+
+#[cfg(test)]
+mod golden_tests;
