@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod pack;
 pub mod releases;
 pub mod rollout;
 pub mod store;
+pub mod tls;
 pub mod tokens;
 pub mod trust_dir;
 
