@@ -76,13 +76,26 @@ pub fn client(authorities: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     for certificate in certificates(authorities)? {
         roots.add(certificate).map_err(refused)?;
     }
+    client_believing(roots).map_err(refused)
+}
+
+/// The side that connects, believing the authorities of the machine.
+///
+/// # Errors
+/// When it has none.
+pub fn client_with_system_authorities() -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let (added, _odd) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 {
+        return Err(TlsError::NoAuthorities);
+    }
+    client_believing(roots).map_err(|source| TlsError::Rustls { path: PathBuf::from("the system's store"), source })
+}
+
+fn client_believing(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(refused)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use super::Fleet;
 use crate::api::types::DeviceStatus;
-use crate::link::outbox::{Item, Source};
+use crate::link::outbox::{Item, Source, Unreadable};
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::{DeviceId, Digest};
+use fieldpost_shared::trust::SignedRoot;
 use std::sync::PoisonError;
 
 impl Fleet {
@@ -21,36 +22,25 @@ impl Fleet {
 }
 
 impl Source for Fleet {
-    fn payload(&self, item: &Item) -> Option<Vec<u8>> {
-        match item {
+    fn payload(&self, item: &Item) -> Result<Option<Vec<u8>>, Unreadable> {
+        let active = |device: &DeviceId| self.devices.active_key(device).is_some();
+        Ok(match item {
             Item::Trust(version) => {
                 let roots = self.trust.roots();
-                roots
-                    .iter()
-                    .find(|root| root.metadata.version == *version)
-                    .map(fieldpost_shared::trust::SignedRoot::to_bytes)
+                roots.iter().find(|root| root.metadata.version == *version).map(SignedRoot::to_bytes)
             }
-            Item::Ack(device) => {
-                self.devices.active_key(device)?;
-                self.heard.find(device).ack.as_ref().map(|ack| ack.as_ref().clone())
+            Item::Ack(device) if active(device) => self.heard.find(device).ack.as_ref().map(|ack| ack.as_ref().clone()),
+            Item::Desired(device) if active(device) => self.desired.find(device).map(|signed| signed.sealed.clone()),
+            Item::Ack(_) | Item::Desired(_) => None,
+            Item::Blob(digest) if self.is_live(*digest) => {
+                let frame = self.releases.blobs().frame(*digest).map_err(|error| {
+                    tracing::error!(%digest, error = %Chain(&error), "a blob of a live release cannot be published");
+                    Unreadable
+                });
+                Some(frame?)
             }
-            Item::Desired(device) => {
-                self.devices.active_key(device)?;
-                self.desired.find(device).map(|signed| signed.sealed.clone())
-            }
-            Item::Blob(digest) => {
-                if !self.is_live(*digest) {
-                    return None;
-                }
-                match self.releases.blobs().frame(*digest) {
-                    Ok(frame) => Some(frame),
-                    Err(error) => {
-                        tracing::error!(%digest, error = %Chain(&error), "a blob of a live release cannot be published");
-                        None
-                    }
-                }
-            }
-        }
+            Item::Blob(_) => None,
+        })
     }
 
     fn wanted(&self) -> Vec<Item> {

@@ -146,4 +146,4 @@ fn merge_pair(pair: &[(Vec<u8>, Vec<u8>)]) -> Vec<Write> {
 
 #[cfg(test)]
 #[path = "windows_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -60,10 +60,18 @@ impl Item {
     }
 }
 
+/// What a topic should hold cannot be read. The reason was logged where it was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("what the topic should hold cannot be read")]
+pub struct Unreadable;
+
 /// Where the truth is: what each topic should hold now.
 pub trait Source: Send + Sync + fmt::Debug {
     /// The payload that a topic should hold; `None` when it should hold nothing. May read files.
-    fn payload(&self, item: &Item) -> Option<Vec<u8>>;
+    ///
+    /// # Errors
+    /// When that cannot be told now; what the broker holds is then left alone.
+    fn payload(&self, item: &Item) -> Result<Option<Vec<u8>>, Unreadable>;
     /// Every topic that should hold something.
     fn wanted(&self) -> Vec<Item>;
     /// The releases that some device should run, each with its blobs.
@@ -261,8 +269,8 @@ mod tests {
     }
 
     impl Source for Fixed {
-        fn payload(&self, _: &Item) -> Option<Vec<u8>> {
-            None
+        fn payload(&self, _: &Item) -> Result<Option<Vec<u8>>, Unreadable> {
+            Ok(None)
         }
         fn wanted(&self) -> Vec<Item> {
             vec![]

@@ -1,0 +1,202 @@
+//! What a batch of messages would change. Messages of one batch see what those before them would change.
+
+use super::{Inbound, Ingest};
+use crate::fleet::accept::{self, Refusal};
+use crate::fleet::heard::{Heard, ack_row, alive_row, report_row};
+use crate::fleet::windows;
+use crate::link::outbox::Item;
+use crate::store::Write;
+use fieldpost_shared::id::DeviceId;
+use fieldpost_shared::stats::WindowStats;
+use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::wire::v1::{Ack, Alive, Body, Report, Sequence, Stats, Window};
+use fieldpost_shared::wire::{OpenError, Topic, open_device};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Windows of a device between two looks at whether there are too many.
+const PRUNE_EVERY: u64 = 64;
+
+/// What to write, and what to do when it is written.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) writes: Vec<Write>,
+    pub(super) heard: HashMap<DeviceId, Heard>,
+    pub(super) received: HashMap<&'static str, u64>,
+    pub(super) windows: u64,
+    pub(super) tell: Vec<Item>,
+    /// Devices that know a higher desired sequence than was signed here, and which.
+    pub(super) behind: Vec<(DeviceId, u64)>,
+    /// Devices whose windows should be looked at.
+    pub(super) full: Vec<DeviceId>,
+}
+
+/// A message that changes nothing.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) kind: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) device: String,
+}
+
+/// Why, in a word.
+struct Reason(&'static str);
+
+impl From<OpenError> for Reason {
+    fn from(error: OpenError) -> Self {
+        Self(error.reason())
+    }
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal.reason())
+    }
+}
+
+impl Batch {
+    pub(super) fn weigh(&mut self, ingest: &Ingest, message: &Inbound) -> Result<(), Refused> {
+        if message.payload.is_empty() {
+            // A cleared retained message says nothing.
+            return Ok(());
+        }
+        let topic = ingest.topics.parse(&message.topic);
+        let (kind, device) = match topic {
+            Ok(Topic::Report(device)) => ("report", device),
+            Ok(Topic::Stats(device)) => ("stats", device),
+            Ok(Topic::Alive(device)) => ("alive", device),
+            Ok(_) | Err(_) => return Err(Refused { kind: "unknown", reason: "topic", device: String::new() }),
+        };
+        let weighed = match kind {
+            "report" => self.report(ingest, &device, message),
+            "stats" => self.stats(ingest, &device, message),
+            _ => self.alive(ingest, &device, message),
+        };
+        weighed.map_err(|Reason(reason)| Refused { kind, reason, device: device.to_string() })
+    }
+
+    fn open<B: Body>(ingest: &Ingest, device: &DeviceId, message: &Inbound) -> Result<B, Reason> {
+        let key = ingest.fleet.devices().active_key(device).ok_or(Reason("unknown-device"))?;
+        let fleet = &ingest.fleet.trust().root().fleet;
+        Ok(open_device(&message.payload, fleet, device, &key)?)
+    }
+
+    /// What is known of a device, with what this batch would change.
+    fn heard(&self, ingest: &Ingest, device: &DeviceId) -> Heard {
+        match self.heard.get(device) {
+            Some(heard) => heard.clone(),
+            None => ingest.fleet.heard().find(device).as_ref().clone(),
+        }
+    }
+
+    fn believed(&mut self, kind: &'static str, device: &DeviceId, heard: Heard) {
+        let count = self.received.entry(kind).or_default();
+        *count = count.saturating_add(1);
+        self.heard.insert(device.clone(), heard);
+    }
+
+    fn report(&mut self, ingest: &Ingest, device: &DeviceId, message: &Inbound) -> Result<(), Reason> {
+        let report: Report = Self::open(ingest, device, message)?;
+        let mut heard = self.heard(ingest, device);
+        let known = heard.report.as_ref().map(|known| known.sequence);
+        if message.retained && known == Some(report.sequence) {
+            // The broker says again what it kept: not news, and no offence.
+            return Ok(());
+        }
+        accept::report(known, report.sequence)?;
+        let now = ingest.clock.now();
+        let signed = ingest.fleet.desired().find(device).map_or(0, |signed| signed.desired.sequence);
+        if signed > 0 && report.desired_sequence > signed {
+            self.behind.push((device.clone(), report.desired_sequence));
+        }
+        self.writes.push(report_row(device, now, &message.payload));
+        heard.seen(now);
+        heard.report = Some(Arc::new(report));
+        self.believed("report", device, heard);
+        Ok(())
+    }
+
+    fn alive(&mut self, ingest: &Ingest, device: &DeviceId, message: &Inbound) -> Result<(), Reason> {
+        let alive: Alive = Self::open(ingest, device, message)?;
+        let mut heard = self.heard(ingest, device);
+        let session = accept::alive(heard.session, &alive)?;
+        let news = heard.session != Some(session);
+        if !news && heard.confirmed {
+            return Ok(());
+        }
+        if news {
+            let now = ingest.clock.now();
+            self.writes.push(alive_row(device, now, &message.payload));
+            if !session.dead {
+                heard.seen(now);
+            }
+        }
+        heard.session = Some(session);
+        heard.confirmed = true;
+        self.believed("alive", device, heard);
+        Ok(())
+    }
+
+    fn stats(&mut self, ingest: &Ingest, device: &DeviceId, message: &Inbound) -> Result<(), Reason> {
+        let stats: Stats = Self::open(ingest, device, message)?;
+        let mut heard = self.heard(ingest, device);
+        let accepted = match accept::stats(heard.stored, &mut heard.gap, stats.epoch, &stats.windows) {
+            Ok(accepted) => accepted,
+            Err(refusal) => {
+                if refusal == Refusal::Gap {
+                    // Remembered, so that a gap that stays can be told from one that a retry fills.
+                    self.heard.insert(device.clone(), heard);
+                } else if refusal == Refusal::Replayed && heard.ack.is_some() {
+                    // The device has not seen the acknowledgement: it is told again.
+                    self.tell.push(Item::Ack(device.clone()));
+                }
+                return Err(refusal.into());
+            }
+        };
+        if accepted.lost > 0 {
+            tracing::warn!(%device, lost = accepted.lost, "windows of statistics that this store never saw are lost");
+        }
+        let now = ingest.clock.now();
+        let before = heard.stored.number;
+        for window in &accepted.windows {
+            match sound(window) {
+                Ok(()) => {
+                    let (manifest, content) = (&window.release.manifest, &window.content);
+                    self.writes.push(windows::row(device, manifest, now, stats.epoch, window.first, content));
+                    self.windows = self.windows.saturating_add(1);
+                }
+                // Acknowledged all the same: a window that nobody can read must not hold up those behind it.
+                Err(reason) => ingest.metrics.refuse("window", reason),
+            }
+        }
+        let sealed = acknowledge(ingest, device, accepted.stored, now).ok_or(Reason("ack"))?;
+        self.writes.push(ack_row(device, now, &sealed));
+        self.tell.push(Item::Ack(device.clone()));
+        heard.seen(now);
+        heard.stored = accepted.stored;
+        heard.ack = Some(Arc::new(sealed));
+        if before / PRUNE_EVERY != heard.stored.number / PRUNE_EVERY {
+            self.full.push(device.clone());
+        }
+        self.believed("stats", device, heard);
+        Ok(())
+    }
+}
+
+/// Whether a window is readable and of the release that it says.
+fn sound(window: &Window) -> Result<(), &'static str> {
+    let content = WindowStats::decode(&window.content).map_err(|_malformed| "content")?;
+    let release = &window.release;
+    if content.model == release.model.as_str() && content.version == release.version.to_string() {
+        Ok(())
+    } else {
+        Err("release")
+    }
+}
+
+fn acknowledge(ingest: &Ingest, device: &DeviceId, stored: Sequence, now: Timestamp) -> Option<Vec<u8>> {
+    let trust = ingest.fleet.trust();
+    let ack = Ack { fleet: trust.root().fleet.clone(), device: device.clone(), stored, issued: now };
+    // Numbers and names always have a form; a device without an acknowledgement would send again for ever.
+    trust.seal(&ack).inspect_err(|error| tracing::error!(%device, %error, "an acknowledgement cannot be made")).ok()
+}

@@ -1,0 +1,304 @@
+use super::*;
+use crate::fleet::accept::Session;
+use crate::fleet::heard::HeardStates;
+use crate::fleet::tests::World;
+use crate::fleet::windows::{merged, tests::window as content};
+use crate::link::outbox::{Item, Source as _};
+use crate::store::{Store, Table};
+use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef};
+use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::trust::SecretKey;
+use fieldpost_shared::wire::v1::{Ack, Alive, Body, Report, Sequence, Stats, Window};
+use fieldpost_shared::wire::{Topic, open_controller, seal};
+
+struct Fixture {
+    world: World,
+    ingest: Ingest,
+    key: SecretKey,
+}
+
+fn fixture() -> Fixture {
+    let world = World::new();
+    let key = world.enroll("a", 1);
+    world.enroll("b", 2);
+    let ingest = Ingest {
+        fleet: world.fleet.clone(),
+        outbox: world.outbox.clone(),
+        clock: world.registry.clock.clone(),
+        topics: Topics::default(),
+        metrics: Arc::default(),
+    };
+    Fixture { world, ingest, key }
+}
+
+fn a() -> DeviceId {
+    "a".parse().unwrap()
+}
+
+fn at(epoch: u64, number: u64) -> Sequence {
+    Sequence { epoch, number }
+}
+
+fn report(sequence: Sequence) -> Report {
+    Report {
+        fleet: "f".parse().unwrap(),
+        device: a(),
+        sequence,
+        at: Timestamp::EPOCH,
+        desired_sequence: 0,
+        root_version: 1,
+        inventory: Default::default(),
+        models: vec![],
+        quarantine: vec![],
+        outbox: Default::default(),
+        refused: vec![],
+        hold: None,
+        fetched_bytes: 0,
+    }
+}
+
+fn stats(epoch: u64, ranges: &[(u64, u64)]) -> Stats {
+    let window = |&(first, last): &(u64, u64)| Window { first, last, release: release(), content: content(10) };
+    Stats { fleet: "f".parse().unwrap(), device: a(), epoch, windows: ranges.iter().map(window).collect() }
+}
+
+fn release() -> ReleaseRef {
+    ReleaseRef {
+        model: "digits".parse().unwrap(),
+        version: semver::Version::new(1, 0, 0),
+        manifest: Digest::of(b"digits 1.0.0"),
+    }
+}
+
+fn alive(session: u64, alive: bool) -> Alive {
+    let (fleet, session) = ("f".parse().unwrap(), at(1, session));
+    Alive { fleet, device: a(), session, alive, since: Timestamp::EPOCH }
+}
+
+fn inbound(topic: &Topic, payload: Vec<u8>) -> Inbound {
+    Inbound { topic: Topics::default().name(topic), payload: payload.into(), retained: false }
+}
+
+impl Fixture {
+    /// Takes in one message; says whether it was refused, and why.
+    fn take(&self, message: Inbound) -> Option<(&'static str, &'static str)> {
+        let mut batch = Batch::default();
+        let refused = batch.weigh(&self.ingest, &message).err();
+        if let Some(refused) = &refused {
+            self.ingest.metrics.refuse(refused.kind, refused.reason);
+        }
+        self.ingest.fleet.store().commit(batch.writes.clone()).unwrap();
+        self.ingest.apply(batch);
+        refused.map(|refused| (refused.kind, refused.reason))
+    }
+
+    fn say<B: Body>(&self, topic: &Topic, body: &B) -> Option<(&'static str, &'static str)> {
+        self.take(inbound(topic, seal(body, &self.key).unwrap()))
+    }
+
+    fn stored(&self) -> u64 {
+        let merged = merged(self.ingest.fleet.store().as_ref(), &a(), &release().manifest, Timestamp::EPOCH).unwrap();
+        merged.map_or(0, |window| window.requests)
+    }
+
+    /// Everything that the store holds: a refused message must leave it as it was.
+    fn everything(&self) -> Vec<crate::store::Rows> {
+        Table::ALL.map(|table| self.world.registry.store.scan(table, b"").unwrap()).to_vec()
+    }
+
+    fn check_refused(&self, message: Inbound, kind: &'static str, reason: &'static str) {
+        let (before, counted) = (self.everything(), self.ingest.metrics.refusals(kind, reason));
+        assert_eq!(self.take(message), Some((kind, reason)));
+        assert_eq!(self.everything(), before, "{kind} {reason}");
+        assert_eq!(self.ingest.metrics.refusals(kind, reason), counted + 1);
+    }
+}
+
+#[test]
+fn a_report_is_believed_and_kept() {
+    let f = fixture();
+    assert_eq!(f.say(&Topic::Report(a()), &report(at(1, 1))), None);
+    assert_eq!(f.ingest.fleet.heard().find(&a()).report.as_ref().unwrap().sequence, at(1, 1));
+    let again = HeardStates::open(f.world.registry.store.as_ref()).unwrap();
+    assert_eq!(again.find(&a()).report, f.ingest.fleet.heard().find(&a()).report);
+}
+
+#[test]
+fn forged_misaddressed_and_malformed_messages_change_nothing() {
+    let f = fixture();
+    let stranger = SecretKey::from_seed(&[9; 32]);
+    let said = |body: &Report, key: &SecretKey| seal(body, key).unwrap();
+    let mine = said(&report(at(1, 1)), &f.key);
+    let topic = Topic::Report(a());
+    f.check_refused(inbound(&topic, said(&report(at(1, 1)), &stranger)), "report", "signature");
+    f.check_refused(inbound(&Topic::Report("b".parse().unwrap()), mine.clone()), "report", "signature");
+    f.check_refused(inbound(&Topic::Stats(a()), mine.clone()), "stats", "signature");
+    f.check_refused(inbound(&Topic::Report("stranger".parse().unwrap()), mine.clone()), "report", "unknown-device");
+    let other = Report { device: "b".parse().unwrap(), ..report(at(1, 1)) };
+    f.check_refused(inbound(&topic, said(&other, &f.key)), "report", "device");
+    let foreign = Report { fleet: "g".parse().unwrap(), ..report(at(1, 1)) };
+    f.check_refused(inbound(&topic, said(&foreign, &f.key)), "report", "fleet");
+    f.check_refused(inbound(&topic, mine[..mine.len() - 1].to_vec()), "report", "malformed");
+    f.check_refused(inbound(&topic, vec![1; 200_000]), "report", "malformed");
+    let doubly = {
+        let mut envelope = fieldpost_shared::trust::Envelope::from_bytes(&mine).unwrap();
+        envelope.signatures.push(envelope.signatures[0]);
+        envelope.to_bytes()
+    };
+    f.check_refused(inbound(&topic, doubly), "report", "signature");
+    f.check_refused(Inbound { topic: "fp/1/else".into(), ..inbound(&topic, mine) }, "unknown", "topic");
+}
+
+#[test]
+fn a_revoked_device_is_not_believed() {
+    let f = fixture();
+    f.world.fleet.revoke("op", &a()).unwrap();
+    let message = inbound(&Topic::Report(a()), seal(&report(at(1, 1)), &f.key).unwrap());
+    f.check_refused(message, "report", "unknown-device");
+}
+
+#[test]
+fn a_replayed_report_changes_nothing() {
+    let f = fixture();
+    let old = inbound(&Topic::Report(a()), seal(&report(at(1, 1)), &f.key).unwrap());
+    assert_eq!(f.take(old.clone()), None);
+    f.check_refused(old.clone(), "report", "replayed");
+    assert_eq!(f.say(&Topic::Report(a()), &report(at(1, 2))), None);
+    f.check_refused(old, "report", "replayed");
+}
+
+#[test]
+fn what_the_broker_kept_is_no_offence_but_no_news_either() {
+    let f = fixture();
+    let message = inbound(&Topic::Report(a()), seal(&report(at(1, 1)), &f.key).unwrap());
+    f.take(message.clone());
+    let seen = f.ingest.fleet.heard().find(&a()).last_seen;
+    f.world.registry.clock.advance(Duration::from_secs(60));
+    assert_eq!(f.take(Inbound { retained: true, ..message }), None);
+    assert_eq!(f.ingest.fleet.heard().find(&a()).last_seen, seen);
+}
+
+#[test]
+fn statistics_are_acknowledged_by_what_is_on_disk() {
+    let f = fixture();
+    assert_eq!(f.say(&Topic::Stats(a()), &stats(5, &[(1, 1), (2, 4)])), None);
+    assert_eq!(f.stored(), 20);
+    let ack = Item::Ack(a());
+    assert_eq!(f.world.outbox.take(f.world.fleet.as_ref()), Some(ack.clone()));
+    let sealed = f.world.fleet.payload(&ack).unwrap().unwrap();
+    let said: Ack = open_controller(&sealed, &f.world.registry.trust.root(), &a()).unwrap();
+    assert_eq!(said.stored, at(5, 4));
+    let again = HeardStates::open(f.world.registry.store.as_ref()).unwrap().find(&a());
+    assert_eq!((again.stored, again.ack.as_deref()), (at(5, 4), Some(&sealed)));
+}
+
+#[test]
+fn nothing_is_told_before_it_is_committed() {
+    let f = fixture();
+    let mut batch = Batch::default();
+    let message = inbound(&Topic::Stats(a()), seal(&stats(5, &[(1, 1)]), &f.key).unwrap());
+    assert!(batch.weigh(&f.ingest, &message).is_ok());
+    assert!(!batch.writes.is_empty());
+    assert!(f.world.outbox.is_empty() && f.ingest.fleet.heard().find(&a()).ack.is_none());
+}
+
+#[test]
+fn replayed_statistics_are_counted_once_and_acknowledged_again() {
+    let f = fixture();
+    let message = inbound(&Topic::Stats(a()), seal(&stats(5, &[(1, 1)]), &f.key).unwrap());
+    f.take(message.clone());
+    f.world.outbox.clear();
+    f.check_refused(message, "stats", "replayed");
+    assert_eq!(f.stored(), 10);
+    assert_eq!(f.world.outbox.take(f.world.fleet.as_ref()), Some(Item::Ack(a())));
+}
+
+#[test]
+fn a_gap_is_not_acknowledged_until_it_is_filled() {
+    let f = fixture();
+    f.say(&Topic::Stats(a()), &stats(5, &[(1, 1)]));
+    let later = inbound(&Topic::Stats(a()), seal(&stats(5, &[(3, 3)]), &f.key).unwrap());
+    f.check_refused(later.clone(), "stats", "gap");
+    assert_eq!(f.say(&Topic::Stats(a()), &stats(5, &[(2, 2)])), None);
+    assert_eq!(f.take(later), None);
+    assert_eq!(f.ingest.fleet.heard().find(&a()).stored, at(5, 3));
+}
+
+#[test]
+fn messages_of_one_batch_see_each_other() {
+    let f = fixture();
+    let mut batch = Batch::default();
+    for range in [(1, 1), (2, 2), (3, 3)] {
+        let message = inbound(&Topic::Stats(a()), seal(&stats(5, &[range]), &f.key).unwrap());
+        assert!(batch.weigh(&f.ingest, &message).is_ok());
+    }
+    f.ingest.fleet.store().commit(batch.writes.clone()).unwrap();
+    f.ingest.apply(batch);
+    assert_eq!((f.stored(), f.ingest.fleet.heard().find(&a()).stored), (30, at(5, 3)));
+}
+
+#[test]
+fn a_window_that_nobody_can_read_does_not_hold_up_the_others() {
+    let f = fixture();
+    let mut said = stats(5, &[(1, 1), (2, 2), (3, 3)]);
+    said.windows[0].content = b"noise".to_vec();
+    said.windows[1].release.version = semver::Version::new(9, 9, 9);
+    assert_eq!(f.say(&Topic::Stats(a()), &said), None);
+    assert_eq!((f.stored(), f.ingest.fleet.heard().find(&a()).stored), (10, at(5, 3)));
+    let metrics = &f.ingest.metrics;
+    assert_eq!((metrics.refusals("window", "content"), metrics.refusals("window", "release")), (1, 1));
+}
+
+#[test]
+fn births_and_deaths_make_presence() {
+    let f = fixture();
+    let is_alive = || f.ingest.fleet.heard().find(&a()).alive();
+    let (birth, death) = (alive(1, true), alive(1, false));
+    assert_eq!((f.say(&Topic::Alive(a()), &birth), is_alive()), (None, true));
+    assert_eq!((f.say(&Topic::Alive(a()), &death), is_alive()), (None, false));
+    let replayed = inbound(&Topic::Alive(a()), seal(&birth, &f.key).unwrap());
+    f.check_refused(replayed, "alive", "replayed");
+    assert_eq!((f.say(&Topic::Alive(a()), &alive(2, true)), is_alive()), (None, true));
+    f.check_refused(inbound(&Topic::Alive(a()), seal(&death, &f.key).unwrap()), "alive", "replayed");
+    assert!(is_alive());
+}
+
+#[test]
+fn presence_of_before_a_start_must_be_heard_again() {
+    let f = fixture();
+    let birth = inbound(&Topic::Alive(a()), seal(&alive(1, true), &f.key).unwrap());
+    f.take(birth.clone());
+    f.world.registry.clock.advance(Duration::from_secs(60));
+    let Fixture { world, key, .. } = f;
+    let world = World::over(world.registry);
+    let ingest = Ingest {
+        fleet: world.fleet.clone(),
+        outbox: world.outbox.clone(),
+        clock: world.registry.clock.clone(),
+        topics: Topics::default(),
+        metrics: Arc::default(),
+    };
+    let f = Fixture { world, ingest, key };
+    let before = f.ingest.fleet.heard().find(&a());
+    assert_eq!((before.session, before.alive()), (Some(Session { number: at(1, 1), dead: false }), false));
+    assert_eq!(f.take(Inbound { retained: true, ..birth }), None);
+    let after = f.ingest.fleet.heard().find(&a());
+    assert!(after.alive());
+    assert_eq!(after.last_seen, before.last_seen, "an old birth is no sign of life");
+}
+
+#[test]
+fn a_store_that_went_back_in_time_signs_above_what_the_device_knows() {
+    let f = fixture();
+    let release = f.world.registry.release("1.0.0", b"model");
+    f.world.assign("a", Some(&release)).unwrap();
+    assert_eq!(f.say(&Topic::Report(a()), &Report { desired_sequence: 7, ..report(at(1, 1)) }), None);
+    assert_eq!(f.ingest.fleet.desired().find(&a()).unwrap().desired.sequence, 8);
+}
+
+#[test]
+fn a_cleared_topic_says_nothing() {
+    let f = fixture();
+    assert_eq!(f.take(inbound(&Topic::Report(a()), vec![])), None);
+    assert!(f.ingest.fleet.heard().find(&a()).report.is_none());
+}
