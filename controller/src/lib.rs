@@ -1,6 +1,7 @@
 //! fieldpost's controller: the daemon that holds a fleet's desired state, and the command line that people use.
 
 pub mod api;
+pub mod app;
 pub mod audit;
 pub mod broker;
 pub mod cli;

@@ -196,6 +196,12 @@ impl Trust {
         self.key.public()
     }
 
+    /// The online key, for those who sign other things than messages.
+    #[must_use]
+    pub(crate) fn secret_key(&self) -> SecretKey {
+        self.key.clone()
+    }
+
     /// Signs a message as the controller.
     ///
     /// # Errors

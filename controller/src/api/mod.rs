@@ -39,7 +39,7 @@ pub trait Running: Send + Sync + fmt::Debug {
     fn revoke(&self, actor: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, DeviceError>;
     /// Devices that should run a release, and devices that say they do.
     fn counts(&self, manifest: &Digest) -> (usize, usize);
-    /// Statistics of windows that closed since a time, per device and release.
+    /// Statistics of windows that came since a time, by the controller's clock, per device and release.
     ///
     /// # Errors
     /// When the store cannot be read.

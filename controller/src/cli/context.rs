@@ -48,6 +48,12 @@ impl Context {
         self.data_dir.join(TRUST_DIR)
     }
 
+    /// The data directory that the command line or the environment names, if one does.
+    #[must_use]
+    pub fn given_data_dir(&self) -> Option<&Path> {
+        self.global.data_dir.as_deref()
+    }
+
     /// Whether a person watches: then progress is shown on stderr.
     #[must_use]
     pub fn watched(&self) -> bool {

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod output;
 pub mod progress;
 pub mod rollout;
+pub mod serve;
 pub mod token;
 pub mod trust;
 
@@ -81,6 +82,8 @@ pub enum Command {
     Trust(trust::TrustArgs),
     /// Make, inspect and push releases
     Bundle(bundle::BundleArgs),
+    /// Run the controller: the API, the broker, and the rollouts
+    Serve(serve::ServeArgs),
     /// Bring a release to the fleet in waves, and take it back
     Rollout(rollout::RolloutArgs),
     /// Make tokens that let devices in or open the API
@@ -152,6 +155,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Token(args) => token::run(args, context).await,
         Command::Device(args) => device::run(args, context).await,
         Command::Audit(args) => audit::run(args, context).await,
+        Command::Serve(args) => serve::run(args, context).await,
         Command::Rollout(args) => rollout::run(args, context).await,
         Command::Completions(args) => completions::run(&args, context),
         Command::Agent { args } => Ok(agent(args)),

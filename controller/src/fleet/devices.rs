@@ -12,6 +12,7 @@ use fieldpost_shared::wire::v1::Inventory;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::sync::broadcast;
 
 const FORM: u8 = 1;
 /// Most devices that wait for approval: asking needs no token, so it must not fill the disk.
@@ -77,7 +78,11 @@ pub struct Devices {
     known: RwLock<BTreeMap<DeviceId, Arc<DeviceRecord>>>,
     /// One change at a time.
     change: Mutex<()>,
+    changes: broadcast::Sender<DeviceId>,
 }
+
+/// Changes that a slow listener may lag behind before it is told to look at everything.
+const CHANGES: usize = 4_096;
 
 impl Devices {
     /// Opens the devices of a store.
@@ -90,7 +95,19 @@ impl Devices {
             .iter()
             .map(|(_, value)| decode::<DeviceRecord>(FORM, value).map(|record| (record.id.clone(), Arc::new(record))));
         let known = RwLock::new(records.collect::<Result<_, _>>()?);
-        Ok(Self { audit, clock, known, change: Mutex::new(()) })
+        let (changes, _) = broadcast::channel(CHANGES);
+        Ok(Self { audit, clock, known, change: Mutex::new(()), changes })
+    }
+
+    /// Names a device whenever something about it changed.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<DeviceId> {
+        self.changes.subscribe()
+    }
+
+    /// Says that something about a device changed. Nobody listening is no error.
+    pub fn changed(&self, device: &DeviceId) {
+        drop(self.changes.send(device.clone()));
     }
 
     /// A device.
@@ -122,6 +139,8 @@ impl Devices {
         let record = Arc::new(record);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(record.id.clone(), Arc::clone(&record));
+        drop(known);
+        self.changed(&record.id);
         Ok(record)
     }
 

@@ -1,8 +1,9 @@
 use super::*;
-use crate::api::types::{TokenKind, TokenRequest};
+use crate::api::types::{EnrollRequest, TokenKind, TokenRequest};
 use crate::link::outbox::Source;
 use crate::releases::tests::Registry;
 use crate::rollout::fleet::Fleet as _;
+use crate::tokens::Tokens;
 use fieldpost_shared::id::Digest;
 use fieldpost_shared::trust::SecretKey;
 
@@ -29,7 +30,6 @@ impl World {
             audit: audit.clone(),
             trust: trust.clone(),
             releases: releases.clone(),
-            tokens: tokens.clone(),
             outbox: outbox.clone(),
             desired_lifetime: Duration::from_secs(30 * 86_400),
             retention: Retention { age: Duration::from_secs(86_400), windows: 32 },
@@ -50,7 +50,7 @@ impl World {
             labels: [].into(),
             inventory: None,
         };
-        self.fleet.enroll(request, false).unwrap();
+        self.fleet.devices().enroll(&self.tokens, request, false).unwrap();
         key
     }
 

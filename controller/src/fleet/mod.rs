@@ -14,13 +14,12 @@ pub mod source;
 pub mod views;
 pub mod windows;
 
-use crate::api::types::{DeviceStatus, EnrollRequest, LabelChange};
+use crate::api::types::DeviceStatus;
 use crate::audit::Audit;
 use crate::link::outbox::{Item, Outbox};
 use crate::releases::{ReleaseError, Releases};
 use crate::rollout::fleet::AssignTo;
 use crate::store::{Store, StoreError};
-use crate::tokens::Tokens;
 use crate::trust_dir::Trust;
 use desired::{Change, DesiredError, DesiredStates};
 use devices::{DeviceError, DeviceRecord, Devices};
@@ -32,9 +31,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use windows::Retention;
-
-/// Changes that a slow listener may lag behind before it is told to look at everything.
-const CHANGES: usize = 4_096;
 
 /// Why the fleet cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +49,6 @@ pub enum FleetError {
     /// The release was not pushed here.
     #[error("there is no release {0}")]
     NoRelease(ReleaseRef),
-    /// Devices would not change.
-    #[error("cannot change the device")]
-    Device(#[from] DeviceError),
     /// Its desired state cannot be made.
     #[error("cannot say what the device should run")]
     Desired(#[from] DesiredError),
@@ -80,8 +73,6 @@ pub struct Parts {
     pub trust: Arc<Trust>,
     /// What was pushed.
     pub releases: Arc<Releases>,
-    /// What lets devices in.
-    pub tokens: Arc<Tokens>,
     /// What the broker must be told.
     pub outbox: Arc<Outbox>,
     /// How long a desired state allows changes.
@@ -97,13 +88,11 @@ pub struct Fleet {
     clock: Arc<dyn Clock>,
     trust: Arc<Trust>,
     releases: Arc<Releases>,
-    tokens: Arc<Tokens>,
     outbox: Arc<Outbox>,
     retention: Retention,
-    devices: Devices,
+    devices: Arc<Devices>,
     desired: DesiredStates,
     heard: HeardStates,
-    changes: broadcast::Sender<DeviceId>,
     listening: Mutex<Option<Timestamp>>,
     /// The blobs of every release that some device should run.
     live_blobs: RwLock<HashSet<Digest>>,
@@ -115,24 +104,21 @@ impl Fleet {
     /// # Errors
     /// When the store cannot be read, or holds what it should not.
     pub fn open(parts: Parts) -> Result<Self, FleetError> {
-        let Parts { store, clock, audit, trust, releases, tokens, outbox, desired_lifetime, retention } = parts;
-        let devices = Devices::open(store.as_ref(), audit, Arc::clone(&clock))?;
+        let Parts { store, clock, audit, trust, releases, outbox, desired_lifetime, retention } = parts;
+        let devices = Arc::new(Devices::open(store.as_ref(), audit, Arc::clone(&clock))?);
         let desired =
             DesiredStates::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&trust), desired_lifetime)?;
         let heard = HeardStates::open(store.as_ref())?;
-        let (changes, _) = broadcast::channel(CHANGES);
         let fleet = Self {
             store,
             clock,
             trust,
             releases,
-            tokens,
             outbox,
             retention,
             devices,
             desired,
             heard,
-            changes,
             listening: Mutex::new(None),
             live_blobs: RwLock::default(),
         };
@@ -142,7 +128,7 @@ impl Fleet {
 
     /// Who belongs to it.
     #[must_use]
-    pub fn devices(&self) -> &Devices {
+    pub fn devices(&self) -> &Arc<Devices> {
         &self.devices
     }
 
@@ -179,12 +165,12 @@ impl Fleet {
     /// Names a device whenever something about it changed.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<DeviceId> {
-        self.changes.subscribe()
+        self.devices.changes()
     }
 
     /// Says that something about a device changed. Nobody listening is no error.
     pub fn changed(&self, device: &DeviceId) {
-        drop(self.changes.send(device.clone()));
+        self.devices.changed(device);
     }
 
     /// Since when the controller hears its devices without a break.
@@ -276,45 +262,15 @@ impl Fleet {
         }
     }
 
-    /// Lets a device in.
-    ///
-    /// # Errors
-    /// When it may not come in.
-    pub fn enroll(&self, request: EnrollRequest, approval: bool) -> Result<Arc<DeviceRecord>, FleetError> {
-        let record = self.devices.enroll(&self.tokens, request, approval)?;
-        self.changed(&record.id);
-        Ok(record)
-    }
-
-    /// Lets a waiting device in.
-    ///
-    /// # Errors
-    /// When there is none, or it is revoked.
-    pub fn approve(&self, actor: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, FleetError> {
-        let record = self.devices.approve(actor, device)?;
-        self.changed(device);
-        Ok(record)
-    }
-
     /// Makes a device's key open nothing, and takes back what it should run.
     ///
     /// # Errors
     /// When there is none, or it cannot be stored.
-    pub fn revoke(&self, actor: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, FleetError> {
+    pub fn revoke(&self, actor: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, DeviceError> {
         let record = self.devices.revoke(actor, device, vec![DesiredStates::deletion(device)])?;
         let change = self.desired.forget(device);
         self.outbox.push_all([Item::Desired(device.clone()), Item::Ack(device.clone())]);
         self.publish(device, change);
-        self.changed(device);
-        Ok(record)
-    }
-
-    /// Changes a device's labels.
-    ///
-    /// # Errors
-    /// When there is none, or a label cannot be used.
-    pub fn label(&self, actor: &str, device: &DeviceId, change: &LabelChange) -> Result<Arc<DeviceRecord>, FleetError> {
-        let record = self.devices.label(actor, device, change)?;
         self.changed(device);
         Ok(record)
     }

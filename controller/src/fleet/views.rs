@@ -1,31 +1,16 @@
 //! The fleet as the API shows it.
 
 use super::devices::DeviceRecord;
-use super::selector::{Selector, Subject};
 use super::{Fleet, windows};
-use crate::api::types::{DesiredModel, Device, DeviceStats, DeviceStatus, ModelState, Release, ReleaseDetail};
-use crate::releases::{ReleaseError, ReleaseRecord};
+use crate::api::types::{DesiredModel, Device, DeviceStats, DeviceStatus, ModelState};
 use crate::store::StoreError;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef};
 use fieldpost_shared::stats::{ClassCounts, WindowStats};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::ModelReport;
-use std::collections::HashMap;
+use std::sync::Arc;
 
 impl Fleet {
-    /// The devices that a selector matches, revoked and waiting ones among them, by name.
-    #[must_use]
-    pub fn show(&self, selector: &Selector) -> Vec<Device> {
-        let shown = self.devices.list().into_iter().map(|record| self.device(&record));
-        shown
-            .filter(|device| {
-                selector.matches(Subject { id: &device.id, labels: &device.labels, inventory: &device.inventory })
-            })
-            .collect()
-    }
-
     /// One device.
     #[must_use]
     pub fn device(&self, record: &DeviceRecord) -> Device {
@@ -64,64 +49,20 @@ impl Fleet {
         }
     }
 
-    /// The releases of a model, or of all.
+    /// Devices that should run a release, and devices that say they do.
     #[must_use]
-    pub fn show_releases(&self, model: Option<&ModelName>) -> Vec<Release> {
-        let (wanted, live) = (self.desired.wanted(), self.live_on());
-        self.releases.list(model).iter().map(|record| self.release_view(record, &wanted, &live)).collect()
-    }
-
-    /// One release with everything.
-    ///
-    /// # Errors
-    /// When its manifest is gone or damaged.
-    pub fn show_release(&self, record: &ReleaseRecord) -> Result<ReleaseDetail, ReleaseError> {
-        let bytes = self.releases.manifest_bytes(record.release.manifest)?;
-        let manifest = serde_json::from_slice(&bytes)
-            .map_err(|error| ReleaseError::Manifest(fieldpost_shared::bundle::ManifestError::Json(error)))?;
-        Ok(ReleaseDetail {
-            summary: self.release_view(record, &self.desired.wanted(), &self.live_on()),
-            manifest,
-            manifest_bytes: BASE64.encode(&bytes),
-            signatures: record.signatures.clone(),
-        })
-    }
-
-    fn release_view(
-        &self,
-        record: &ReleaseRecord,
-        wanted: &HashMap<Digest, usize>,
-        live: &HashMap<Digest, usize>,
-    ) -> Release {
-        let manifest = record.release.manifest;
-        Release {
-            release: record.release.clone(),
-            created: record.created,
-            pushed: record.pushed,
-            note: record.note.clone(),
-            total_bytes: record.total_bytes,
-            signed_by: record.signatures.iter().map(|signature| signature.keyid).collect(),
-            revoked: self.trust.root().revoked.contains(&manifest),
-            desired_on: wanted.get(&manifest).copied().unwrap_or_default(),
-            live_on: live.get(&manifest).copied().unwrap_or_default(),
-        }
-    }
-
-    /// How many active devices say that they run each manifest.
-    fn live_on(&self) -> HashMap<Digest, usize> {
-        let mut live: HashMap<Digest, usize> = HashMap::new();
-        for record in self.devices.list().into_iter().filter(|record| record.status == DeviceStatus::Active) {
+    pub fn counts(&self, manifest: &Digest) -> (usize, usize) {
+        let active = self.devices.list().into_iter().filter(|record| record.status == DeviceStatus::Active);
+        let lives = |record: &Arc<DeviceRecord>| {
             let heard = self.heard.find(&record.id);
-            for release in heard.report.iter().flat_map(|report| &report.models).filter_map(|model| model.live.as_ref())
-            {
-                let devices = live.entry(release.manifest).or_default();
-                *devices = devices.saturating_add(1);
-            }
-        }
-        live
+            let mut live =
+                heard.report.iter().flat_map(|report| &report.models).filter_map(|model| model.live.as_ref());
+            live.any(|release| release.manifest == *manifest)
+        };
+        (self.desired.wanted().get(manifest).copied().unwrap_or_default(), active.filter(lives).count())
     }
 
-    /// What devices served since a time, per device and release.
+    /// What devices served, in windows that came since a time, per device and release.
     ///
     /// # Errors
     /// When the store cannot be read.

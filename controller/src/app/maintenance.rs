@@ -1,0 +1,132 @@
+//! What must be done now and then: new root versions, signatures that age, statistics that pile up, blobs that nobody
+//! uses, and connections of devices that do not belong any more.
+
+use crate::api::types::DeviceStatus;
+use crate::broker::Disconnect;
+use crate::fleet::Fleet;
+use crate::link::outbox::{Item, Outbox};
+use crate::metrics::{KindLabel, Metrics};
+use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::time::Clock;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+/// How often small things are looked at: a new root, signatures at half their time, gauges.
+const OFTEN: Duration = Duration::from_secs(5);
+/// Rounds of small things between two of the large ones: an hour.
+const ROUNDS: u64 = 720;
+/// How long an upload may lie without a release.
+const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
+
+/// Works until it is told to stop.
+pub(super) async fn run(
+    fleet: Arc<Fleet>,
+    outbox: Arc<Outbox>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let mut round = 0_u64;
+    loop {
+        let (fleet, outbox, metrics, clock) =
+            (Arc::clone(&fleet), Arc::clone(&outbox), Arc::clone(&metrics), Arc::clone(&clock));
+        // The store and the disk block.
+        let work = tokio::task::spawn_blocking(move || {
+            often(&fleet, &outbox);
+            gauges(&fleet, &outbox, &metrics);
+            if round.is_multiple_of(ROUNDS) {
+                hourly(&fleet, clock.as_ref());
+            }
+        });
+        if let Err(error) = work.await {
+            tracing::error!(%error, "housekeeping failed");
+        }
+        round = round.wrapping_add(1);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(OFTEN) => (),
+        }
+    }
+}
+
+fn report(what: &'static str, error: &(dyn Error + 'static)) {
+    tracing::error!(error = %Chain(error), what, "housekeeping failed");
+}
+
+fn often(fleet: &Fleet, outbox: &Outbox) {
+    match fleet.trust().reload() {
+        Ok(false) => (),
+        Ok(true) => {
+            tracing::info!(version = fleet.trust().root().version, "a new root version is in force");
+            outbox.push_all(fleet.trust().roots().iter().map(|root| Item::Trust(root.metadata.version)));
+        }
+        Err(error) => report("taking up the next root version", &error),
+    }
+    match fleet.renew_due() {
+        Ok(0) => (),
+        Ok(devices) => tracing::info!(devices, "signed desired states anew"),
+        Err(error) => report("signing desired states anew", &error),
+    }
+}
+
+fn hourly(fleet: &Fleet, clock: &dyn Clock) {
+    let root = fleet.trust().root();
+    if root.check_fresh(clock.now()).is_err() {
+        tracing::error!(expired = %root.expires, "the root metadata has expired: nothing can change until a new version is signed");
+    }
+    for record in fleet.devices().list() {
+        if let Err(error) = fleet.prune(&record.id) {
+            report("merging old statistics", &error);
+        }
+    }
+    match fleet.releases().collect(GIVEN_UP) {
+        Ok(0) => (),
+        Ok(blobs) => tracing::info!(blobs, "deleted blobs of pushes that were given up"),
+        Err(error) => report("deleting unused blobs", &error),
+    }
+}
+
+fn gauges(fleet: &Fleet, outbox: &Outbox, metrics: &Metrics) {
+    let devices = fleet.devices().list();
+    let gauge = |kind: &'static str, count: usize| {
+        metrics.devices.get_or_create(&KindLabel { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    };
+    let of = |status: DeviceStatus| devices.iter().filter(|record| record.status == status).count();
+    gauge("active", of(DeviceStatus::Active));
+    gauge("pending", of(DeviceStatus::Pending));
+    gauge("revoked", of(DeviceStatus::Revoked));
+    gauge("alive", devices.iter().filter(|record| fleet.heard().find(&record.id).alive()).count());
+    metrics.outbox.set(i64::try_from(outbox.len()).unwrap_or(i64::MAX));
+    let root = fleet.trust().root();
+    metrics.root_version.set(i64::try_from(root.version).unwrap_or(i64::MAX));
+    metrics.root_expires.set(Duration::from_millis(root.expires.as_millis()).as_secs_f64());
+}
+
+/// Cuts the connection of every device that is revoked while it is connected.
+pub(super) async fn cut_revoked(fleet: Arc<Fleet>, disconnect: Disconnect, stop: CancellationToken) {
+    let mut changes = fleet.subscribe();
+    let revoked = |record: &crate::fleet::devices::DeviceRecord| record.status == DeviceStatus::Revoked;
+    loop {
+        // Cancel-safe: a change that was not received stays in the channel.
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.recv() => changed,
+        };
+        match changed {
+            Ok(device) => {
+                if fleet.devices().find(&device).is_some_and(|record| revoked(&record)) {
+                    disconnect.device(&device).await;
+                }
+            }
+            Err(RecvError::Lagged(_)) => {
+                for record in fleet.devices().list().iter().filter(|record| revoked(record)) {
+                    disconnect.device(&record.id).await;
+                }
+            }
+            Err(RecvError::Closed) => return stop.cancelled().await,
+        }
+    }
+}
