@@ -76,14 +76,14 @@ pub struct GlobalArgs {
 /// Everything `fieldpost` does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the controller: the API, the broker, and the rollouts
+    Serve(serve::ServeArgs),
     /// Make keys that people keep, or show one
     Key(key::KeyArgs),
     /// Show or change a fleet's root of trust: roles, keys, thresholds, expiry, revoked releases
     Trust(trust::TrustArgs),
     /// Make, inspect and push releases
     Bundle(bundle::BundleArgs),
-    /// Run the controller: the API, the broker, and the rollouts
-    Serve(serve::ServeArgs),
     /// Bring a release to the fleet in waves, and take it back
     Rollout(rollout::RolloutArgs),
     /// Make tokens that let devices in or open the API
