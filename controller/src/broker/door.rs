@@ -78,6 +78,7 @@ impl Login {
 }
 
 /// Decides logins and topics.
+#[derive(Debug)]
 pub struct Door {
     fleet: Arc<Fleet>,
     clock: Arc<dyn Clock>,

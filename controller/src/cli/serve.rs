@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 /// What is logged when nobody says. The broker tells of every connection, which the controller's own metrics count.
 const LOG: &str = "info,mqtt5=error,rumqttc=error,sled=warn";
@@ -36,7 +37,7 @@ pub struct ServeArgs {
     pub broker: Option<String>,
     /// What is logged, on stderr, as tracing's filters say it
     #[arg(long, env = "FIELDPOST_LOG", value_name = "FILTER", default_value = LOG)]
-    pub log: EnvFilter,
+    pub log: String,
 }
 
 /// Runs the controller until SIGINT or SIGTERM.
@@ -52,11 +53,13 @@ pub async fn run(args: ServeArgs, context: &Context) -> Result<Exit, Failure> {
     };
     let config = Config::load(args.config.as_deref(), overrides, context.data_dir(), |name| std::env::var_os(name))
         .map_err(|error| Failure::usage("cannot use the configuration").because(&error))?;
+    let filter: EnvFilter = args
+        .log
+        .parse()
+        .map_err(|error: ParseError| Failure::usage(format!("cannot use `--log {}`", args.log)).because(&error))?;
     let colours = std::io::stderr().is_terminal();
     // A second subscriber in one process, as in tests, changes nothing.
-    drop(
-        tracing_subscriber::fmt().with_env_filter(args.log).with_writer(std::io::stderr).with_ansi(colours).try_init(),
-    );
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init());
     let signals = || -> std::io::Result<(Signal, Signal)> {
         Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
     };

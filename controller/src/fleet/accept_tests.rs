@@ -65,8 +65,8 @@ fn windows(ranges: &[(u64, u64)]) -> Vec<Window> {
 fn check(epoch: u64, ranges: &[(u64, u64)], expected: Result<&[(u64, u64)], Refusal>) {
     let windows = windows(ranges);
     let accepted = stats(at(1, 5), &mut GapSeen::default(), epoch, &windows);
-    let found = accepted.as_ref().map(|a| a.windows.iter().map(|w| (w.first, w.last)).collect::<Vec<_>>());
-    assert_eq!(found, expected.map(<[_]>::to_vec).as_ref().map(Clone::clone).map_err(|e| e), "{epoch} {ranges:?}");
+    let found = accepted.clone().map(|a| a.windows.iter().map(|w| (w.first, w.last)).collect::<Vec<_>>());
+    assert_eq!(found, expected.map(<[_]>::to_vec), "{epoch} {ranges:?}");
     if let (Ok(accepted), Some(last)) = (accepted, ranges.last()) {
         assert_eq!((accepted.stored, accepted.lost), (at(epoch, last.1), 0));
     }

@@ -10,7 +10,7 @@ pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 /// A registry in a directory of its own, with the publisher's key.
 pub(crate) struct Registry {
-    pub(crate) dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) audit: Arc<Audit>,
@@ -31,7 +31,7 @@ impl Registry {
         let publisher = SecretKey::from_file(&publisher).unwrap();
         let blobs = Blobs::open(&dir.path().join("blobs")).unwrap();
         let releases = Releases::open(store.as_ref(), audit.clone(), clock.clone(), trust.clone(), blobs).unwrap();
-        Self { dir, store, clock, audit, trust, releases: Arc::new(releases), publisher }
+        Self { _dir: dir, store, clock, audit, trust, releases: Arc::new(releases), publisher }
     }
 
     /// The manifest of a release whose only file is `content`; its chunks are put.
