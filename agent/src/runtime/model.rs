@@ -103,7 +103,8 @@ impl LoadedModel {
     }
 
     /// Growth of this process's resident memory since just before this model was loaded, bytes; `None` where the
-    /// system does not say. Whatever else the process did meanwhile counts too.
+    /// system does not say. Whatever else the process did meanwhile counts too; memory that it had let go before, and
+    /// the allocator kept, does not.
     #[must_use]
     pub fn resident_growth_bytes(&self) -> Option<u64> {
         Some(resident_bytes()?.saturating_sub(self.resident_before?))

@@ -1,9 +1,10 @@
-use super::super::fixtures::{digits_manifest, f32s, load, load_from, manifest, models, spec};
+use super::super::fixtures::{digits_manifest, f32s, file, load, load_from, manifest, models, spec};
+use super::super::onnx_builder::Onnx;
 use super::*;
 use crate::runtime::{external_files, inspect};
 use fieldpost_shared::bundle::manifest::{Activation, Channels, ClassificationOutput, ImageInput, Layout};
 use fieldpost_shared::bundle::manifest::{Postprocess, Preprocess, ResizeFilter};
-use fieldpost_shared::bundle::{Dtype, TensorSpec};
+use fieldpost_shared::bundle::{Dtype, GoldenSample, TensorSpec};
 use fieldpost_shared::error_chain::Chain;
 
 fn int_io() -> Manifest {
@@ -198,6 +199,54 @@ fn nan_is_the_models_error_and_names_the_output() {
     let model = load("bad/nan-output", scores).unwrap();
     let error = model.infer(&[f32s(&[1, 4], &[1.0; 4])]).unwrap_err();
     assert!(matches!(&error, InferError::NanOutput { output } if output == "score") && !error.is_callers_fault());
+}
+
+fn nan_scores(golden: Option<&[u8]>) -> Result<LoadedModel, LoadError> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(models().join("bad/nan-output/model.onnx"), dir.path().join("model.onnx")).unwrap();
+    if let Some(golden) = golden {
+        fieldpost_shared::durable::write_atomic(dir.path(), "golden.bin", golden).unwrap();
+    }
+    let spec = |name| vec![spec(name, Dtype::Fp32, &["N", "4"])];
+    let mut manifest = manifest("m", spec("x"), spec("score"));
+    manifest.files.push(file("golden.bin", FileRole::Golden));
+    load_from(dir.path(), manifest)
+}
+
+fn golden(outputs: &[f32]) -> Vec<u8> {
+    let (inputs, outputs) = (vec![f32s(&[1, 4], &[1.0; 4])], vec![f32s(&[1, 4], outputs)]);
+    GoldenSet { samples: vec![GoldenSample { name: "s".to_owned(), request: None, inputs, outputs }] }.encode().unwrap()
+}
+
+#[test]
+fn nan_is_an_answer_where_the_golden_samples_have_it() {
+    let fails = |golden: Option<&[u8]>| nan_scores(golden).unwrap().infer(&[f32s(&[1, 4], &[1.0; 4])]).is_err();
+    assert!(!fails(Some(&golden(&[0.0, f32::NAN, 0.0, 0.0]))));
+    assert!(fails(Some(&golden(&[0.0; 4]))));
+    assert!(fails(None));
+}
+
+#[test]
+fn golden_samples_that_cannot_be_read_are_named() {
+    let error = Chain(&nan_scores(Some(b"\x07")).unwrap_err()).to_string();
+    assert!(error.contains("golden.bin`: golden samples have encoding Some(7)"), "{error}");
+}
+
+#[test]
+fn weights_must_be_files_of_the_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    let graph = Onnx::default()
+        .node("mul", "Mul", &["x", "w"], &["y"])
+        .external("w", &[1], "w.bin", 0)
+        .input("x", 1, &["N"])
+        .output("y", 1, &["N"]);
+    fieldpost_shared::durable::write_atomic(dir.path(), "model.onnx", &graph.bytes()).unwrap();
+    fieldpost_shared::durable::write_atomic(dir.path(), "w.bin", &2.5_f32.to_le_bytes()).unwrap();
+    let mut scaled = manifest("m", vec![spec("x", Dtype::Fp32, &["N"])], vec![spec("y", Dtype::Fp32, &["N"])]);
+    let error = load_from(dir.path(), scaled.clone()).unwrap_err();
+    assert!(matches!(error, LoadError::External { .. }), "{error}");
+    scaled.files.push(file("w.bin", FileRole::External));
+    assert_eq!(load_from(dir.path(), scaled).unwrap().infer(&[f32s(&[1], &[2.0])]).unwrap()[0].to_f64(), [5.0]);
 }
 
 #[test]

@@ -90,8 +90,9 @@ impl Onnx {
 fn node(name: &str, op: &str, inputs: &[&str], outputs: &[&str], attributes: &[Attribute<'_>]) -> Vec<u8> {
     let (domain, op) = op.split_once(':').unwrap_or(("", op));
     let mut node = Vec::new();
-    inputs.iter().for_each(|input| node.extend(text(1, input)));
-    outputs.iter().for_each(|output| node.extend(text(2, output)));
+    // An empty name is an optional one left out; it must keep its place.
+    inputs.iter().for_each(|input| node.extend(message(1, input.as_bytes())));
+    outputs.iter().for_each(|output| node.extend(message(2, output.as_bytes())));
     node.extend([text(3, name), text(4, op), text(7, domain)].concat());
     for attribute in attributes {
         let bytes = match attribute {

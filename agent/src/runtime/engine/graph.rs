@@ -5,7 +5,9 @@ use crate::runtime::error::LoadError;
 use std::collections::BTreeSet;
 use std::path::Path;
 use tract_onnx::Onnx;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataLocation};
+use tract_onnx::pb::tensor_proto::DataLocation;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
 use tract_onnx::prelude::Framework;
 
 /// A node's name and operator, for messages.
@@ -14,6 +16,9 @@ pub(super) struct NodeName {
     pub(super) node: String,
     pub(super) operator: String,
 }
+
+/// Domains whose operators tract knows: ONNX's own, its classical models, and ONNX Runtime's additions.
+const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 
 /// Decodes the file; its bytes are mapped, not read into a buffer of their own.
 pub(super) fn read(path: &Path) -> Result<ModelProto, LoadError> {
@@ -24,11 +29,31 @@ pub(super) fn read(path: &Path) -> Result<ModelProto, LoadError> {
         source: source.into(),
     };
     let model = Onnx::default().proto_model_for_path(path).map_err(malformed)?;
-    match &model.graph {
-        Some(graph) if !graph.output.is_empty() => Ok(model),
+    let reason = match &model.graph {
         // Protobuf has no magic number: text or a picture may decode to a model without a graph.
-        _ => Err(malformed(tract_onnx::prelude::TractError::msg("it holds no graph with outputs"))),
-    }
+        None => "it holds no graph",
+        Some(graph) if graph.output.is_empty() => "its graph has no outputs",
+        Some(graph) if longest_axis_name(graph) > MAX_AXIS_NAME => "an axis has a name of more than 200 bytes",
+        Some(_) => return Ok(model),
+    };
+    Err(malformed(tract_onnx::prelude::TractError::msg(reason)))
+}
+
+/// tract reads the names of axes as expressions, by recursion: 3,000 brackets overflow a stack of 2 MiB.
+const MAX_AXIS_NAME: usize = 200;
+
+fn longest_axis_name(graph: &GraphProto) -> usize {
+    let name = |dim: &Dimension| match &dim.value {
+        Some(dimension::Value::DimParam(name)) => name.len(),
+        _ => 0,
+    };
+    let values = graph.input.iter().chain(&graph.output).chain(&graph.value_info);
+    let types = values.filter_map(|info| info.r#type.as_ref()?.value.as_ref());
+    let shapes = types.filter_map(|type_proto::Value::TensorType(tensor)| tensor.shape.as_ref());
+    let own = shapes.flat_map(|shape| &shape.dim).map(name);
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    let inner = attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)).map(longest_axis_name);
+    own.chain(inner).max().unwrap_or(0)
 }
 
 /// Refuses operators that tract does not have, by name. Returns all nodes, those of inner graphs too.
@@ -38,7 +63,9 @@ pub(super) fn check_operators(model: &ModelProto, onnx: &Onnx) -> Result<Vec<Nod
     let mut refused = None;
     visit_nodes(model, &mut |node| {
         let name = name_of(node);
-        if refused.is_none() && !onnx.op_register.0.contains_key(&node.op_type) {
+        // tract goes by the operator's name alone: another domain's operator of a known name would run as something else.
+        let known = DOMAINS.contains(&node.domain.as_str()) && onnx.op_register.0.contains_key(&node.op_type);
+        if refused.is_none() && !known {
             let hint = if functions.contains(&Some(node.op_type.as_str())) {
                 hints::FUNCTION
             } else {

@@ -1,6 +1,8 @@
 //! What runs a graph. [`Engine`] is all that the rest of the agent sees of it; tract is the one behind it today.
 
 mod convert;
+mod diagnose;
+mod ends;
 mod graph;
 mod hints;
 mod open;

@@ -1,3 +1,5 @@
+use super::super::diagnose::blame_panic;
+use super::super::graph::NodeName;
 use super::super::{Engine, Order, external_files, inspect, open_engine};
 use crate::runtime::error::{InferError, InputError, LoadError};
 use crate::runtime::fixtures::{f32s, spec};
@@ -7,6 +9,7 @@ use fieldpost_shared::durable::write_atomic;
 use fieldpost_shared::error_chain::Chain;
 use std::path::Path;
 use tempfile::TempDir;
+use tract_onnx::prelude::Framework;
 
 const FLOAT: u64 = data_type(Dtype::Fp32);
 const INT64: u64 = data_type(Dtype::Int64);
@@ -95,6 +98,7 @@ fn an_unknown_operator_is_named_with_its_domain_and_node() {
         Some("node `scale`: operator `ai.onnx.ml.Scaler` is not supported")
     );
     assert!(with("zip", "ai.onnx.ml:ZipMap").contains("'zipmap': False"));
+    assert!(with("gate", "com.example:Relu").starts_with("node `gate`: operator `com.example.Relu` is not supported"));
     assert!(with("", "Frobnicate").starts_with("node `y`: operator `Frobnicate` is not supported"));
 }
 
@@ -166,6 +170,12 @@ fn relu(shape: &[&str]) -> Onnx {
 #[test]
 fn an_axis_without_a_name_gets_one() {
     assert_eq!(opened(&relu(&["", "3"])).unwrap().inputs(), [spec("x", Dtype::Fp32, &["x.0", "3"])]);
+}
+
+#[test]
+fn an_axis_name_that_would_overflow_the_stack_is_refused() {
+    let name = format!("{}N{}", "(".repeat(3_000), ")".repeat(3_000));
+    assert!(refused(&relu(&[&name])).ends_with("an axis has a name of more than 200 bytes"));
 }
 
 #[test]
@@ -277,6 +287,40 @@ fn a_recurrent_graph_forgets_the_last_caller() {
         Some(*h)
     });
     assert!(alone.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5), "{alone:?}");
+}
+
+/// tract 0.23.9 panics on it before sizes are concrete.
+fn recurrent(batch: &str) -> Onnx {
+    Onnx::default()
+        .node_with("rnn", "RNN", &["x", "w", "r"], &["", "y"], &[Attribute::Int("hidden_size", 1)])
+        .weight("w", &[1, 1, 2], &[1.0, 1.0])
+        .weight("r", &[1, 1, 1], &[0.5])
+        .input("x", FLOAT, &["T", batch, "2"])
+        .output("y", FLOAT, &["1", batch, "1"])
+}
+
+#[test]
+fn a_recurrent_graph_takes_any_batch_and_length() {
+    let engine = opened(&recurrent("N")).unwrap();
+    assert_eq!(engine.outputs(), [spec("y", Dtype::Fp32, &["1", "N", "1"])]);
+    for (length, batch) in [(1, 1), (4, 1), (2, 3)] {
+        let outputs = engine.run(&[f32s(&[length, batch, 2], &vec![0.1; length * batch * 2])]).unwrap();
+        let expected = (0..length).fold(0.0_f64, |h, _| (0.2 + 0.5 * h).tanh());
+        assert_eq!(outputs[0].shape, [1, batch, 1]);
+        assert!(outputs[0].to_f64().iter().all(|found| (found - expected).abs() < 1e-5));
+    }
+}
+
+#[test]
+fn a_node_on_which_the_engine_panics_is_named() {
+    let model = tract_onnx::onnx().model_for_read(&mut recurrent("N").bytes().as_slice()).unwrap();
+    let names = ["rnn", "other"].map(|node| NodeName { node: node.to_owned(), operator: "RNN".to_owned() });
+    let text = Chain(&blame_panic(Path::new("m"), &names, &model, "no size".to_owned())).to_string();
+    assert!(text.starts_with("node `rnn`: operator `RNN` cannot run") && text.ends_with("panicked: no size"), "{text}");
+    // Where the panic cannot be found again, the file is named.
+    let sound = tract_onnx::onnx().model_for_read(&mut relu(&["N"]).bytes().as_slice()).unwrap();
+    let error = blame_panic(Path::new("m"), &names, &sound, "once".to_owned());
+    assert!(matches!(error, LoadError::Panic { .. }), "{error}");
 }
 
 #[test]

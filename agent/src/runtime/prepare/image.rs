@@ -100,24 +100,25 @@ impl ImageToTensor {
 
     fn elements<const N: usize>(&self, pixels: &[u8]) -> Vec<u8> {
         let channels = self.tables.len();
-        let mut data = Vec::with_capacity(pixels.len() * N);
+        let mut data = vec![0; pixels.len() * N];
+        let (elements, _) = data.as_chunks_mut::<N>();
         // Where in a pixel the tensor's channel lies.
         let place = |channel: usize| if self.channels == Channels::Bgr { channels - 1 - channel } else { channel };
-        let element = |table: &Table, value: Option<&u8>| -> [u8; N] {
-            let bytes = value.and_then(|value| table.get(usize::from(*value)));
-            bytes.and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
+        let element = |table: &Table, value: u8| -> [u8; N] {
+            table.get(usize::from(value)).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
         };
         match self.layout {
             Layout::Nchw => {
-                for (channel, table) in self.tables.iter().enumerate() {
-                    let plane = pixels.iter().skip(place(channel)).step_by(channels);
-                    plane.for_each(|value| data.extend_from_slice(&element(table, Some(value))));
+                let planes = elements.chunks_exact_mut((pixels.len() / channels).max(1));
+                for ((channel, table), plane) in self.tables.iter().enumerate().zip(planes) {
+                    let values = pixels.iter().skip(place(channel)).step_by(channels);
+                    plane.iter_mut().zip(values).for_each(|(to, value)| *to = element(table, *value));
                 }
             }
             Layout::Nhwc | Layout::Flat => {
-                for pixel in pixels.chunks_exact(channels) {
-                    for (channel, table) in self.tables.iter().enumerate() {
-                        data.extend_from_slice(&element(table, pixel.get(place(channel))));
+                for (pixel, to) in pixels.chunks_exact(channels).zip(elements.chunks_exact_mut(channels)) {
+                    for ((channel, table), to) in self.tables.iter().enumerate().zip(to) {
+                        *to = element(table, pixel.get(place(channel)).copied().unwrap_or(0));
                     }
                 }
             }
