@@ -95,15 +95,8 @@ pub struct StrategyFlags {
 }
 
 impl StrategyFlags {
-    /// The strategy file that says the same.
-    pub fn to_file(&self) -> StrategyFile {
-        let any_limit = self.max_error_rate.is_some() || self.max_p95_ms.is_some() || self.max_psi.is_some();
-        let limits = any_limit.then(|| Limits {
-            error_rate: self.max_error_rate,
-            p95_latency_ms: self.max_p95_ms,
-            max_psi: self.max_psi,
-            ..Limits::default()
-        });
+    /// The strategy file that says the same, limits left out.
+    fn to_file(&self) -> StrategyFile {
         StrategyFile {
             release: None,
             selector: self.selector.clone(),
@@ -141,10 +134,28 @@ impl StrategyFlags {
                 Some(_) => Some(OnFailure::Rollback),
                 None => None,
             },
-            limits,
+            limits: None,
             stratify: None,
             history: None,
         }
+    }
+}
+
+impl StrategyFlags {
+    /// What the flags say over what the file says. Limits are taken one by one: naming one keeps the file's others.
+    pub(super) fn over(&self, file: StrategyFile) -> StrategyFile {
+        let limits = file.limits.clone();
+        let mut merged = file.overridden_by(self.to_file());
+        if self.max_error_rate.is_some() || self.max_p95_ms.is_some() || self.max_psi.is_some() {
+            let limits = limits.unwrap_or_default();
+            merged.limits = Some(Limits {
+                error_rate: self.max_error_rate.or(limits.error_rate),
+                p95_latency_ms: self.max_p95_ms.or(limits.p95_latency_ms),
+                max_psi: self.max_psi.or(limits.max_psi),
+                ..limits
+            });
+        }
+        merged
     }
 }
 

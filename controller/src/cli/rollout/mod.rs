@@ -250,7 +250,7 @@ fn output_is_table(context: &Context) -> bool {
 /// What the command line asks for: the strategy file, the flags over it, and the release that either names.
 fn request(args: &StartArgs) -> Result<StartRequest, Failure> {
     let file = args.strategy.as_deref().map(flags::read).transpose()?.unwrap_or_default();
-    let strategy = file.overridden_by(args.flags.to_file());
+    let strategy = args.flags.over(file);
     let named = args.release.clone().or_else(|| strategy.release.clone());
     let text = named.ok_or_else(|| {
         Failure::usage("no release to roll out").hint("name it: `fieldpost rollout start MODEL@VERSION`")

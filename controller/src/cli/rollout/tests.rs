@@ -23,6 +23,17 @@ fn flags_win_over_the_strategy_file() {
 }
 
 #[test]
+fn naming_one_limit_keeps_the_file_s_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[limits]\ncrashes = 0\nfactor = 5.0\nmax_psi = 9.0\n";
+    let path = dir.path().join("s.toml");
+    fieldpost_shared::durable::write_atomic(dir.path(), "s.toml", text.as_bytes()).unwrap();
+    let args = parse(&format!("fieldpost rollout start a@1.0.0 --max-psi 0.5 --strategy {}", path.display()));
+    let limits = request(&args).unwrap().strategy.limits.unwrap();
+    assert_eq!((limits.max_psi, limits.crashes, limits.factor), (Some(0.5), Some(0), 5.0));
+}
+
+#[test]
 fn every_flag_reaches_the_strategy() {
     let args = parse(
         "fieldpost rollout start m@1.0.0 --selector a=b --waves 1,2 --holdout 5% --holdout-then keep --soak 1s \
