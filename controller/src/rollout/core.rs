@@ -2,35 +2,26 @@
 //! runs it off the reactor.
 //!
 //! The order of things, in every case: look, decide, store the events, step the state, do the effects. A stop between
-//! any two is caught up with by [`outstanding`]: what the state stands for and the fleet does not show is done again.
+//! any two is caught up with by [`outstanding`](super::machine::outstanding): what the state stands for and the fleet does not show is done again.
 
-use super::events::{Event, Record};
+mod look;
+
+use super::events::Record;
 use super::explain::{Explanation, explain};
-use super::fit::unfit;
-use super::fleet::{AssignTo, DeviceView, Fleet, FleetError, ReleaseInfo};
+use super::fleet::{Fleet, FleetError, ReleaseInfo};
 use super::gates::{Gate, hard_limits};
 use super::journal::{self, JournalError};
-use super::machine::sample::Group;
-use super::machine::{
-    Assessment, Command, Effect, FoldError, Observation, Progress, Refusal, Samples, Stage, State, command, decide,
-    fold, outstanding, queries, step,
-};
-use super::order::{ALGORITHM, OrderError, SCHEMA, Statement};
-use super::start::{Circumstances, StartError, StartRequest, begin, owns};
+use super::machine::{Assessment, Command, FoldError, Progress, Refusal, Stage, State, command, fold};
+use super::order::OrderError;
+use super::start::{Circumstances, StartError, StartRequest, begin};
 use super::view::{RolloutDetail, RolloutSummary};
 use crate::store::Store;
-use fieldpost_shared::bundle::manifest::Manifest;
-use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
-use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::time::{Clock, Timestamp};
 use fieldpost_shared::trust::SecretKey;
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use look::Devices;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Most decisions in a row without the world changing; more is a defect of the machine, and is stopped here.
-const MAX_STEPS: usize = 10_000;
 
 /// Why the engine cannot do something.
 #[derive(Debug, thiserror::Error)]
@@ -140,9 +131,6 @@ impl std::fmt::Debug for Core {
     }
 }
 
-type Devices = BTreeMap<DeviceId, DeviceView>;
-type Windows = BTreeMap<(Group, DeviceId, Digest, Timestamp), Option<WindowStats>>;
-
 impl Core {
     /// Reads every rollout from the store.
     ///
@@ -163,6 +151,12 @@ impl Core {
     #[must_use]
     pub fn busy(&self) -> bool {
         self.rollouts.values().any(|entry| needs_care(&entry.state))
+    }
+
+    /// Time.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.parts.clock
     }
 
     /// Events stored since the last call: rollout and number.
@@ -271,214 +265,6 @@ impl Core {
         let entry = self.entry(id)?;
         Ok(explain(&entry.state, &records, &entry.assessment))
     }
-
-    /// Looks at every rollout that is not at rest. One that fails is logged and looked at again next time; the others
-    /// go on.
-    ///
-    /// # Errors
-    /// When the fleet cannot be seen at all.
-    pub fn look(&mut self) -> Result<(), CoreError> {
-        let ids: Vec<RolloutId> =
-            self.rollouts.iter().filter(|(_, entry)| needs_care(&entry.state)).map(|(id, _)| id.clone()).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let mut devices = self.devices()?;
-        for id in ids {
-            if let Err(error) = self.look_at(&id, &mut devices) {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(rollout = %id, error, "cannot go on with a rollout now");
-            }
-        }
-        Ok(())
-    }
-
-    fn look_at(&mut self, id: &RolloutId, devices: &mut Devices) -> Result<(), CoreError> {
-        self.catch_up(id, devices)?;
-        let mut windows = Windows::new();
-        for _ in 0..MAX_STEPS {
-            let now = self.parts.clock.now();
-            let state = &self.entry(id)?.state;
-            let candidate = self.release(&state.spec.release.clone())?;
-            let samples = self.sample(id, devices, &mut windows)?;
-            let state = &self.entry(id)?.state;
-            let mut matching = self.parts.fleet.select(&state.spec.selector, devices)?;
-            let requirements = &candidate.manifest.requirements;
-            let fits = |view: &DeviceView| unfit(requirements, &view.inventory).is_none();
-            matching.retain(|device| devices.get(device).is_some_and(fits));
-            let claimed = self.claimed(id);
-            let listening_since = self.parts.fleet.listening_since().map(|since| since.max(self.since));
-            let seen = Observation {
-                devices,
-                matching: &matching,
-                claimed: &claimed,
-                listening_since,
-                candidate: &candidate,
-                samples: &samples,
-            };
-            let decision = decide(state, &seen, &self.gates, now);
-            let done = decision.events.is_empty();
-            if let Some(entry) = self.rollouts.get_mut(id) {
-                entry.assessment = decision.assessment;
-                let untold = entry.untold.iter().map(|(device, why)| format!("{device} could not be told: {why}"));
-                entry.assessment.waiting.extend(untold);
-            }
-            if done {
-                return Ok(());
-            }
-            self.record(id, decision.events, devices)?;
-        }
-        Err(CoreError::Restless(id.clone()))
-    }
-
-    /// Devices that other active rollouts of the same model own.
-    fn claimed(&self, id: &RolloutId) -> BTreeSet<DeviceId> {
-        let model = self.rollouts.get(id).map(|entry| &entry.state.spec.release.model);
-        let others = self.rollouts.iter().filter(|(other, entry)| {
-            *other != id && entry.state.stage.active() && Some(&entry.state.spec.release.model) == model
-        });
-        others
-            .flat_map(|(_, entry)| entry.state.members.keys().filter(|device| owns(&entry.state, device)).cloned())
-            .collect()
-    }
-
-    fn release(&mut self, release: &ReleaseRef) -> Result<ReleaseInfo, CoreError> {
-        if let Some(info) = self.releases.get(release) {
-            return Ok(info.clone());
-        }
-        let found = self.parts.fleet.release(&release.model, &release.version)?;
-        let info = found.filter(|info| info.release == *release);
-        let info = info.ok_or_else(|| CoreError::ReleaseGone(release.clone()))?;
-        self.releases.insert(release.clone(), info.clone());
-        Ok(info)
-    }
-
-    /// Asks for the statistics that the next decision needs; within one look each is asked for once.
-    fn sample(&mut self, id: &RolloutId, devices: &Devices, known: &mut Windows) -> Result<Samples, CoreError> {
-        let asked = queries(&self.entry(id)?.state, devices);
-        let mut samples = Samples::default();
-        let mut manifests: BTreeMap<Digest, Option<Arc<Manifest>>> = BTreeMap::new();
-        for query in asked {
-            let digest = query.release.manifest;
-            let key = (query.group, query.device.clone(), digest, query.since);
-            let window = match known.get(&key) {
-                Some(window) => window.clone(),
-                None => {
-                    let window = self.parts.fleet.windows(&query.device, &digest, query.since)?;
-                    known.insert(key, window.clone());
-                    window
-                }
-            };
-            if let Entry::Vacant(manifest) = manifests.entry(digest) {
-                // A control may run a release that was deleted since: it is compared without a baseline.
-                manifest.insert(self.release(&query.release).ok().map(|info| info.manifest));
-            }
-            samples.windows.insert((query.group, query.device), (digest, window));
-        }
-        samples.manifests = manifests.into_iter().filter_map(|(digest, manifest)| Some((digest, manifest?))).collect();
-        Ok(samples)
-    }
-
-    /// Stores events, steps the state, and does what follows, in this order.
-    fn record(&mut self, id: &RolloutId, events: Vec<Event>, devices: &mut Devices) -> Result<(), CoreError> {
-        let at = self.parts.clock.now();
-        let mut state = self.entry(id)?.state.clone();
-        let mut records = Vec::with_capacity(events.len());
-        let mut effects = Vec::new();
-        for event in events {
-            let record = Record { sequence: state.sequence + 1, at, event };
-            let before = state.stage.name();
-            let (next, wanted) = step(state, &record.event, at);
-            state = next;
-            effects.extend(wanted);
-            if before != state.stage.name() {
-                let release = &state.spec.release;
-                tracing::info!(rollout = %id, %release, from = before, stage = %state.stage, "rollout went on");
-            }
-            records.push(record);
-        }
-        journal::append(self.parts.store.as_ref(), id, &records)?;
-        self.news.extend(records.last().map(|record| (id.clone(), record.sequence)));
-        if let Some(entry) = self.rollouts.get_mut(id) {
-            entry.state = state;
-        }
-        effects.into_iter().try_for_each(|effect| self.perform(id, effect, devices))
-    }
-
-    fn perform(&mut self, id: &RolloutId, effect: Effect, devices: &mut Devices) -> Result<(), CoreError> {
-        match effect {
-            Effect::SignOrder => {
-                let signed = Box::new(self.sign(id)?);
-                self.record(id, vec![Event::OrderSigned { signed }], devices)
-            }
-            Effect::Assign { device, to } => {
-                let model = self.entry(id)?.state.spec.release.model.clone();
-                if let Err(error) = self.parts.fleet.assign(&device, &model, to.as_ref()) {
-                    // One device that cannot be told does not hold the others up: the next look tries again.
-                    self.untold(id, device, &error);
-                    return Ok(());
-                }
-                if let Some(rollout) = self.rollouts.get_mut(id) {
-                    rollout.untold.remove(&device);
-                }
-                if let Some(view) = devices.get_mut(&device) {
-                    // What was read before the assignment is out of date in these two points.
-                    view.settled = false;
-                    match to {
-                        Some(to) => drop(view.desired.insert(model, to)),
-                        None => drop(view.desired.remove(&model)),
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn untold(&mut self, id: &RolloutId, device: DeviceId, error: &FleetError) {
-        let why = Chain(error).to_string();
-        let Some(rollout) = self.rollouts.get_mut(id) else { return };
-        if rollout.untold.get(&device) != Some(&why) {
-            tracing::error!(rollout = %id, %device, error = %why, "cannot tell a device what to run");
-            rollout.untold.insert(device, why);
-        }
-    }
-
-    fn sign(&self, id: &RolloutId) -> Result<super::order::SignedOrder, CoreError> {
-        let state = &self.entry(id)?.state;
-        let statement = Statement {
-            schema: SCHEMA.to_owned(),
-            algorithm: ALGORITHM.to_owned(),
-            fleet: self.parts.fleet_id.clone(),
-            rollout: id.clone(),
-            release: state.spec.release.clone(),
-            drawn: state.created,
-            seed: state.seed,
-            order: state.order.clone(),
-        };
-        statement.sign(&self.parts.key).map_err(|source| CoreError::Order { rollout: id.clone(), source })
-    }
-
-    /// Does what the state stands for and the fleet does not show: after a restart, or when an effect failed.
-    fn catch_up(&mut self, id: &RolloutId, devices: &mut Devices) -> Result<(), CoreError> {
-        let state = &self.entry(id)?.state;
-        let model = state.spec.release.model.clone();
-        let undone = |effect: &Effect| match effect {
-            Effect::SignOrder => true,
-            Effect::Assign { device, to } => devices.get(device).is_some_and(|view| {
-                let told = view.desired.get(&model);
-                told != to.as_ref() && !taken(state, device, told)
-            }),
-        };
-        let effects: Vec<Effect> = outstanding(state).into_iter().filter(undone).collect();
-        effects.into_iter().try_for_each(|effect| self.perform(id, effect, devices))
-    }
-}
-
-/// Whether another rollout has told a device something since this one told it to go back: that is left alone.
-fn taken(state: &State, device: &DeviceId, told: Option<&AssignTo>) -> bool {
-    let foreign = told.and_then(|told| told.rollout.as_ref()).is_some_and(|rollout| *rollout != state.id);
-    let before = state.members.get(device).and_then(|member| member.previous.as_ref()) == told;
-    foreign && !before && !state.stage.active()
 }
 
 /// Whether a rollout still changes, or has devices on their way back.

@@ -7,6 +7,7 @@ use super::explain::Explanation;
 use super::machine::Command;
 use super::start::StartRequest;
 use super::view::{RolloutDetail, RolloutSummary};
+use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::RolloutId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Requests that may wait.
 const QUEUE: usize = 64;
+/// After a look the engine rests so many times as long as it took: a look at a large fleet reads much.
+const REST: u32 = 2;
 /// News that a slow watcher may lag behind.
 const NEWS: usize = 1_024;
 
@@ -208,6 +211,7 @@ impl Engine {
         gap.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ticks_per_look = settings.every.as_millis().div_ceil(settings.gap.as_millis().max(1));
         let (mut dirty, mut ticks) = (true, 0_u128);
+        let mut rests_until = Duration::ZERO;
         let mut fleet_is_there = true;
         loop {
             // Every arm is cancel-safe: receiving from a channel and waiting for an interval take nothing when dropped.
@@ -225,10 +229,13 @@ impl Engine {
                 },
                 _ = gap.tick() => {
                     ticks += 1;
-                    if core.busy() && (dirty || ticks >= ticks_per_look) {
+                    let began = core.clock().monotonic();
+                    if core.busy() && began >= rests_until && (dirty || ticks >= ticks_per_look) {
                         (dirty, ticks) = (false, 0);
                         core = step(core, look).await?;
                         tell(&mut core, &news);
+                        let ended = core.clock().monotonic();
+                        rests_until = ended.saturating_add(ended.saturating_sub(began).saturating_mul(REST));
                     }
                 }
             }
@@ -237,9 +244,11 @@ impl Engine {
 }
 
 fn look(core: &mut Core) {
-    if let Err(error) = core.look() {
-        let error: &dyn std::error::Error = &error;
-        tracing::error!(error, "cannot look at the fleet");
+    match core.look() {
+        Ok(stuck) => stuck.iter().for_each(|(rollout, error)| {
+            tracing::error!(%rollout, error = %Chain(error), "cannot go on with a rollout now");
+        }),
+        Err(error) => tracing::error!(error = %Chain(&error), "cannot look at the fleet"),
     }
 }
 

@@ -109,8 +109,8 @@ pub enum Event {
     Joined {
         /// Who, and in which stratum.
         seat: Seat,
-        /// Index of its wave.
-        wave: usize,
+        /// Index of its wave; none is held out for good.
+        wave: Option<usize>,
     },
     /// A device is told to run the release.
     Assigned {

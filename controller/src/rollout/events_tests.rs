@@ -49,7 +49,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::ApprovalAsked { wave: 0 },
         Event::Approved { wave: 0, by: text() },
         Event::WaveStarted { wave: 0 },
-        Event::Joined { seat: Seat { device: "late".parse().unwrap(), stratum: String::new() }, wave: 0 },
+        Event::Joined { seat: Seat { device: "late".parse().unwrap(), stratum: String::new() }, wave: Some(0) },
         Event::Assigned { device: device.clone(), attempt: 1, previous: Some(previous), reachable: true },
         Event::Adopted { device: device.clone() },
         Event::Live { device: device.clone() },

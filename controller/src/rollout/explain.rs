@@ -154,8 +154,11 @@ fn sentence(event: &Event) -> String {
         Event::ApprovalAsked { wave } => format!("Wave {} waits for approval, as the strategy asks.", wave + 1),
         Event::Approved { wave, by } => format!("{by} approved wave {}.", wave + 1),
         Event::WaveStarted { wave } => format!("Wave {} began.", wave + 1),
-        Event::Joined { seat, wave } => {
+        Event::Joined { seat, wave: Some(wave) } => {
             format!("{} came after the order was drawn; its place in it gives it wave {}.", seat.device, wave + 1)
+        }
+        Event::Joined { seat, wave: None } => {
+            format!("{} came after the order was drawn; its place in it is among the devices held out.", seat.device)
         }
         Event::Assigned { device, attempt, previous, reachable } => {
             assigned(device, *attempt, previous.as_ref().map(|p| &p.release), *reachable)

@@ -123,8 +123,8 @@ pub(super) fn joiners(state: &State, seen: &Observation<'_>) -> Vec<Event> {
             let room = state.waves.get(*wave).map_or(0, |w| w.size.ceil(total));
             last_soaked || state.is_holdout(*wave) || reached.get(*wave).is_some_and(|reached| *reached < room)
         };
-        let wave = (first..state.waves.len()).find(has_room).unwrap_or(state.waves.len());
-        reached.iter_mut().skip(wave).for_each(|reached| *reached += 1);
+        let wave = (first..state.waves.len()).find(has_room);
+        reached.iter_mut().skip(wave.unwrap_or(state.waves.len())).for_each(|reached| *reached += 1);
         events.push(Event::Joined { seat, wave });
     }
     events

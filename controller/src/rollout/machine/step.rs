@@ -143,7 +143,8 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
         }
         (Event::Joined { seat, wave }, stage) if stage.active() => {
             let place = state.members.len().max(state.order.len());
-            let member = Member::new(place, *wave, seat.stratum.clone(), true, at);
+            let wave = wave.unwrap_or(state.waves.len());
+            let member = Member::new(place, wave, seat.stratum.clone(), true, at);
             state.members.entry(seat.device.clone()).or_insert(member);
             None
         }

@@ -200,6 +200,10 @@ fn a_late_joiner_enters_the_wave_of_its_place_and_none_before() {
         rig.second();
         let member = rig.state(&id).members[&name.parse().unwrap()].clone();
         assert!(member.late && member.wave >= 1, "wave 1 of one device was full: {member:?}");
+        let state = rig.state(&id);
+        let seat = crate::rollout::order::Seat { device: name.parse().unwrap(), stratum: member.stratum.clone() };
+        let place = crate::rollout::order::late_place(&state.seed, &state.order, &seat).min(3);
+        assert!(member.wave >= state.wave_of(place), "ahead of its place {place}: {member:?}");
         if member.wave == 2 {
             rig.until(&id, "deploying");
             rig.until(&id, "soaking");
@@ -436,4 +440,52 @@ fn a_device_that_leaves_the_fleet_is_waited_for_no_more() {
     rig.fleet.world().devices.remove(&first.parse().unwrap());
     rig.until(&id, "completed");
     assert_eq!(rig.running("1.1.0").len(), 3);
+}
+
+#[test]
+fn a_wave_with_too_few_requests_to_judge_holds_unless_requests_are_enough() {
+    for (evidence, ends) in [("gates", "paused"), ("requests", "completed")] {
+        let mut rig = Rig::new(2);
+        let mut strategy = quick("1,2");
+        strategy.evidence = Some(serde_json::from_value(evidence.into()).unwrap());
+        let id = rig.start_with("1.1.0", strategy);
+        rig.until(&id, "soaking");
+        (0..2).for_each(|i| rig.fleet.edit(&format!("box-{i}"), |device| device.traffic = 0));
+        // One request each, in a window of its own: enough to be there, too few to judge.
+        for i in 0..2 {
+            rig.fleet.edit(&format!("box-{i}"), |device| device.traffic = 1);
+        }
+        rig.second();
+        (0..2).for_each(|i| rig.fleet.edit(&format!("box-{i}"), |device| device.traffic = 0));
+        rig.until(&id, if evidence == "gates" { ends } else { "deploying" });
+        assert_eq!(rig.count(&id, |e| matches!(e, Event::WavePassed { .. })), usize::from(evidence == "requests"));
+    }
+}
+
+#[test]
+fn a_device_that_failed_is_told_to_go_back_too() {
+    let mut rig = Rig::new(2);
+    rig.release("1.2.0", Behaviour::Fails(FailureKind::SelfTest));
+    let id = rig.start("1.2.0", "2");
+    rig.until(&id, "rolled-back");
+    let told = rig.fleet.world().devices.values().map(|d| d.desired.clone().unwrap()).collect::<Vec<_>>();
+    assert!(told.iter().all(|to| to.release.version.to_string() == "1.0.0"), "{told:?}");
+}
+
+#[test]
+fn a_report_from_before_the_order_confirms_neither_going_nor_coming_back() {
+    let mut rig = Rig::new(2);
+    let id = rig.start("1.1.0", "2");
+    rig.until(&id, "soaking");
+    // Away from now on: its newest report says 1.1.0, and stays so.
+    rig.fleet.edit("box-0", |device| device.online = false);
+    rig.command(&id, &crate::rollout::machine::Command::Rollback { reason: "x".into() });
+    rig.until(&id, "rolled-back");
+    let again = rig.start("1.1.0", "2");
+    rig.run(5);
+    let live = |rig: &Rig| rig.state(&again).members[&"box-0".parse().unwrap()].progress == Progress::Live;
+    assert!(!live(&rig), "the old report does not answer the new order");
+    rig.fleet.edit("box-0", |device| device.online = true);
+    rig.run(5);
+    assert!(live(&rig));
 }

@@ -1,0 +1,242 @@
+//! One look: what the fleet shows, what the machine makes of it, and what follows.
+
+use super::{Core, CoreError, needs_care};
+use crate::rollout::events::{Event, Record};
+use crate::rollout::fit::unfit;
+use crate::rollout::fleet::{AssignTo, DeviceView, FleetError, ReleaseInfo};
+use crate::rollout::journal;
+use crate::rollout::machine::sample::Group;
+use crate::rollout::machine::{Effect, Observation, Samples, State, decide, outstanding, queries, step};
+use crate::rollout::order::{ALGORITHM, SCHEMA, SignedOrder, Statement};
+use crate::rollout::start::owns;
+use fieldpost_shared::bundle::manifest::Manifest;
+use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef, RolloutId};
+use fieldpost_shared::stats::WindowStats;
+use fieldpost_shared::time::Timestamp;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Most decisions in a row without the world changing; more is a defect of the machine, and is stopped here.
+const MAX_STEPS: usize = 10_000;
+
+/// The active devices, by name.
+pub(super) type Devices = BTreeMap<DeviceId, DeviceView>;
+/// Statistics that were asked for within one look.
+type Windows = BTreeMap<(Group, DeviceId, Digest, Timestamp), Option<WindowStats>>;
+
+impl Core {
+    /// Looks at every rollout that is not at rest, and says which could not go on now: they are looked at again next
+    /// time, and the others go on.
+    ///
+    /// # Errors
+    /// When the fleet cannot be seen at all.
+    pub fn look(&mut self) -> Result<Vec<(RolloutId, CoreError)>, CoreError> {
+        let ids: Vec<RolloutId> =
+            self.rollouts.iter().filter(|(_, entry)| needs_care(&entry.state)).map(|(id, _)| id.clone()).collect();
+        let mut stuck = Vec::new();
+        if ids.is_empty() {
+            return Ok(stuck);
+        }
+        let mut devices = self.devices()?;
+        for id in ids {
+            if let Err(error) = self.look_at(&id, &mut devices) {
+                stuck.push((id, error));
+            }
+        }
+        Ok(stuck)
+    }
+
+    fn look_at(&mut self, id: &RolloutId, devices: &mut Devices) -> Result<(), CoreError> {
+        self.catch_up(id, devices)?;
+        let mut windows = Windows::new();
+        for _ in 0..MAX_STEPS {
+            let now = self.parts.clock.now();
+            let state = &self.entry(id)?.state;
+            let candidate = self.release(&state.spec.release.clone())?;
+            let samples = self.sample(id, devices, &mut windows)?;
+            let state = &self.entry(id)?.state;
+            let mut matching = self.parts.fleet.select(&state.spec.selector, devices)?;
+            let requirements = &candidate.manifest.requirements;
+            let fits = |view: &DeviceView| unfit(requirements, &view.inventory).is_none();
+            matching.retain(|device| devices.get(device).is_some_and(fits));
+            let claimed = self.claimed(id);
+            let listening_since = self.parts.fleet.listening_since().map(|since| since.max(self.since));
+            let seen = Observation {
+                devices,
+                matching: &matching,
+                claimed: &claimed,
+                listening_since,
+                candidate: &candidate,
+                samples: &samples,
+            };
+            let decision = decide(state, &seen, &self.gates, now);
+            let done = decision.events.is_empty();
+            if let Some(entry) = self.rollouts.get_mut(id) {
+                entry.assessment = decision.assessment;
+                let untold = entry.untold.iter().map(|(device, why)| format!("{device} could not be told: {why}"));
+                entry.assessment.waiting.extend(untold);
+            }
+            if done {
+                return Ok(());
+            }
+            self.record(id, decision.events, devices)?;
+        }
+        Err(CoreError::Restless(id.clone()))
+    }
+
+    /// Devices that other active rollouts of the same model own.
+    fn claimed(&self, id: &RolloutId) -> BTreeSet<DeviceId> {
+        let model = self.rollouts.get(id).map(|entry| &entry.state.spec.release.model);
+        let others = self.rollouts.iter().filter(|(other, entry)| {
+            *other != id && entry.state.stage.active() && Some(&entry.state.spec.release.model) == model
+        });
+        others
+            .flat_map(|(_, entry)| entry.state.members.keys().filter(|device| owns(&entry.state, device)).cloned())
+            .collect()
+    }
+
+    fn release(&mut self, release: &ReleaseRef) -> Result<ReleaseInfo, CoreError> {
+        if let Some(info) = self.releases.get(release) {
+            return Ok(info.clone());
+        }
+        let found = self.parts.fleet.release(&release.model, &release.version)?;
+        let info = found.filter(|info| info.release == *release);
+        let info = info.ok_or_else(|| CoreError::ReleaseGone(release.clone()))?;
+        self.releases.insert(release.clone(), info.clone());
+        Ok(info)
+    }
+
+    /// Asks for the statistics that the next decision needs; within one look each is asked for once.
+    fn sample(&mut self, id: &RolloutId, devices: &Devices, known: &mut Windows) -> Result<Samples, CoreError> {
+        let asked = queries(&self.entry(id)?.state, devices);
+        let mut samples = Samples::default();
+        let mut manifests: BTreeMap<Digest, Option<Arc<Manifest>>> = BTreeMap::new();
+        for query in asked {
+            let digest = query.release.manifest;
+            let key = (query.group, query.device.clone(), digest, query.since);
+            let window = match known.get(&key) {
+                Some(window) => window.clone(),
+                None => {
+                    let window = self.parts.fleet.windows(&query.device, &digest, query.since)?;
+                    known.insert(key, window.clone());
+                    window
+                }
+            };
+            if let Entry::Vacant(manifest) = manifests.entry(digest) {
+                // A control may run a release that was deleted since: it is compared without a baseline.
+                manifest.insert(self.release(&query.release).ok().map(|info| info.manifest));
+            }
+            samples.windows.insert((query.group, query.device), (digest, window));
+        }
+        samples.manifests = manifests.into_iter().filter_map(|(digest, manifest)| Some((digest, manifest?))).collect();
+        Ok(samples)
+    }
+
+    /// Stores events, steps the state, and does what follows, in this order.
+    pub(super) fn record(
+        &mut self,
+        id: &RolloutId,
+        events: Vec<Event>,
+        devices: &mut Devices,
+    ) -> Result<(), CoreError> {
+        let at = self.parts.clock.now();
+        let mut state = self.entry(id)?.state.clone();
+        let mut records = Vec::with_capacity(events.len());
+        let mut effects = Vec::new();
+        for event in events {
+            let record = Record { sequence: state.sequence + 1, at, event };
+            let before = state.stage.name();
+            let (next, wanted) = step(state, &record.event, at);
+            state = next;
+            effects.extend(wanted);
+            if before != state.stage.name() {
+                let release = &state.spec.release;
+                tracing::info!(rollout = %id, %release, from = before, stage = %state.stage, "rollout went on");
+            }
+            records.push(record);
+        }
+        journal::append(self.parts.store.as_ref(), id, &records)?;
+        self.news.extend(records.last().map(|record| (id.clone(), record.sequence)));
+        if let Some(entry) = self.rollouts.get_mut(id) {
+            entry.state = state;
+        }
+        effects.into_iter().try_for_each(|effect| self.perform(id, effect, devices))
+    }
+
+    fn perform(&mut self, id: &RolloutId, effect: Effect, devices: &mut Devices) -> Result<(), CoreError> {
+        match effect {
+            Effect::SignOrder => {
+                let signed = Box::new(self.sign(id)?);
+                self.record(id, vec![Event::OrderSigned { signed }], devices)
+            }
+            Effect::Assign { device, to } => {
+                let model = self.entry(id)?.state.spec.release.model.clone();
+                if let Err(error) = self.parts.fleet.assign(&device, &model, to.as_ref()) {
+                    // One device that cannot be told does not hold the others up: the next look tries again.
+                    self.untold(id, device, &error);
+                    return Ok(());
+                }
+                if let Some(rollout) = self.rollouts.get_mut(id) {
+                    rollout.untold.remove(&device);
+                }
+                if let Some(view) = devices.get_mut(&device) {
+                    // What was read before the assignment is out of date in these two points.
+                    view.settled = false;
+                    match to {
+                        Some(to) => drop(view.desired.insert(model, to)),
+                        None => drop(view.desired.remove(&model)),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn untold(&mut self, id: &RolloutId, device: DeviceId, error: &FleetError) {
+        let why = Chain(error).to_string();
+        let Some(rollout) = self.rollouts.get_mut(id) else { return };
+        if rollout.untold.get(&device) != Some(&why) {
+            tracing::error!(rollout = %id, %device, error = %why, "cannot tell a device what to run");
+            rollout.untold.insert(device, why);
+        }
+    }
+
+    fn sign(&self, id: &RolloutId) -> Result<SignedOrder, CoreError> {
+        let state = &self.entry(id)?.state;
+        let statement = Statement {
+            schema: SCHEMA.to_owned(),
+            algorithm: ALGORITHM.to_owned(),
+            fleet: self.parts.fleet_id.clone(),
+            rollout: id.clone(),
+            release: state.spec.release.clone(),
+            drawn: state.created,
+            seed: state.seed,
+            order: state.order.clone(),
+        };
+        statement.sign(&self.parts.key).map_err(|source| CoreError::Order { rollout: id.clone(), source })
+    }
+
+    /// Does what the state stands for and the fleet does not show: after a restart, or when an effect failed.
+    fn catch_up(&mut self, id: &RolloutId, devices: &mut Devices) -> Result<(), CoreError> {
+        let state = &self.entry(id)?.state;
+        let model = state.spec.release.model.clone();
+        let undone = |effect: &Effect| match effect {
+            Effect::SignOrder => true,
+            Effect::Assign { device, to } => devices.get(device).is_some_and(|view| {
+                let told = view.desired.get(&model);
+                told != to.as_ref() && !taken(state, device, told)
+            }),
+        };
+        let effects: Vec<Effect> = outstanding(state).into_iter().filter(undone).collect();
+        effects.into_iter().try_for_each(|effect| self.perform(id, effect, devices))
+    }
+}
+
+/// Whether another rollout has told a device something since this one told it to go back: that is left alone.
+fn taken(state: &State, device: &DeviceId, told: Option<&AssignTo>) -> bool {
+    let foreign = told.and_then(|told| told.rollout.as_ref()).is_some_and(|rollout| *rollout != state.id);
+    let before = state.members.get(device).and_then(|member| member.previous.as_ref()) == told;
+    foreign && !before && !state.stage.active()
+}
