@@ -217,3 +217,53 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deploy::testing::{assignment, frozen};
+
+    fn slots() -> Vec<(&'static str, Slot)> {
+        let candidate = || Assignment { rollout: Some("r-1".parse().unwrap()), ..assignment("m", 3, 2) };
+        let trouble = || Trouble { kind: FailureKind::Disk, detail: "full".into() };
+        let states = vec![
+            ("idle", State::Idle),
+            ("fetching", State::Fetching { candidate: candidate(), tries: 3, trouble: Some(trouble()) }),
+            ("blocked", State::Blocked { candidate: candidate(), tries: 4, trouble: trouble() }),
+            ("verifying", State::Verifying { candidate: candidate(), tries: 1 }),
+            ("self-testing", State::SelfTesting { candidate: candidate(), tries: 1, deaths: 1 }),
+            ("swapping", State::Swapping { candidate: candidate(), tries: 1, deaths: 1 }),
+            ("probation", State::Probation { probation_s: 600, elapsed_ms: 4_000, deaths: 1 }),
+            ("reverting", State::Reverting { must_leave: true, tries: 1, deaths: 2 }),
+            ("removing", State::Removing),
+            ("restoring", State::Restoring { deaths: 1, tries: 2, then: Box::new(State::Idle) }),
+        ];
+        let slot = |state| Slot {
+            live: Some(assignment("m", 2, 1).into()),
+            previous: Some(candidate().into()),
+            state,
+            swaps: 7,
+            transitions: 5,
+            stopped: true,
+        };
+        states.into_iter().map(|(name, state)| (name, slot(state))).collect()
+    }
+
+    /// To freeze a new form: write it beside the old one, never over it, and give the record another form number.
+    #[test]
+    fn slots_are_written_as_form_1_was_frozen() {
+        let written: String =
+            slots().iter().map(|(name, slot)| frozen(name, &postcard::to_stdvec(slot).unwrap())).collect();
+        assert_eq!(written, include_str!("testdata/slots-v1.txt"), "\n{written}");
+    }
+
+    #[test]
+    fn what_is_live_while_the_agent_starts_is_reported() {
+        for (name, slot) in slots() {
+            let report = slot.report(&"m".parse().unwrap(), (1, 2));
+            assert!(report.live.is_some() && report.previous.is_some(), "{name}");
+            let shows = report.candidate.is_some();
+            assert_eq!(shows, !matches!(name, "idle" | "removing" | "restoring"), "{name}");
+        }
+    }
+}

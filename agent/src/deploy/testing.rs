@@ -15,6 +15,12 @@ pub(crate) fn assignment(model: &str, n: u64, attempt: u32) -> Assignment {
     Assignment { release: release(model, n), signatures: vec![], rollout: None, attempt, probation_s: 10 }
 }
 
+/// A line of a file that freezes a disk form: a name, and bytes in hexadecimal.
+pub(crate) fn frozen(name: &str, bytes: &[u8]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name} {hex}\n")
+}
+
 /// A desired state.
 pub(crate) fn desired(sequence: u64, expires_ms: u64, assignments: &[Assignment]) -> Desired {
     Desired {

@@ -1,7 +1,9 @@
 //! The one place that opens sled: waits for its lock, sets a damaged database aside, opens again after a disk error.
 
 use super::error::{Cause, RecordError, StoreError};
+use super::rebuild::{self, is_grown, rebuild};
 use fieldpost_shared::durable;
+use fieldpost_shared::error_chain::Chain;
 use sled::{Db, Tree};
 use std::fs;
 use std::io;
@@ -39,6 +41,10 @@ impl Trees {
         })
     }
 
+    pub(super) fn each(&self) -> [&Tree; 5] {
+        [&self.meta, &self.trust, &self.slots, &self.quarantine, &self.outbox]
+    }
+
     /// Makes everything written so far durable.
     pub(super) fn flush(&self) -> Result<(), sled::Error> {
         self.db.flush().map(drop)
@@ -62,6 +68,7 @@ impl Database {
     ) -> Result<(Self, Option<PathBuf>), StoreError> {
         let path = data.join("db");
         fs::create_dir_all(data).map_err(file("create", data))?;
+        rebuild::settle(&path)?;
         if marker(&path).exists() {
             return Self::begin_anew(path);
         }
@@ -85,7 +92,8 @@ impl Database {
             fs::remove_dir_all(&aside).map_err(file("remove", &aside))?;
         }
         if path.exists() {
-            durable::publish(&path, &aside).map_err(|source| StoreError::Durable { path: path.clone(), source })?;
+            durable::publish(&path, &aside)
+                .map_err(|source| StoreError::durable("set the database aside", &path, source))?;
         }
         let marker = marker(&path);
         if marker.exists() {
@@ -93,12 +101,26 @@ impl Database {
         }
         match open_trees(&path) {
             Ok(trees) => Ok((Self { path, trees: Mutex::new(Some(trees)) }, Some(aside))),
-            Err(Opening::Failed(error)) => Err(error),
-            Err(Opening::Damaged) => {
-                let source = sled::Error::Corruption { at: None, bt: () };
-                Err(StoreError::Corrupt { operation: "open the new database", path, source })
+            Err(error) => Err(error.into_store_error("open the new database", &path)),
+        }
+    }
+
+    pub(super) fn is_grown(&self, live_bytes: u64) -> bool {
+        is_grown(&self.path, live_bytes)
+    }
+
+    /// Closes the database, writes it anew if it takes too much disk for what is in it, and opens it again.
+    pub(super) fn renew(&self, live_bytes: u64) {
+        let mut guard = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(guard.take());
+        if self.is_grown(live_bytes) {
+            match rebuild(&self.path) {
+                Ok(()) => tracing::info!("the database had grown and was written anew"),
+                Err(error) => tracing::warn!(error = %Chain(&error), "the database could not be written anew"),
             }
         }
+        // Should this fail, the next operation tries again, and says why.
+        *guard = open_trees(&self.path).ok();
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -115,9 +137,12 @@ impl Database {
         let mut guard = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
         let trees = match guard.take() {
             Some(trees) => trees,
-            None => open_trees(&self.path).map_err(|error| match error {
-                Opening::Failed(error) => error,
-                Opening::Damaged => self.damaged(operation, sled::Error::Corruption { at: None, bt: () }),
+            None => open_trees(&self.path).map_err(|error| {
+                let error = error.into_store_error(operation, &self.path);
+                if error.needs_restart() {
+                    self.leave_marker();
+                }
+                error
             })?,
         };
         match work(&trees) {
@@ -158,9 +183,18 @@ fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Store
     move |source| StoreError::File { operation, path, source }
 }
 
-enum Opening {
+pub(super) enum Opening {
     Damaged,
     Failed(StoreError),
+}
+
+impl Opening {
+    pub(super) fn into_store_error(self, operation: &'static str, path: &Path) -> StoreError {
+        match self {
+            Self::Failed(error) => error,
+            Self::Damaged => Cause::Sled(sled::Error::Corruption { at: None, bt: () }).at(operation, path),
+        }
+    }
 }
 
 /// A newer agent's record is not damage: it is left alone and the start refused.
@@ -187,7 +221,7 @@ fn is_locked(error: &sled::Error) -> bool {
         if error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock"))
 }
 
-fn open_trees(path: &Path) -> Result<Trees, Opening> {
+pub(super) fn open_trees(path: &Path) -> Result<Trees, Opening> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     for _ in 0..LOCK_TRIES {
         // sled asserts on some damaged files: a panic here is damage too.

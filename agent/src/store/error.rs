@@ -1,5 +1,6 @@
 //! Why the store did not do what it was asked.
 
+use fieldpost_shared::durable::DurableError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,11 +19,11 @@ pub enum StoreError {
     DiskFull {
         /// What was being done.
         operation: &'static str,
-        /// The database.
+        /// The database, or a file beside it.
         path: PathBuf,
         /// The reason.
         #[source]
-        source: sled::Error,
+        source: io::Error,
     },
     /// The database was damaged while it was in use. The next start sets it aside and begins a new one.
     #[error("the database `{}` is damaged: cannot {operation}; restart the agent, it will set it aside", path.display())]
@@ -64,7 +65,7 @@ pub enum StoreError {
         path: PathBuf,
         /// The reason.
         #[source]
-        source: fieldpost_shared::durable::DurableError,
+        source: DurableError,
     },
     /// A window that no message could carry.
     #[error("a window of statistics has {bytes} bytes, at most {max} can be sent")]
@@ -118,6 +119,17 @@ impl StoreError {
         matches!(self, Self::DiskFull { .. })
     }
 
+    /// A file beside the database that did not become durable.
+    pub(super) fn durable(operation: &'static str, path: &Path, source: DurableError) -> Self {
+        let path = path.to_owned();
+        match source {
+            DurableError::Write { source, .. } if is_out_of_space(&source) => {
+                Self::DiskFull { operation, path, source }
+            }
+            source => Self::Durable { path, source },
+        }
+    }
+
     /// Whether only a restart helps.
     #[must_use]
     pub fn needs_restart(&self) -> bool {
@@ -144,18 +156,21 @@ impl From<RecordError> for Cause {
     }
 }
 
+fn is_out_of_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 impl Cause {
     pub(super) fn at(self, operation: &'static str, path: &Path) -> StoreError {
         let path = path.to_owned();
         match self {
             Self::Record(source) => StoreError::Record { operation, path, source },
-            Self::Sled(source) => match &source {
-                sled::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    StoreError::DiskFull { operation, path, source }
-                }
-                sled::Error::Corruption { .. } => StoreError::Corrupt { operation, path, source },
-                _ => StoreError::Database { operation, path, source },
-            },
+            Self::Sled(sled::Error::Io(source)) if is_out_of_space(&source) => {
+                StoreError::DiskFull { operation, path, source }
+            }
+            Self::Sled(source @ sled::Error::Corruption { .. }) => StoreError::Corrupt { operation, path, source },
+            Self::Sled(source) => StoreError::Database { operation, path, source },
         }
     }
 }

@@ -16,7 +16,9 @@ mod error;
 mod journal;
 mod meta;
 mod outbox;
+mod rebuild;
 mod record;
+mod reserve;
 mod trust;
 
 pub use error::{RecordError, StoreError};
@@ -59,6 +61,8 @@ pub struct Store {
     database: Database,
     epoch: u64,
     settings: StoreSettings,
+    data: PathBuf,
+    pace: outbox::Pace,
 }
 
 /// Keeps the epoch beside the database, so that a new database after damage begins a later one even when the clock
@@ -66,24 +70,37 @@ pub struct Store {
 const EPOCH_FILE: &str = "db.epoch";
 
 impl Store {
-    /// Opens, or makes, the database in `data`. Waits about three seconds for a lock that another process holds.
+    /// Opens, or makes, the database in `data`. Waits about three seconds for a lock that another process holds. On a full
+    /// disk it opens with the help of a reserve (`DATA/db.reserve`, 2 MiB), so that a box can start, serve and go back.
     ///
     /// # Errors
     /// When it is locked, from a newer version, or the disk refuses.
     pub fn open(data: &Path, settings: StoreSettings, clock: &dyn Clock) -> Result<(Self, Opened), StoreError> {
-        let (database, set_aside) = Database::open(data, check)?;
+        let (database, set_aside) = match Database::open(data, check) {
+            Err(error) if error.is_disk_full() && reserve::release(data) => Database::open(data, check)?,
+            opened => opened?,
+        };
         let known = database.run("read the epoch", meta::read_epoch)?;
         let epoch = match known {
             Some(epoch) => epoch,
             None => {
                 let epoch = clock.now().as_millis().max(last_epoch(data).saturating_add(1));
                 durable::write_atomic(data, EPOCH_FILE, epoch.to_string().as_bytes())
-                    .map_err(|source| StoreError::Durable { path: database.path().to_owned(), source })?;
+                    .map_err(|source| StoreError::durable("keep the epoch", database.path(), source))?;
                 database.run("begin the epoch", |trees| meta::write_epoch(trees, epoch))?;
                 epoch
             }
         };
-        Ok((Self { database, epoch, settings }, Opened { set_aside, fresh: known.is_none() }))
+        let outbox = database.run("read the outbox state", outbox::live_bytes)?;
+        if database.is_grown(outbox) {
+            database.renew(outbox);
+        }
+        // Without it the store works, and takes no statistics until there is space for it.
+        drop(reserve::take(data));
+        Ok((
+            Self { database, epoch, settings, data: data.to_owned(), pace: outbox::Pace::default() },
+            Opened { set_aside, fresh: known.is_none() },
+        ))
     }
 
     /// The epoch of all numbers that this store gives.

@@ -20,9 +20,8 @@ impl<E: Effects> Driver<E> {
             Command::Rollback(model, reply) => drop(reply.send(self.rollback(&model).await?)),
             Command::Hold(hold, reply) => drop(reply.send(self.set_hold(hold).await?)),
             Command::RootChanged => {
-                match self.blocking(super::super::journal::Journal::root).await {
-                    Ok(root) => self.root = root,
-                    Err(error) => self.write_failed(error)?,
+                if let Err(error) = self.refresh().await {
+                    self.write_failed(error)?;
                 }
                 self.settle_all().await?;
             }
@@ -31,19 +30,12 @@ impl<E: Effects> Driver<E> {
     }
 
     async fn desired(&mut self, desired: Desired) -> Result<Result<(), Refusal>, DriverError> {
-        // The link may have witnessed later times, and may have brought a root, since this was read.
-        let believed = match self.blocking(|journal| Ok((journal.known()?, journal.root()?))).await {
-            Ok((known, root)) => {
-                // One that could not be acknowledged may be on the disk all the same: it counts.
-                let news = known.desired != self.known.desired || root != self.root;
-                (self.known, self.root) = (known, root);
-                if news {
-                    self.settle_all().await?;
-                }
-                self.root.believed(&self.known)
-            }
+        match self.refresh().await {
+            Ok(true) => self.settle_all().await?,
+            Ok(false) => {}
             Err(error) => return self.not_stored(error).map(Err),
-        };
+        }
+        let believed = self.root.believed(&self.known);
         if let Err(refusal) = accept(&desired, &believed, self.clock.now()) {
             return Ok(Err(refusal));
         }
@@ -56,6 +48,15 @@ impl<E: Effects> Driver<E> {
         self.known.desired = Some(desired);
         self.settle_all().await?;
         Ok(Ok(()))
+    }
+
+    /// Reads again what others write: the link witnesses later times and brings roots. And a desired state whose storing
+    /// failed may be on the disk all the same: then it counts. Gives whether anything is new.
+    async fn refresh(&mut self) -> Result<bool, StoreError> {
+        let (known, root) = self.blocking(|journal| Ok((journal.known()?, journal.root()?))).await?;
+        let news = known.desired != self.known.desired || root != self.root;
+        (self.known, self.root) = (known, root);
+        Ok(news)
     }
 
     fn not_stored(&mut self, error: StoreError) -> Result<Refusal, DriverError> {

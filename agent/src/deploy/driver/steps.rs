@@ -51,8 +51,8 @@ impl<E: Effects> Driver<E> {
         let before = self.runs.get(model).map(|run| run.slot.clone()).unwrap_or_default();
         let unsaved = match self.save(model).await {
             Ok(()) => None,
-            // The rest of the way back does not wait for the disk either.
-            Err(error) if matches!(before.state, State::Reverting { .. }) && !error.needs_restart() => Some(error),
+            // What began without the journal goes on without it.
+            Err(error) if !waits_for_disk(&before.state) && !error.needs_restart() => Some(error),
             Err(error) => return Err(error),
         };
         let next = self.decide(model, before.clone(), event);
@@ -85,14 +85,13 @@ impl<E: Effects> Driver<E> {
         step(slot, event, &context)
     }
 
-    /// Journals a step. Taking back a release that does harm does not wait for a disk: were the agent to die before the
-    /// journal can be written, the next start would find the release in probation, and the harm again.
+    /// Journals a step.
     async fn write(&mut self, model: &ModelName, next: &Step) -> Result<(), StoreError> {
         let stored = (!next.slot.is_empty()).then(|| next.slot.clone());
         let (key, failed) = (model.clone(), next.failed.clone());
         let written = self.blocking(move |journal| journal.commit(&key, stored.as_ref(), &failed)).await;
         match written {
-            Err(error) if matches!(next.slot.state, State::Reverting { .. }) && !error.needs_restart() => {
+            Err(error) if !waits_for_disk(&next.slot.state) && !error.needs_restart() => {
                 self.remember_unsaved(model, &next.failed);
                 self.note_trouble(error);
                 Ok(())
@@ -236,4 +235,10 @@ impl<E: Effects> Driver<E> {
             },
         }
     }
+}
+
+/// Taking back a release that does harm, and loading at a start what had served before, do not wait for a disk that cannot
+/// be written. Were the agent to die before it can be, the next start would find what it was before, and do the same again.
+fn waits_for_disk(state: &State) -> bool {
+    !matches!(state, State::Reverting { .. } | State::Restoring { .. })
 }

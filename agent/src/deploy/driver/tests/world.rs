@@ -91,7 +91,7 @@ impl Clock for PausedClock {
 }
 
 fn disk_full() -> StoreError {
-    let source = sled::Error::Io(std::io::Error::from(std::io::ErrorKind::StorageFull));
+    let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
     StoreError::DiskFull { operation: "write the journal", path: "/db".into(), source }
 }
 
