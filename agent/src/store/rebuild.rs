@@ -4,7 +4,7 @@
 //! `db.new` is written and flushed, `db` becomes `db.old`, `db.new` becomes `db`, `db.old` goes. [`settle`] ends at the next
 //! start what was cut off in between.
 
-use super::database::{Trees, open_trees};
+use super::database::open_trees;
 use super::error::{Cause, StoreError};
 use fieldpost_shared::durable;
 use std::fs;
@@ -85,6 +85,7 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::database::Trees;
 
     fn write(path: &Path, value: &str) -> Trees {
         let trees = open_trees(path).map_err(|_| "").unwrap();
