@@ -2,6 +2,13 @@
 //!
 //! Without the test harness, since the same executable is also the process that is killed (`child DIR`).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test without the harness, which clippy does not take for one: it fails by panicking, and prints its results"
+)]
+
 use fieldpost_agent::store::{Counter, Opened, Store, StoreError, StoreSettings};
 use fieldpost_shared::id::{Digest, ModelName, ReleaseRef};
 use fieldpost_shared::stats::{Baseline, WindowStats};
