@@ -161,7 +161,7 @@ impl ClientError {
                 "pass --token or set FIELDPOST_TOKEN; the controller keeps its first one in DATA/admin.token"
             }
             Self::Refused { status: StatusCode::FORBIDDEN, .. } => {
-                "the token's role does not allow this; `fieldpost token create api --role ...` makes another"
+                "the token's role does not allow this; `fieldpost token create --role ...` makes another"
             }
             Self::Answer { .. } => "are the controller and this program of the same version?",
             _ => return None,

@@ -40,3 +40,19 @@ pub use model::Model;
 pub use registry::Registry;
 pub use request::DEADLINE_HEADER;
 pub use server::{ServeError, ServeSettings, Server, StatusHandle};
+
+use fieldpost_shared::bundle::{Manifest, Tensor};
+
+/// Why a body is no inference request for a model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RequestError(String);
+
+/// The model's inputs, in the manifest's order, from the JSON body of an inference request: packing a bundle reads its
+/// samples with it, so that what is a request there is one here.
+///
+/// # Errors
+/// When it is no such request, or its tensors are not the model's.
+pub fn request_tensors(body: &[u8], manifest: &Manifest) -> Result<Vec<Tensor>, RequestError> {
+    oip::infer::parse(body, manifest).map(|request| request.inputs).map_err(|error| RequestError(error.message))
+}

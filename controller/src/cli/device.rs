@@ -10,14 +10,11 @@ use serde_json::Value;
 
 /// Arguments of `device`.
 #[derive(Debug, Args)]
-#[command(
-    arg_required_else_help = true,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   fieldpost device list --selector site=lyon,arch=aarch64
   fieldpost device show box-17
   fieldpost device label box-17 site=lyon tier=lab
-  fieldpost device approve box-18"
-)]
+  fieldpost device approve box-18")]
 pub struct DeviceArgs {
     /// What to do.
     #[command(subcommand)]
@@ -127,7 +124,7 @@ fn label_change(labels: &[String]) -> Result<LabelChange, Failure> {
 
 fn list(devices: &[Device], now: Timestamp) -> String {
     if devices.is_empty() {
-        return "no devices; `fieldpost token create enroll` makes a token that lets them in".to_owned();
+        return "no devices; `fieldpost token create --enroll` makes a token that lets them in".to_owned();
     }
     let rows = devices.iter().map(|device| {
         vec![

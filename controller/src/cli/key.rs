@@ -9,13 +9,10 @@ use std::path::{Path, PathBuf};
 
 /// Arguments of `key`.
 #[derive(Debug, Args)]
-#[command(
-    arg_required_else_help = true,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   fieldpost key root --out safe/root.key
   fieldpost key publisher
-  fieldpost key show publisher.key"
-)]
+  fieldpost key show publisher.key")]
 pub struct KeyArgs {
     /// What to do.
     #[command(subcommand)]

@@ -9,6 +9,7 @@ pub mod data_dir;
 pub mod device;
 pub mod exit;
 pub mod failure;
+pub mod init;
 pub mod key;
 pub mod keys;
 pub mod output;
@@ -23,6 +24,7 @@ pub use exit::Exit;
 pub use failure::Failure;
 
 use crate::client::Token;
+use crate::demo;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -34,8 +36,9 @@ use std::process::ExitCode;
     name = "fieldpost",
     version,
     max_term_width = 110,
-    arg_required_else_help = true,
     after_help = "Examples:
+  fieldpost demo                                  watch a small fleet take good releases and refuse a harmful one
+  fieldpost serve                                 start a controller on this machine
   fieldpost bundle pack models/digits             make a signed release of a folder
   fieldpost bundle push digits-1.0.0.fieldpost    hand it to the controller
   fieldpost rollout start digits@1.0.0            bring it to the fleet in waves
@@ -57,19 +60,26 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// The controller's address
-    #[arg(long, global = true, env = "FIELDPOST_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7400")]
+    #[arg(
+        long,
+        global = true,
+        env = "FIELDPOST_SERVER",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7400"
+    )]
     pub server: reqwest::Url,
     /// Bearer token [default for a controller on this machine: DATA/admin.token]
     #[arg(long, global = true, env = "FIELDPOST_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<Token>,
     /// Believe only these certificate authorities (PEM), for a controller with a private one
-    #[arg(long, global = true, env = "FIELDPOST_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "FIELDPOST_CA", hide_env_values = true, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// How to print results
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: output::Format,
     /// Where a controller on this machine keeps its files [default: $STATE_DIRECTORY, else the user's data directory]
-    #[arg(long, global = true, env = "FIELDPOST_DATA_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "FIELDPOST_DATA_DIR", hide_env_values = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
@@ -78,6 +88,10 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Run the controller: the API, the broker, and the rollouts
     Serve(serve::ServeArgs),
+    /// Watch a small fleet on this machine take good releases and refuse a harmful one
+    Demo(demo::DemoArgs),
+    /// Prepare a controller on this machine: configuration, keys, the root of trust
+    Init(init::InitArgs),
     /// Make keys that people keep, or show one
     Key(key::KeyArgs),
     /// Show or change a fleet's root of trust: roles, keys, thresholds, expiry, revoked releases
@@ -94,18 +108,16 @@ pub enum Command {
     Audit(audit::AuditArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
-    /// Run the agent inside this executable (for `demo` and for tests)
-    #[command(hide = true, disable_help_flag = true)]
-    Agent {
-        /// The agent's own command line.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
-        args: Vec<OsString>,
-    },
 }
 
 /// Parses the command line, does what it asks, and maps the outcome to an exit code.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    // The hidden `agent` hands the rest of the line over before anything is parsed: its flags are the agent's own.
+    let mut words = std::env::args_os();
+    if words.by_ref().nth(1).is_some_and(|word| word == "agent") {
+        return agent(words);
+    }
+    let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to stdout with 0, wrong usage to stderr with 2. A closed pipe is nobody's error.
@@ -122,6 +134,24 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// Parses a command line; a command that needs another one after it shows what there is.
+fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    use clap::error::ErrorKind;
+    Cli::try_parse_from(&words).map_err(|error| {
+        // Defaults of global flags keep clap's own `arg_required_else_help` from this.
+        if error.kind() != ErrorKind::MissingSubcommand {
+            return error;
+        }
+        let help = Cli::try_parse_from(words.into_iter().chain([OsString::from("-h")]));
+        match help {
+            Err(help) if help.kind() == ErrorKind::DisplayHelp => {
+                clap::Error::raw(ErrorKind::MissingSubcommand, format!("a command is missing\n\n{help}"))
+            }
+            _ => error,
+        }
+    })
+}
+
 fn execute(cli: Cli) -> Result<Exit, Failure> {
     let data_dir = match &cli.global.data_dir {
         Some(dir) => dir.clone(),
@@ -132,23 +162,22 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         })?,
     };
     let context = Context::new(cli.global, data_dir);
-    match cli.command {
-        Command::Agent { args } => Ok(agent(args)),
-        command => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::new("cannot start the async runtime").because(&error))?
-            .block_on(dispatch(command, &context)),
-    }
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("cannot start the async runtime").because(&error))?
+        .block_on(dispatch(cli.command, &context))
 }
 
-/// The agent makes its own runtime, so it is not called from within ours.
-fn agent(_args: Vec<OsString>) -> Exit {
-    Exit::Failed
+/// Runs the agent inside this executable, for `demo` and for tests.
+fn agent(rest: impl Iterator<Item = OsString>) -> ExitCode {
+    fieldpost_agent::run_from(std::iter::once(OsString::from("fieldpost-agent")).chain(rest))
 }
 
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
+        Command::Demo(args) => demo::run(args, context).await,
+        Command::Init(args) => init::run(args, context),
         Command::Key(args) => key::run(args, context),
         Command::Trust(args) => trust::run(args, context),
         Command::Bundle(args) => bundle::run(args, context).await,
@@ -158,7 +187,6 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Serve(args) => serve::run(args, context).await,
         Command::Rollout(args) => rollout::run(args, context).await,
         Command::Completions(args) => completions::run(&args, context),
-        Command::Agent { args } => Ok(agent(args)),
     }
 }
 
@@ -177,42 +205,4 @@ pub(crate) fn test_context_at(data_dir: &std::path::Path, server: &str) -> Conte
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    fn every(command: &clap::Command, visit: &mut impl FnMut(&clap::Command)) {
-        visit(command);
-        command.get_subcommands().filter(|c| !c.is_hide_set()).for_each(|c| every(c, visit));
-    }
-
-    #[test]
-    fn the_definition_holds_together() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_command_shows_an_example() {
-        every(&Cli::command(), &mut |command| {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Example") && help.contains("  fieldpost"), "{} has none", command.get_name());
-        });
-    }
-
-    /// An example that the program itself refuses would be worse than none.
-    #[test]
-    fn every_example_is_a_command_line_that_parses() {
-        every(&Cli::command(), &mut |command| {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            for line in help.lines().filter_map(|line| line.strip_prefix("  fieldpost")) {
-                // What two spaces set apart is explanation; what follows a pipe or a redirection is the shell's.
-                let line = line.split("  ").next().unwrap_or_default();
-                let line = line.split(['|', '>', '<', '&']).next().unwrap_or_default();
-                let words = std::iter::once("fieldpost").chain(line.split_whitespace().map(|w| w.trim_matches('\'')));
-                if let Err(error) = Cli::try_parse_from(words) {
-                    assert!(!error.use_stderr(), "`fieldpost{line}`: {error}");
-                }
-            }
-        });
-    }
-}
+mod tests;

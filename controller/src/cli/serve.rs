@@ -1,5 +1,6 @@
 //! `fieldpost serve`: the controller, in the foreground.
 
+use super::init::CONFIG_FILE;
 use super::{Context, Exit, Failure, output};
 use crate::app;
 use crate::config::{Config, Overrides};
@@ -23,20 +24,20 @@ const LOG: &str = "info,mqtt5=error,rumqttc=error,sled=warn";
   fieldpost serve --broker mqtt://broker.example:1883
   fieldpost serve --config /etc/fieldpost/controller.toml")]
 pub struct ServeArgs {
-    /// Configuration file (TOML); everything in it has a default
-    #[arg(long, env = "FIELDPOST_CONFIG", value_name = "FILE")]
+    /// Configuration file (TOML); everything in it has a default [default: DATA/controller.toml, if there]
+    #[arg(long, env = "FIELDPOST_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where the API listens; port 0 takes a free one [default: 127.0.0.1:7400]
-    #[arg(long, env = "FIELDPOST_HTTP", value_name = "ADDRESS")]
+    #[arg(long, env = "FIELDPOST_HTTP", hide_env_values = true, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
     /// Where the embedded broker listens [default: 127.0.0.1:1883]
-    #[arg(long, env = "FIELDPOST_MQTT", value_name = "ADDRESS", conflicts_with = "broker")]
+    #[arg(long, env = "FIELDPOST_MQTT", hide_env_values = true, value_name = "ADDRESS", conflicts_with = "broker")]
     pub mqtt: Option<SocketAddr>,
     /// Use another broker instead of the embedded one: mqtt://host:port or mqtts://host:port
-    #[arg(long, env = "FIELDPOST_BROKER", value_name = "URL")]
+    #[arg(long, env = "FIELDPOST_BROKER", hide_env_values = true, value_name = "URL")]
     pub broker: Option<String>,
     /// What is logged, on stderr, as tracing's filters say it
-    #[arg(long, env = "FIELDPOST_LOG", value_name = "FILTER", default_value = LOG)]
+    #[arg(long, env = "FIELDPOST_LOG", hide_env_values = true, value_name = "FILTER", default_value = LOG)]
     pub log: String,
 }
 
@@ -51,7 +52,9 @@ pub async fn run(args: ServeArgs, context: &Context) -> Result<Exit, Failure> {
         mqtt: args.mqtt,
         broker: args.broker,
     };
-    let config = Config::load(args.config.as_deref(), overrides, context.data_dir(), |name| std::env::var_os(name))
+    let beside = context.data_dir().join(CONFIG_FILE);
+    let file = args.config.or_else(|| beside.exists().then_some(beside));
+    let config = Config::load(file.as_deref(), overrides, context.data_dir(), |name| std::env::var_os(name))
         .map_err(|error| Failure::usage("cannot use the configuration").because(&error))?;
     let filter: EnvFilter = args
         .log

@@ -9,13 +9,10 @@ use std::time::Duration;
 
 /// Arguments of `token`.
 #[derive(Debug, Args)]
-#[command(
-    arg_required_else_help = true,
-    after_help = "Examples:
-  fieldpost token create enroll --uses 40 --label site=lyon --expires-in 7d
-  fieldpost token create api --role publisher --note ci
-  fieldpost token list"
-)]
+#[command(after_help = "Examples:
+  fieldpost token create --enroll --uses 40 --label site=lyon --expires-in 7d
+  fieldpost token create --role publisher --note ci
+  fieldpost token list")]
 pub struct TokenArgs {
     /// What to do.
     #[command(subcommand)]
@@ -26,12 +23,10 @@ pub struct TokenArgs {
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// Make a token; its text is shown this once
-    #[command(
-        arg_required_else_help = true,
-        after_help = "Examples:
-  fieldpost token create enroll
-  fieldpost token create api --role viewer --expires-in 30d"
-    )]
+    #[command(after_help = "Examples:
+  fieldpost token create --enroll
+  fieldpost token create --enroll --uses 40 --label site=lyon --expires-in 7d
+  fieldpost token create --role publisher --note ci --expires-in 90d")]
     Create(CreateArgs),
     /// List tokens: what they open, until when, how often they were used
     #[command(after_help = "Example:\n  fieldpost token list")]
@@ -46,44 +41,26 @@ pub enum TokenCommand {
 
 /// Arguments of `token create`.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("kind").required(true).args(["enroll", "role"])))]
 pub struct CreateArgs {
-    /// What the token opens.
-    #[command(subcommand)]
-    pub kind: CreateKind,
-}
-
-/// What a new token opens.
-#[derive(Debug, Subcommand)]
-pub enum CreateKind {
     /// A token that lets devices into the fleet
-    #[command(after_help = "Example:\n  fieldpost token create enroll --uses 40 --label site=lyon --expires-in 7d")]
-    Enroll {
-        /// How many devices
-        #[arg(long, default_value_t = 1, value_name = "N")]
-        uses: u32,
-        /// A label for every device that comes in with it; may be repeated
-        #[arg(long, value_name = "NAME=VALUE")]
-        label: Vec<String>,
-        /// How long it opens anything
-        #[arg(long, default_value = "1d", value_name = "TIME", value_parser = duration::parse)]
-        expires_in: Duration,
-        /// For people
-        #[arg(long, default_value = "", hide_default_value = true)]
-        note: String,
-    },
-    /// A token that opens the API in a role
-    #[command(after_help = "Example:\n  fieldpost token create api --role publisher --note ci --expires-in 90d")]
-    Api {
-        /// What its holder may do
-        #[arg(long)]
-        role: RoleName,
-        /// How long it opens anything [default: until it is revoked]
-        #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-        expires_in: Option<Duration>,
-        /// For people
-        #[arg(long, default_value = "", hide_default_value = true)]
-        note: String,
-    },
+    #[arg(long)]
+    pub enroll: bool,
+    /// A token that opens the API in this role
+    #[arg(long)]
+    pub role: Option<RoleName>,
+    /// How many devices an enrolment token lets in
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "role")]
+    pub uses: u32,
+    /// A label for every device that comes in with it; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "role")]
+    pub label: Vec<String>,
+    /// How long it opens anything [default: 1d for enrolment; else until it is revoked]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub expires_in: Option<Duration>,
+    /// For people
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub note: String,
 }
 
 /// A role, on the command line.
@@ -117,8 +94,8 @@ impl From<RoleName> for Role {
 pub async fn run(args: TokenArgs, context: &Context) -> Result<Exit, Failure> {
     let client = context.client()?;
     match args.command {
-        TokenCommand::Create(CreateArgs { kind }) => {
-            let request = request(kind)?;
+        TokenCommand::Create(args) => {
+            let request = request(args)?;
             let created: TokenCreated = client.post("create a token", &["v1", "tokens"], &request).await?;
             // The text alone on stdout, so that a script can take it; the rest is for people.
             context.note(&format!(
@@ -140,21 +117,18 @@ pub async fn run(args: TokenArgs, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-fn request(kind: CreateKind) -> Result<TokenRequest, Failure> {
-    match kind {
-        CreateKind::Enroll { uses, label, expires_in, note } => {
-            let pair = |text: &String| match text.split_once('=') {
-                Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-                _ => Err(Failure::usage(format!("`{text}` is no label")).hint("labels are name=value")),
-            };
-            let labels = label.iter().map(pair).collect::<Result<_, _>>()?;
-            Ok(TokenRequest { kind: TokenKind::Enroll { uses, labels }, note, expires_s: Some(expires_in.as_secs()) })
-        }
-        CreateKind::Api { role, expires_in, note } => {
-            let expires_s = expires_in.map(|duration| duration.as_secs());
-            Ok(TokenRequest { kind: TokenKind::Api { role: role.into() }, note, expires_s })
-        }
+fn request(args: CreateArgs) -> Result<TokenRequest, Failure> {
+    let CreateArgs { role, uses, label, expires_in, note, enroll: _ } = args;
+    let expires_s = expires_in.map(|duration| duration.as_secs());
+    if let Some(role) = role {
+        return Ok(TokenRequest { kind: TokenKind::Api { role: role.into() }, note, expires_s });
     }
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Failure::usage(format!("`{text}` is no label")).hint("labels are name=value")),
+    };
+    let labels = label.iter().map(pair).collect::<Result<_, _>>()?;
+    Ok(TokenRequest { kind: TokenKind::Enroll { uses, labels }, note, expires_s })
 }
 
 fn opens(token: &TokenInfo) -> String {
@@ -186,6 +160,7 @@ fn list(tokens: &[TokenInfo], now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -213,18 +188,29 @@ mod tests {
         ");
     }
 
+    fn parsed(line: &str) -> Result<TokenRequest, String> {
+        let words = ["fieldpost", "token", "create"].into_iter().chain(line.split_whitespace());
+        let cli = super::super::Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let super::super::Command::Token(TokenArgs { command: TokenCommand::Create(args) }) = cli.command else {
+            panic!("{line}")
+        };
+        request(args).map_err(|failure| failure.to_string())
+    }
+
     #[test]
     fn an_enrolment_token_carries_its_labels() {
-        let enroll = |label: &str| CreateKind::Enroll {
-            uses: 2,
-            label: vec![label.to_owned()],
-            expires_in: Duration::from_secs(60),
-            note: String::new(),
-        };
-        let request = request(enroll("site=lyon")).unwrap();
+        let request = parsed("--enroll --uses 2 --label site=lyon --expires-in 1m").unwrap();
         assert_eq!(request.expires_s, Some(60));
-        let TokenKind::Enroll { labels, .. } = request.kind else { panic!("enroll") };
-        assert_eq!(labels["site"], "lyon");
-        assert_eq!(super::request(enroll("=x")).unwrap_err().exit(), Exit::Usage);
+        let labels = [("site".to_owned(), "lyon".to_owned())].into();
+        assert_eq!(request.kind, TokenKind::Enroll { uses: 2, labels });
+        assert!(parsed("--enroll --label =x").unwrap_err().contains("no label"));
+    }
+
+    #[test]
+    fn a_token_is_for_devices_or_for_the_api() {
+        assert_eq!(parsed("--role viewer").unwrap().kind, TokenKind::Api { role: Role::Viewer });
+        for wrong in ["--uses 2", "--enroll --role viewer", "--role viewer --uses 2", "--role root"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
     }
 }

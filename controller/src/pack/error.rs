@@ -8,6 +8,7 @@ use fieldpost_shared::bundle::archive::ArchiveError;
 use fieldpost_shared::bundle::chunk::ChunkError;
 use fieldpost_shared::bundle::golden::GoldenError;
 use fieldpost_shared::durable::DurableError;
+use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::stats::StatsError;
 use std::io;
 use std::path::PathBuf;
@@ -129,6 +130,23 @@ pub enum PackError {
 }
 
 impl PackError {
+    /// Why, for people: the chain of causes, without the advice that [`Self::hint`] gives.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let Self::Model { path, source } = self else { return Chain(self).to_string() };
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        match source.as_ref() {
+            LoadError::Operator { node, operator, .. } => {
+                format!("{file}: no device can run operator `{operator}` of node `{node}`")
+            }
+            LoadError::Node { node, operator, source, .. } => {
+                let reason = Chain(source.as_ref());
+                format!("{file}: no device can run operator `{operator}` of node `{node}` as it is used here: {reason}")
+            }
+            other => Chain(other).to_string(),
+        }
+    }
+
     /// What to do next, where that is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
@@ -138,6 +156,10 @@ impl PackError {
             }
             Self::Source { .. } => "`fieldpost bundle new DIR` writes a template with every key explained",
             Self::Outside(_) => "copy the model into the folder; `..` and absolute paths cannot travel",
+            Self::Model { source, .. } => match source.as_ref() {
+                LoadError::Operator { hint, .. } | LoadError::Node { hint, .. } => hint,
+                _ => return None,
+            },
             Self::Resolve(error) => error.hint(),
             Self::NoSamples => "add `[reference] data = ...` or `[golden] samples = ...`",
             Self::Infer { source, .. } if matches!(**source, InferError::NanOutput { .. }) => {

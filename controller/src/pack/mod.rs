@@ -11,7 +11,6 @@ mod baseline;
 mod error;
 mod files;
 pub mod npy;
-mod oip;
 pub mod reference;
 pub mod request;
 pub mod resolve;
@@ -19,6 +18,8 @@ mod run;
 pub mod source;
 mod statements;
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -124,7 +125,7 @@ pub fn pack(dir: &Path, options: &Options<'_>, progress: &mut dyn Progress) -> R
     let load_ms = options.clock.monotonic().saturating_sub(before).as_secs_f64() * 1e3;
     progress.step();
 
-    let target = Target { preprocess: &draft.preprocess, inputs: &draft.inputs };
+    let target = Target { manifest: &draft };
     let golden = golden(dir, &source, &model, target, progress)?;
     let report = {
         progress.stage("measuring", 1);
@@ -241,7 +242,7 @@ fn baseline(
     if !empty.is_empty() {
         progress.note(format!("no baseline for {}: all their values are NaN", empty.join(", ")));
     }
-    if matches!(target.preprocess, Preprocess::Tensor) && baseline.inputs.is_empty() {
+    if matches!(target.manifest.preprocess, Preprocess::Tensor) && baseline.inputs.is_empty() {
         progress.note("no input has a baseline".to_owned());
     }
     Ok(baseline)

@@ -2,7 +2,6 @@
 //! time. Of very many rows an even share is taken.
 
 use super::npy::{Npy, NpyError};
-use super::oip;
 use super::request::{Request, Row, Sample, Target, of_record, of_row};
 use fieldpost_shared::bundle::manifest::Preprocess;
 use std::fs::{self, File};
@@ -206,14 +205,15 @@ pub fn file_sample(path: &Path, target: Target<'_>) -> Result<Sample, ReferenceE
         serde_json::from_slice(&bytes)
             .map_err(|error| ReferenceError::Sample { path: path.to_owned(), reason: error.to_string() })
     };
-    let request = match (target.preprocess, extension(path).as_str()) {
+    let request = match (&target.manifest.preprocess, extension(path).as_str()) {
         (Preprocess::Image(_), "png" | "jpg" | "jpeg") => Request::Image(bytes),
         (Preprocess::Image(_), _) => return Err(kind("neither a .png nor a .jpg, and the model takes images")),
         (Preprocess::Tabular(_), "json") => Request::Json(json()?),
         (Preprocess::Tabular(_), _) => return Err(kind("no .json file with an object of features")),
         (Preprocess::Tensor, "json") => {
-            let tensors = oip::tensors(&bytes, target.inputs)
-                .map_err(|reason| ReferenceError::Sample { path: path.to_owned(), reason })?;
+            // The very code that reads requests on a device.
+            let tensors = fieldpost_agent::serve::request_tensors(&bytes, target.manifest)
+                .map_err(|error| ReferenceError::Sample { path: path.to_owned(), reason: error.to_string() })?;
             Request::Tensors(tensors)
         }
         (Preprocess::Tensor, _) => return Err(kind("no .json file with an inference request")),

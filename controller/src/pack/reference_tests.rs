@@ -1,6 +1,6 @@
 use super::*;
 use fieldpost_shared::bundle::manifest::{Missing, TabularInput};
-use fieldpost_shared::bundle::{Dim, Dtype, TensorSpec};
+use fieldpost_shared::bundle::{Dim, Dtype, Manifest, TensorSpec};
 use fieldpost_shared::durable::write_atomic;
 
 fn table(text: &str) -> Result<Reference, ReferenceError> {
@@ -19,8 +19,9 @@ fn inputs() -> [TensorSpec; 1] {
 }
 
 fn body(reference: &mut Reference, index: usize) -> Result<String, String> {
-    let (preprocess, inputs) = (tabular(&["a", "b"]), inputs());
-    let sample = reference.sample(index, Target { preprocess: &preprocess, inputs: &inputs });
+    let manifest =
+        Manifest { preprocess: tabular(&["a", "b"]), inputs: inputs().to_vec(), ..super::super::testing::manifest() };
+    let sample = reference.sample(index, Target { manifest: &manifest });
     sample.map(|s| String::from_utf8(s.request.body().unwrap()).unwrap()).map_err(|error| error.to_string())
 }
 

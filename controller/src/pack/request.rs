@@ -3,7 +3,7 @@
 
 use super::reference::ReferenceError;
 use fieldpost_shared::bundle::manifest::{Preprocess, TabularInput};
-use fieldpost_shared::bundle::{Dtype, Tensor, TensorSpec};
+use fieldpost_shared::bundle::{Dtype, Manifest, Tensor, TensorSpec};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use serde_json::{Map, Value};
@@ -43,10 +43,8 @@ pub struct Sample {
 /// What requests have to fit.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// What becomes of a request.
-    pub preprocess: &'a Preprocess,
-    /// The model's inputs.
-    pub inputs: &'a [TensorSpec],
+    /// Pre-processing and inputs.
+    pub manifest: &'a Manifest,
 }
 
 /// A row of numbers of one type, with the axes that it has in its file.
@@ -62,7 +60,7 @@ pub struct Row<'a> {
 
 /// The request of a row of a NumPy file.
 pub(super) fn of_row(target: Target<'_>, row: Row<'_>) -> Result<Request, ReferenceError> {
-    match target.preprocess {
+    match &target.manifest.preprocess {
         Preprocess::Image(_) => png(row).map(Request::Image),
         Preprocess::Tabular(tabular) => {
             let values = elements(row)?.to_f64();
@@ -102,7 +100,7 @@ pub(super) fn of_record(
     header: &[String],
     record: &[Option<f64>],
 ) -> Result<Request, ReferenceError> {
-    match target.preprocess {
+    match &target.manifest.preprocess {
         Preprocess::Image(_) => Err(misfit("images cannot come from a CSV file".to_owned())),
         Preprocess::Tabular(tabular) => {
             let column = |feature: &String| {
@@ -131,7 +129,7 @@ fn misfit(reason: String) -> ReferenceError {
 }
 
 fn only_input<'a>(target: Target<'a>) -> Result<&'a TensorSpec, ReferenceError> {
-    match target.inputs {
+    match target.manifest.inputs.as_slice() {
         [only] => Ok(only),
         several => Err(misfit(format!(
             "the model has {} inputs and one table cannot fill them: use a folder of JSON inference requests",

@@ -26,6 +26,10 @@ fn images() -> Preprocess {
     })
 }
 
+fn taking(preprocess: &Preprocess, inputs: &[TensorSpec]) -> Manifest {
+    Manifest { preprocess: preprocess.clone(), inputs: inputs.to_vec(), ..super::super::testing::manifest() }
+}
+
 fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
@@ -37,8 +41,8 @@ fn row(
     shape: &[usize],
     data: &[u8],
 ) -> Result<Request, String> {
-    let target = Target { preprocess, inputs: std::slice::from_ref(spec) };
-    of_row(target, Row { dtype, shape, data }).map_err(|error| error.to_string())
+    let manifest = taking(preprocess, std::slice::from_ref(spec));
+    of_row(Target { manifest: &manifest }, Row { dtype, shape, data }).map_err(|error| error.to_string())
 }
 
 fn record(
@@ -47,9 +51,9 @@ fn record(
     header: &[&str],
     cells: &[Option<f64>],
 ) -> Result<Request, String> {
-    let target = Target { preprocess, inputs: std::slice::from_ref(spec) };
+    let manifest = taking(preprocess, std::slice::from_ref(spec));
     let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
-    of_record(target, &header, cells).map_err(|error| error.to_string())
+    of_record(Target { manifest: &manifest }, &header, cells).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -123,7 +127,7 @@ fn rows_of_another_shape_and_tables_for_several_inputs_are_refused() {
     let error = row(&Preprocess::Tensor, &spec(Dtype::Fp32, &[4]), Dtype::Fp32, &[5], &floats(&[0.0; 5])).unwrap_err();
     assert_eq!(error, "its rows have the shape [5], the input `x` is [N,4]");
     let two = [spec(Dtype::Fp32, &[1]), spec(Dtype::Fp32, &[1])];
-    let target = Target { preprocess: &Preprocess::Tensor, inputs: &two };
+    let manifest = taking(&Preprocess::Tensor, &two);
     let row = Row { dtype: Dtype::Fp32, shape: &[1], data: &[0; 4] };
-    assert!(of_row(target, row).unwrap_err().to_string().contains("the model has 2 inputs"));
+    assert!(of_row(Target { manifest: &manifest }, row).unwrap_err().to_string().contains("the model has 2 inputs"));
 }

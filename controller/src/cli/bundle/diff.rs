@@ -102,7 +102,7 @@ fn text(diff: &Diff) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bundle::testing::manifest;
+    use crate::pack::testing::manifest;
     use fieldpost_shared::bundle::chunk::ChunkRef;
 
     #[test]

@@ -7,8 +7,6 @@ mod new;
 mod pack;
 mod push;
 mod source;
-#[cfg(test)]
-mod testing;
 
 use super::{Context, Exit, Failure};
 use clap::{Args, Subcommand};
@@ -19,14 +17,11 @@ pub use pack::PackArgs;
 
 /// Arguments of `bundle`.
 #[derive(Debug, Args)]
-#[command(
-    arg_required_else_help = true,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   fieldpost bundle new models/digits
   fieldpost bundle pack models/digits
   fieldpost bundle push digits-1.0.0.fieldpost
-  fieldpost bundle list"
-)]
+  fieldpost bundle list")]
 pub struct BundleArgs {
     /// What to do.
     #[command(subcommand)]

@@ -21,7 +21,7 @@ pub struct PackArgs {
     /// The folder with a bundle.toml
     pub dir: PathBuf,
     /// Publisher key to sign with; may be repeated [default: the one that the controller on this machine made]
-    #[arg(long, env = "FIELDPOST_PUBLISHER_KEY", value_name = "FILE")]
+    #[arg(long, env = "FIELDPOST_PUBLISHER_KEY", hide_env_values = true, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// The file to write, or the folder to write it into [default: NAME-VERSION.fieldpost here]
     #[arg(long, value_name = "PATH")]
@@ -30,7 +30,7 @@ pub struct PackArgs {
     /// SOURCE_DATE_EPOCH does the same
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub created: Option<Timestamp>,
-    #[arg(long, env = "SOURCE_DATE_EPOCH", hide = true, value_parser = epoch)]
+    #[arg(long, env = "SOURCE_DATE_EPOCH", hide = true, hide_env_values = true, value_parser = epoch)]
     #[doc(hidden)]
     pub source_date_epoch: Option<Timestamp>,
 }
@@ -68,7 +68,7 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Exit, Failu
         packed
     });
     let refuse = |error: &PackError| {
-        let failure = Failure::new(format!("cannot pack `{}`", args.dir.display())).because(error);
+        let failure = Failure::new(format!("cannot pack `{}`", args.dir.display())).because_text(error.cause());
         match error.hint() {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -117,3 +117,7 @@ fn keys(named: &[PathBuf], context: &Context) -> Result<Vec<SecretKey>, Failure>
             "name one with --key; `fieldpost key publisher` makes one, and `fieldpost init` a fleet that believes it",
         ))
 }
+
+#[cfg(test)]
+#[path = "pack_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
-use super::super::testing::{file, manifest};
 use super::*;
 use crate::cli::{test_context, test_context_at};
+use crate::pack::testing::{file, manifest};
 use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::routing::{post, put};

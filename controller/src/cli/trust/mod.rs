@@ -23,13 +23,10 @@ use std::time::Duration;
 
 /// Arguments of `trust`.
 #[derive(Debug, Args)]
-#[command(
-    arg_required_else_help = true,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   fieldpost trust show
   fieldpost trust rotate publisher --old 3fb1c9d2 --new publisher-2.key --sign safe/root.key
-  fieldpost trust revoke digits-1.2.0.fieldpost --sign safe/root.key"
-)]
+  fieldpost trust revoke digits-1.2.0.fieldpost --sign safe/root.key")]
 pub struct TrustArgs {
     /// What to do.
     #[command(subcommand)]

@@ -8,7 +8,7 @@ use fieldpost_shared::bundle::{Dim, Dtype, FileEntry, Manifest, TensorSpec};
 use fieldpost_shared::id::Digest;
 use fieldpost_shared::time::Timestamp;
 
-pub(super) fn manifest() -> Manifest {
+pub(crate) fn manifest() -> Manifest {
     let tensor = |name: &str| TensorSpec {
         name: name.into(),
         dtype: Dtype::Fp32,
@@ -36,7 +36,7 @@ pub(super) fn manifest() -> Manifest {
     }
 }
 
-pub(super) fn file(path: &str, role: FileRole, content: &[u8]) -> FileEntry {
+pub(crate) fn file(path: &str, role: FileRole, content: &[u8]) -> FileEntry {
     let size = content.len() as u64;
     let sha256 = Digest::of(content);
     FileEntry { path: path.into(), role, size, sha256, chunks: vec![ChunkRef { sha256, size }] }

@@ -1,0 +1,85 @@
+use super::*;
+use clap::CommandFactory;
+
+fn every(command: &clap::Command, visit: &mut impl FnMut(&clap::Command)) {
+    visit(command);
+    command.get_subcommands().filter(|c| !c.is_hide_set()).for_each(|c| every(c, visit));
+}
+
+#[test]
+fn the_definition_holds_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_shows_an_example() {
+    every(&Cli::command(), &mut |command| {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Example") && help.contains("  fieldpost"), "{} has none", command.get_name());
+    });
+}
+
+/// An example that the program itself refuses would be worse than none.
+#[test]
+fn every_example_is_a_command_line_that_parses() {
+    every(&Cli::command(), &mut |command| {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in help.lines().filter_map(|line| line.strip_prefix("  fieldpost")) {
+            // What two spaces set apart is explanation; what follows a pipe or a redirection is the shell's.
+            let line = line.split("  ").next().unwrap_or_default();
+            let line = line.split(['|', '>', '<', '&']).next().unwrap_or_default();
+            let words = std::iter::once("fieldpost").chain(line.split_whitespace().map(|w| w.trim_matches('\'')));
+            if let Err(error) = Cli::try_parse_from(words) {
+                assert!(!error.use_stderr(), "`fieldpost{line}`: {error}");
+            }
+        }
+    });
+}
+
+/// Help as a person reads it, whatever the terminal and the environment of the test.
+fn help(path: &[&str]) -> String {
+    let mut command = Cli::command().term_width(110);
+    command.build();
+    let found = path.iter().fold(&mut command, |command, name| {
+        command.find_subcommand_mut(name).unwrap_or_else(|| panic!("no command `{name}`"))
+    });
+    let text = found.render_long_help().to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn help_of_the_main_commands() {
+    let commands: [&[&str]; 9] = [
+        &[],
+        &["serve"],
+        &["bundle"],
+        &["bundle", "pack"],
+        &["bundle", "push"],
+        &["trust", "rotate"],
+        &["token", "create"],
+        &["device", "list"],
+        &["rollout", "start"],
+    ];
+    for path in commands {
+        insta::assert_snapshot!(format!("help_{}", path.join("_")), help(path));
+    }
+}
+
+#[test]
+fn no_help_leaks_what_the_environment_holds() {
+    every(&Cli::command(), &mut |command| {
+        for arg in command.get_arguments().filter(|arg| arg.get_env().is_some()) {
+            assert!(arg.is_hide_env_values_set(), "{} {}", command.get_name(), arg.get_id());
+        }
+    });
+}
+
+#[test]
+fn a_command_that_needs_another_one_shows_what_there_is() {
+    for line in ["fieldpost", "fieldpost bundle", "fieldpost token", "fieldpost --output json trust"] {
+        let error = parse(line.split_whitespace().map(Into::into).collect()).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(text.contains("Commands:") && text.contains("Examples:"), "{line}: {text}");
+    }
+}
