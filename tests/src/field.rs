@@ -53,7 +53,7 @@ impl Field {
         let exe = exe();
         let controller = Controller::start(exe.clone(), &dir.path().join("controller"), &broker.config()).await?;
         let token: Value =
-            controller.command(["token", "create", "enroll", "--uses", "100"]).await?.json().context("token create")?;
+            controller.command(["token", "create", "--enroll", "--uses", "100"]).await?.json().context("token create")?;
         let token = token.get("token").and_then(Value::as_str).context("no token")?.to_owned();
         let mut field = Self { broker, controller, agents: vec![], digits: assets::stream()?, token, exe, dir };
         for _ in 0..devices {

@@ -71,7 +71,7 @@ impl Stage {
 
     async fn enrol(&mut self, exe: Exe, devices: usize) -> anyhow::Result<()> {
         let uses = devices.to_string();
-        let token = self.controller.command(["token", "create", "enroll", "--uses", &uses]).await?;
+        let token = self.controller.command(["token", "create", "--enroll", "--uses", &uses]).await?;
         let token: Value = token.json().context("token create")?;
         let token =
             token.get("token").and_then(Value::as_str).ok_or_else(|| anyhow!("no token in {token}"))?.to_owned();
