@@ -29,6 +29,6 @@ pub fn run() -> ExitCode {
 }
 
 /// Makes ring the process's TLS provider. A second call changes nothing.
-pub(crate) fn install_crypto() {
+pub fn install_crypto() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }

@@ -48,12 +48,16 @@ impl Field {
     /// # Errors
     /// When something does not come up.
     pub async fn new(kind: Kind, devices: usize) -> anyhow::Result<Option<Self>> {
+        fieldpost::install_crypto();
         let dir = tempfile::tempdir()?;
         let Some(broker) = Broker::start(kind, dir.path()).await? else { return Ok(None) };
         let exe = exe();
         let controller = Controller::start(exe.clone(), &dir.path().join("controller"), &broker.config()).await?;
-        let token: Value =
-            controller.command(["token", "create", "--enroll", "--uses", "100"]).await?.json().context("token create")?;
+        let token: Value = controller
+            .command(["token", "create", "--enroll", "--uses", "100"])
+            .await?
+            .json()
+            .context("token create")?;
         let token = token.get("token").and_then(Value::as_str).context("no token")?.to_owned();
         let mut field = Self { broker, controller, agents: vec![], digits: assets::stream()?, token, exe, dir };
         for _ in 0..devices {
@@ -202,5 +206,25 @@ impl Field {
     /// When it cannot be started.
     pub async fn command(&self, args: &[&str]) -> anyhow::Result<Finished> {
         self.controller.command(args).await
+    }
+
+    /// Requests of a device that the controller has counted.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn counted(&self, device: &str) -> anyhow::Result<u64> {
+        let stats: Vec<Value> = serde_json::from_str(&self.get(&format!("/v1/stats?device={device}")).await?)?;
+        Ok(stats.iter().filter_map(|one| one.get("requests")?.as_u64()).sum())
+    }
+
+    /// What the controller's API answers to a GET by the administrator.
+    ///
+    /// # Errors
+    /// When it cannot be asked, or refuses.
+    pub async fn get(&self, path: &str) -> anyhow::Result<String> {
+        let token = std::fs::read_to_string(self.controller.data_dir().join("admin.token"))?;
+        let url = format!("{}{path}", self.controller.http);
+        let response = reqwest::Client::new().get(url).bearer_auth(token.trim()).send().await?;
+        Ok(response.error_for_status()?.text().await?)
     }
 }

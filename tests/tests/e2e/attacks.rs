@@ -62,7 +62,7 @@ async fn attack(field: Field) -> anyhow::Result<()> {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     foe.listen(Duration::from_millis(200)).await?;
     let stats = foe.seen("fp/1/dev/box-01/stats").first().context("no statistics seen")?.clone();
-    let counted = requests(&field).await?;
+    let counted = field.counted("box-01").await?;
     for _ in 0..3 {
         foe.say("fp/1/dev/box-01/report", &forged, false)?;
         foe.say("fp/1/dev/box-01/report", &report, false)?;
@@ -71,7 +71,7 @@ async fn attack(field: Field) -> anyhow::Result<()> {
         foe.say("fp/1/dev/nobody/report", &report, false)?;
     }
     let metrics = eventually("refusals in the controller's metrics", PATIENCE, || async {
-        let text = metrics(&field).await.ok()?;
+        let text = field.get("/metrics").await.ok()?;
         let has = |kind: &str, reason: &str| {
             text.lines().any(|l| l.contains("refused") && l.contains(kind) && l.contains(reason) && !l.ends_with(" 0"))
         };
@@ -79,19 +79,8 @@ async fn attack(field: Field) -> anyhow::Result<()> {
     })
     .await?;
     ensure!(!metrics.is_empty());
-    ensure!(requests(&field).await? == counted, "replayed statistics were counted again");
+    ensure!(field.counted("box-01").await? == counted, "replayed statistics were counted again");
     let device = field.device(0).await?;
     ensure!(device.pointer("/models/0/live/version").and_then(Value::as_str) == Some("1.1.0"), "{device}");
     Ok(())
-}
-
-async fn requests(field: &Field) -> anyhow::Result<u64> {
-    let stats: Vec<Value> = field.command(&["device", "stats", "box-01"]).await?.json()?;
-    Ok(stats.iter().filter_map(|one| one.get("requests")?.as_u64()).sum())
-}
-
-async fn metrics(field: &Field) -> anyhow::Result<String> {
-    let token = std::fs::read_to_string(field.controller.data_dir().join("admin.token"))?;
-    let url = format!("{}/metrics", field.controller.http);
-    Ok(reqwest::Client::new().get(url).bearer_auth(token.trim()).send().await?.text().await?)
 }

@@ -6,7 +6,6 @@ use fieldpost::demo::assets::{BETTER, GOOD};
 use fieldpost::demo::process::eventually;
 use fieldpost_tests::Field;
 use fieldpost_tests::field::PATIENCE;
-use serde_json::Value;
 use std::time::Duration;
 
 on_each_broker! {
@@ -77,18 +76,13 @@ async fn restart(field: &mut Field) -> anyhow::Result<()> {
     field.controller.restart().await
 }
 
-async fn requests(field: &Field) -> anyhow::Result<u64> {
-    let stats: Vec<Value> = field.command(&["device", "stats", "box-01"]).await?.json()?;
-    Ok(stats.iter().filter_map(|one| one.get("requests")?.as_u64()).sum())
-}
-
 async fn statistics(mut field: Field) -> anyhow::Result<()> {
     field.publish(&GOOD).await?;
     field.install("1.0.0").await?;
     field.ask(0, 0).await?;
-    eventually("first window", PATIENCE, || async { requests(&field).await.ok().filter(|n| *n >= 1).map(drop) })
+    eventually("first window", PATIENCE, || async { field.counted("box-01").await.ok().filter(|n| *n >= 1).map(drop) })
         .await?;
-    let before = requests(&field).await?;
+    let before = field.counted("box-01").await?;
     // Without its controller the device goes on answering and counting; with the embedded broker the line is down too.
     field.controller.kill().await?;
     for image in 0..150 {
@@ -96,9 +90,10 @@ async fn statistics(mut field: Field) -> anyhow::Result<()> {
     }
     tokio::time::sleep(Duration::from_millis(2500)).await;
     field.controller.restart().await?;
-    let arrived =
-        eventually("all windows", PATIENCE, || async { requests(&field).await.ok().filter(|n| *n >= before + 150) })
-            .await?;
+    let arrived = eventually("all windows", PATIENCE, || async {
+        field.counted("box-01").await.ok().filter(|n| *n >= before + 150)
+    })
+    .await?;
     ensure!(arrived == before + 150, "{arrived} requests counted, {} were made", before + 150);
     Ok(())
 }

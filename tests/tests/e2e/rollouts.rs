@@ -67,7 +67,7 @@ async fn harmful(field: Field) -> anyhow::Result<()> {
     let exposed = tallies.values().filter(|tally| tally.answered.contains_key("1.2.0")).count();
     ensure!(exposed == 1, "{exposed} devices served the harmful release");
     let explained = field.command(&["rollout", "explain", &id]).await?;
-    ensure!(explained.code == Some(0) && explained.stdout.contains("psi"), "{}", explained.stdout);
+    ensure!(explained.code == Some(0) && explained.stdout.to_lowercase().contains("psi"), "{}", explained.stdout);
     Ok(())
 }
 
