@@ -125,7 +125,7 @@ async fn abort(field: Field) -> anyhow::Result<()> {
     field.until(&id, &["paused"]).await?;
     let aborted = field.command(&["rollout", "abort", &id, "--revert"]).await?;
     ensure!(aborted.code == Some(0), "{}", aborted.stderr);
-    field.until(&id, &["aborted", "rolled-back"]).await?;
+    field.until(&id, &["aborted-reverted"]).await?;
     field.serves(0, "1.0.0").await?;
     field.serves(1, "1.0.0").await
 }
