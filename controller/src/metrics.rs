@@ -50,6 +50,8 @@ pub struct Metrics {
     pub commit_failures: Counter,
     /// Times that the connection to the broker was made.
     pub broker_connections: Counter,
+    /// Times that what the broker holds was brought to what it should hold.
+    pub reconciliations: Counter,
     /// 1 while connected to the broker.
     pub broker_connected: Gauge,
     /// Messages that wait for the broker.
@@ -87,6 +89,7 @@ impl Metrics {
             windows_stored: Counter::default(),
             commit_failures: Counter::default(),
             broker_connections: Counter::default(),
+            reconciliations: Counter::default(),
             broker_connected: Gauge::default(),
             outbox: Gauge::default(),
             devices: Family::default(),
@@ -116,6 +119,11 @@ impl Metrics {
             metrics.commit_failures.clone(),
         );
         registry.register("broker_connections", "Connections made to the broker", metrics.broker_connections.clone());
+        registry.register(
+            "reconciliations",
+            "Times that the broker was compared with what it should hold",
+            metrics.reconciliations.clone(),
+        );
         registry.register("broker_connected", "1 while connected to the broker", metrics.broker_connected.clone());
         registry.register("outbox_messages", "Messages that wait for the broker", metrics.outbox.clone());
         registry.register("devices", "Devices by status", metrics.devices.clone());

@@ -247,3 +247,6 @@ fn config(listen: SocketAddr, max_clients: usize) -> BrokerConfig {
     };
     config
 }
+
+#[cfg(test)]
+mod live_tests;

@@ -21,7 +21,13 @@ impl World {
     }
 
     pub(crate) fn over(registry: Registry) -> Self {
-        let Registry { store, clock, audit, trust, releases, .. } = &registry;
+        let store = registry.store.clone();
+        Self::with(registry, store)
+    }
+
+    /// The same with what the fleet keeps in a store of its own.
+    pub(crate) fn with(registry: Registry, store: Arc<dyn Store>) -> Self {
+        let Registry { clock, audit, trust, releases, .. } = &registry;
         let tokens = Arc::new(Tokens::open(store.as_ref(), audit.clone(), clock.clone()).unwrap());
         let outbox = Arc::new(Outbox::default());
         let parts = Parts {

@@ -10,6 +10,7 @@ use crate::metrics::KindLabel;
 use crate::tls::{self, TlsError};
 use bytes::Bytes;
 use fieldpost_shared::bundle::chunk::MAX_PAYLOAD_BYTES;
+use fieldpost_shared::wire::Topic;
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing, Packet, QoS,
     SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
@@ -20,8 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-/// Largest packet either way: the largest payload, a topic and headers.
-const MAX_PACKET_BYTES: usize = MAX_PAYLOAD_BYTES + 4 * 1024;
+/// Largest packet that is sent: the largest payload, a topic and headers.
+const MAX_SENT_BYTES: usize = MAX_PAYLOAD_BYTES + 4 * 1024;
+/// Largest packet that is read: all that MQTT allows. rumqttc ends the connection at a larger one, so with a lower limit
+/// one retained message of a hostile client would end every connection that the controller makes.
+const MAX_READ_BYTES: usize = 268_435_455 + 5;
 /// Publishes that the broker has not confirmed. Below rumqttc's own limit, so that its queue never fills.
 const MAX_IN_FLIGHT: u16 = 32;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -83,7 +87,7 @@ impl Target {
         options
             .set_keep_alive(KEEP_ALIVE)
             .set_clean_session(true)
-            .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES)
+            .set_max_packet_size(MAX_READ_BYTES, MAX_SENT_BYTES)
             .set_inflight(MAX_IN_FLIGHT);
         if let Some((user, password)) = &self.login {
             options.set_credentials(user, password);
@@ -316,7 +320,13 @@ fn subscribed(shared: &Shared<'_>, codes: &[SubscribeReasonCode]) -> Option<Conn
 /// Ours go to the scan, those of devices to the ingest. A full ingest stops the reading, and so the broker: that is
 /// the flow control, and the ingest never waits for this connection.
 async fn heard(shared: &Shared<'_>, inbound: Inbound) -> Result<(), ConnectionFailed> {
-    match shared.link.topics.parse(&inbound.topic).ok().and_then(Item::of) {
+    let topic = shared.link.topics.parse(&inbound.topic).ok();
+    if inbound.payload.len() > MAX_PAYLOAD_BYTES {
+        // Refused here: a queue of such would be a lot of memory.
+        shared.link.metrics.refuse(topic.as_ref().map_or("unknown", kind), "oversized");
+        return Ok(());
+    }
+    match topic.and_then(Item::of) {
         Some(item) => {
             if let Some(scan) = shared.scan().as_mut() {
                 scan.found(item, &inbound.payload);
@@ -330,6 +340,15 @@ async fn heard(shared: &Shared<'_>, inbound: Inbound) -> Result<(), ConnectionFa
             .send(inbound)
             .await
             .map_err(|_closed: mpsc::error::SendError<_>| ConnectionFailed::Ingest),
+    }
+}
+
+fn kind(topic: &Topic) -> &'static str {
+    match topic {
+        Topic::Report(_) => "report",
+        Topic::Stats(_) => "stats",
+        Topic::Alive(_) => "alive",
+        Topic::Desired(_) | Topic::Ack(_) | Topic::Blob(_) | Topic::Trust(_) => "own",
     }
 }
 
@@ -356,6 +375,7 @@ async fn reconciled(shared: &Shared<'_>, empty: bool) -> Result<(), ConnectionFa
     if empty {
         link.outbox.push_all(link.fleet.wanted());
     } else {
+        link.outbox.note_recent();
         // Until the answer to the first subscription has come, a second could be taken for it.
         let mut connected = link.connected.subscribe();
         drop(connected.wait_for(|connected| *connected).await);
@@ -373,8 +393,9 @@ async fn reconciled(shared: &Shared<'_>, empty: bool) -> Result<(), ConnectionFa
         let compared = tokio::task::spawn_blocking(move || reconcile::differences(fleet.as_ref(), &scan)).await;
         let differences = compared.unwrap_or_else(|_panicked| link.fleet.wanted());
         tracing::info!(differences = differences.len(), "compared what the broker holds with what it should");
-        link.outbox.push_all(differences);
+        link.outbox.push_differences(differences);
     }
+    link.metrics.reconciliations.inc();
     for (release, blobs) in link.fleet.live() {
         link.outbox.gate(release, &blobs);
     }

@@ -97,3 +97,6 @@ fn random() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_or(0, |()| u64::from_be_bytes(bytes))
 }
+
+#[cfg(test)]
+pub(crate) mod live_tests;

@@ -92,6 +92,8 @@ struct Inner {
     gates: HashMap<Digest, HashSet<Digest>>,
     /// Release -> devices whose desired state waits for it.
     behind: HashMap<Digest, Vec<DeviceId>>,
+    /// What was handed over since somebody began to look at what the broker holds.
+    recent: Option<HashSet<Item>>,
 }
 
 /// The set of topics that wait.
@@ -116,6 +118,21 @@ impl Outbox {
     pub fn push_all(&self, items: impl IntoIterator<Item = Item>) {
         let mut inner = self.inner();
         items.into_iter().for_each(|item| inner.push(item));
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// Begins to note what is handed over, for [`Outbox::push_differences`].
+    pub fn note_recent(&self) {
+        self.inner().recent = Some(HashSet::new());
+    }
+
+    /// Puts in line what the broker was found not to hold, but for what was handed over since [`Outbox::note_recent`]:
+    /// that may have been on its way while somebody looked.
+    pub fn push_differences(&self, items: impl IntoIterator<Item = Item>) {
+        let mut inner = self.inner();
+        let recent = inner.recent.take().unwrap_or_default();
+        items.into_iter().filter(|item| !recent.contains(item)).for_each(|item| inner.push(item));
         drop(inner);
         self.wake.notify_one();
     }
@@ -150,6 +167,9 @@ impl Outbox {
             }
         };
         inner.pending.remove(&item);
+        if let Some(recent) = &mut inner.recent {
+            recent.insert(item.clone());
+        }
         let flying = inner.in_flight.entry(item.clone()).or_default();
         *flying = flying.saturating_add(1);
         Some(item)
@@ -340,6 +360,18 @@ mod tests {
         assert_eq!(all(&outbox), [blob("x")]);
         outbox.confirm(&blob("x"));
         assert_eq!(all(&outbox), [desired("a")]);
+    }
+
+    #[test]
+    fn what_was_on_its_way_while_somebody_looked_is_no_difference() {
+        let outbox = Outbox::default();
+        outbox.push(blob("sent before"));
+        all(&outbox);
+        outbox.note_recent();
+        outbox.push(blob("sent meanwhile"));
+        all(&outbox);
+        outbox.push_differences([blob("sent before"), blob("sent meanwhile")]);
+        assert_eq!(all(&outbox), [blob("sent before")]);
     }
 
     #[test]
