@@ -111,3 +111,6 @@ pub async fn serve_with(
     ready(&bound);
     supervise::until_stopped(parts, stop, deadline).await
 }
+
+#[cfg(test)]
+mod tests;

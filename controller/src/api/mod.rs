@@ -83,15 +83,20 @@ pub struct Api {
 /// Bytes of a JSON body; the largest is a pushed manifest in base64 with its signatures.
 const MAX_JSON_BYTES: usize = MAX_MANIFEST_BYTES / 3 * 4 + (64 << 10);
 
+/// Bytes of a request to enrol.
+const MAX_ENROLL_BYTES: usize = 64 << 10;
+
 /// All routes but those of rollouts, which are merged in by the caller under `/v1/rollouts`.
 pub fn router(api: Api) -> Router {
     let blobs = Router::new()
         .route("/v1/blobs/{sha256}", put(registry::put_blob).get(registry::get_blob))
         .layer(DefaultBodyLimit::max(MAX_PAYLOAD_BYTES));
+    // Whoever asks here has shown no token.
+    let enroll =
+        Router::new().route("/v1/enroll", post(general::enroll)).layer(DefaultBodyLimit::max(MAX_ENROLL_BYTES));
     Router::new()
         .route("/v1/health", get(general::health))
         .route("/v1/time", get(general::time))
-        .route("/v1/enroll", post(general::enroll))
         .route("/v1/devices", get(devices::list))
         .route("/v1/devices/{id}", get(devices::show))
         .route("/v1/devices/{id}/labels", post(devices::label))
@@ -107,6 +112,7 @@ pub fn router(api: Api) -> Router {
         .route("/metrics", get(general::metrics))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         .merge(blobs)
+        .merge(enroll)
         .fallback(error::no_such_route)
         .with_state(api)
 }

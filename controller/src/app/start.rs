@@ -106,7 +106,14 @@ impl StartError {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         // A port may be free in a second, a clock may be set, a predecessor may end: those are tried again.
-        matches!(self, Self::Data { .. } | Self::Trust(_) | Self::Tls(_) | Self::Broker(BrokerError::Tls(_)))
+        matches!(
+            self,
+            Self::Data { .. }
+                | Self::Trust(_)
+                | Self::Tls(_)
+                | Self::Broker(BrokerError::Tls(_))
+                | Self::Store(StoreError::Corrupt { .. } | StoreError::Form { .. })
+        )
     }
 }
 

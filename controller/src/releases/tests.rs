@@ -53,7 +53,7 @@ impl Registry {
     }
 }
 
-fn manifest(version: &str, content: &[u8]) -> Vec<u8> {
+pub(crate) fn manifest(version: &str, content: &[u8]) -> Vec<u8> {
     let file = FileEntry {
         path: "model.onnx".into(),
         role: FileRole::Model,

@@ -58,7 +58,7 @@ async fn hostile_messages_are_refused_counted_and_change_nothing() {
         ("fp/1/dev/a/report", said(4, &key), "report", "replayed"),
         ("fp/1/dev/a/report", said(5, &key), "report", "replayed"),
         ("fp/1/dev/stranger/report", said(6, &key), "report", "unknown-device"),
-        ("fp/1/dev/a/report", vec![1; 123_000], "report", "malformed"),
+        ("fp/1/dev/a/report", vec![1; 123_000], "report", "oversized"),
         ("fp/1/dev/a/alive", b"noise".to_vec(), "alive", "malformed"),
     ] {
         let counted = rig.metrics.refusals(kind, reason);
