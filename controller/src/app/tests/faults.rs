@@ -36,7 +36,7 @@ async fn a_directory_in_use_is_refused() {
 #[tokio::test]
 async fn a_directory_that_cannot_be_written_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    fieldpost_shared::durable::write_atomic(dir.path(), "data", b"a file").unwrap();
+    write_atomic(dir.path(), "data", b"a file").unwrap();
     check(config(dir.path(), ""), "cannot create", true).await;
 }
 
@@ -67,7 +67,7 @@ async fn a_damaged_store_is_refused_and_left_alone() {
     Rig::start(dir.path()).await.stopped().await.unwrap();
     let db = dir.path().join("data/db/db");
     let rotten = vec![0x5a; 70_000];
-    fieldpost_shared::durable::write_atomic(db.parent().unwrap(), "db", &rotten).unwrap();
+    write_atomic(db.parent().unwrap(), "db", &rotten).unwrap();
     check(config(dir.path(), ""), "is damaged: restore a backup", true).await;
 }
 
