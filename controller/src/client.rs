@@ -105,7 +105,7 @@ pub enum ClientError {
         #[source]
         source: serde_json::Error,
     },
-    /// The answer is larger than [`MAX_ANSWER_BYTES`].
+    /// The answer is larger than 64 MiB.
     #[error("cannot {operation}: the answer of {server} is larger than {MAX_ANSWER_BYTES} bytes")]
     TooLarge {
         /// What was asked for.

@@ -1,6 +1,6 @@
 //! Which release of each model runs on this box, and how that changes: fetch, verify, self-test, swap, probation, and back.
 //!
-//! [`machine`] decides and is pure; [`driver`] journals each transition before its effect begins and performs it through
+//! [`machine`] decides and is pure; `driver` journals each transition before its effect begins and performs it through
 //! [`Effects`]. [`slot::State`] carries the diagram.
 
 mod accept;

@@ -113,7 +113,7 @@ impl Sink {
     /// Writes a result.
     ///
     /// # Errors
-    /// As [`print`].
+    /// As [`print()`].
     pub fn result(&self, text: &str) -> Result<(), Failure> {
         match self {
             Self::Memory(kept) => {

@@ -1,4 +1,4 @@
-//! What runs a graph. [`Engine`] is all that the rest of the agent sees of it; tract is the one behind it today.
+//! What runs a graph. `Engine` is all that the rest of the agent sees of it; tract is the one behind it today.
 
 mod convert;
 mod diagnose;
