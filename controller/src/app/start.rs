@@ -1,6 +1,6 @@
 //! From a configuration to parts that are ready to run. Whatever can be wrong with a machine is found here, and said.
 
-use super::{ADMIN_TOKEN, Bound, http, maintenance, running, supervise};
+use super::{ADMIN_TOKEN, Bound, ENDPOINTS, http, maintenance, running, supervise};
 use crate::api::types::{Endpoints, Role, TokenKind, TokenRequest};
 use crate::api::{self, Api};
 use crate::audit::Audit;
@@ -132,8 +132,28 @@ pub struct Started {
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     bound: Bound,
-    /// Held for as long as the controller runs.
-    lock: File,
+    claim: Claim,
+}
+
+/// The data directory is this process's for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Claim {
+    endpoints: PathBuf,
+    _lock: File,
+}
+
+impl Claim {
+    fn forget_endpoints(&self) {
+        // When the file is not there, all the better.
+        drop(fs::remove_file(&self.endpoints));
+    }
+}
+
+impl Drop for Claim {
+    /// Nobody listens there any more; the lock goes after this, so a successor's file is never taken away.
+    fn drop(&mut self) {
+        self.forget_endpoints();
+    }
 }
 
 impl fmt::Debug for Started {
@@ -152,7 +172,7 @@ impl Started {
             return Err(StartError::Clock(clock.now()));
         }
         let mut notes = Vec::new();
-        let lock = claim(&config.data_dir)?;
+        let claim = claim(&config.data_dir)?;
         let store = open_store(&config.data_dir.join("db")).await?;
         let (trust, created) = Trust::open_or_create(&config.data_dir.join("trust"), &config.fleet, clock.now())?;
         let trust = Arc::new(trust);
@@ -224,7 +244,7 @@ impl Started {
             listener,
             tls,
             bound,
-            lock,
+            claim,
         })
     }
 
@@ -251,9 +271,9 @@ impl Started {
             listener,
             tls,
             bound,
-            lock,
+            claim,
         } = self;
-        let mut parts = supervise::Parts::new(lock);
+        let mut parts = supervise::Parts::new(claim);
         let (connected, connection) = watch::channel(false);
         let (inbound, queue) = mpsc::channel(QUEUE);
         let ingest = Ingest {
@@ -325,7 +345,7 @@ fn system_entropy() -> Result<[u8; 32], getrandom::Error> {
 }
 
 /// Makes the data directory, and makes sure that it is writable and nobody else's. The lock goes with the process.
-fn claim(dir: &Path) -> Result<File, StartError> {
+fn claim(dir: &Path) -> Result<Claim, StartError> {
     let failed = |operation, path: &Path| {
         let path = path.to_owned();
         move |source| StartError::Data { operation, path, source }
@@ -338,7 +358,12 @@ fn claim(dir: &Path) -> Result<File, StartError> {
     let path = dir.join(LOCK);
     let lock = File::options().create(true).append(true).open(&path).map_err(failed("write", &path))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => {
+            let claim = Claim { endpoints: dir.join(ENDPOINTS), _lock: lock };
+            // Whoever waits for the addresses must not find those of the last time.
+            claim.forget_endpoints();
+            Ok(claim)
+        }
         Err(fs::TryLockError::WouldBlock) => Err(StartError::Locked { path: dir.to_owned() }),
         Err(fs::TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
     }

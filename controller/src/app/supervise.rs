@@ -1,9 +1,9 @@
 //! Runs the parts, ends when told or when one ends by itself, and stops them in order within a deadline.
 
 use super::ServeError;
+use super::start::Claim;
 use crate::broker::BrokerError;
 use fieldpost_shared::error_chain::Chain;
-use std::fs::File;
 use std::future::Future;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -20,17 +20,17 @@ pub struct Parts {
     broker: JoinSet<Result<(), BrokerError>>,
     stop_broker: CancellationToken,
     /// The data directory is ours until all is done.
-    _lock: File,
+    _claim: Claim,
 }
 
 impl Parts {
-    pub(super) fn new(lock: File) -> Self {
+    pub(super) fn new(claim: Claim) -> Self {
         Self {
             tasks: JoinSet::new(),
             stop: CancellationToken::new(),
             broker: JoinSet::new(),
             stop_broker: CancellationToken::new(),
-            _lock: lock,
+            _claim: claim,
         }
     }
 

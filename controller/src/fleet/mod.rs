@@ -16,7 +16,7 @@ pub mod windows;
 
 use crate::api::types::DeviceStatus;
 use crate::audit::Audit;
-use crate::link::outbox::{Item, Outbox};
+use crate::link::outbox::{Item, Outbox, Source as _};
 use crate::releases::{ReleaseError, Releases};
 use crate::rollout::fleet::AssignTo;
 use crate::store::{Store, StoreError};
@@ -122,8 +122,8 @@ impl Fleet {
             listening: Mutex::new(None),
             live_blobs: RwLock::default(),
         };
-        fleet.refresh_live_blobs();
-        Ok(fleet)
+        let live = fleet.live().into_iter().flat_map(|(_, blobs)| blobs).collect();
+        Ok(Self { live_blobs: RwLock::new(live), ..fleet })
     }
 
     /// Who belongs to it.
@@ -211,7 +211,7 @@ impl Fleet {
         };
         let signed_to = to.zip(record.as_ref()).map(|(to, record)| (to, record.signatures.as_slice()));
         let change = self.desired.assign(device, model, signed_to)?;
-        self.publish(device, change);
+        self.publish(device, &change);
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl Fleet {
     /// When it cannot be stored.
     pub fn renew(&self, device: &DeviceId, above: u64) -> Result<(), FleetError> {
         let change = self.desired.renew(device, above)?;
-        self.publish(device, change);
+        self.publish(device, &change);
         Ok(())
     }
 
@@ -235,26 +235,10 @@ impl Fleet {
         Ok(due.len())
     }
 
-    /// Puts what changed in line for the broker: chunks of releases that came to be wanted, before the desired state
-    /// that names them; and the clearing of those that no device wants any more.
-    fn publish(&self, device: &DeviceId, change: Change) {
+    /// Puts what changed in line for the broker, chunks before the desired state that names them.
+    fn publish(&self, device: &DeviceId, change: &Change) {
         if !change.began.is_empty() || !change.ceased.is_empty() {
-            self.refresh_live_blobs();
-        }
-        for manifest in change.ceased {
-            match self.releases.blobs_of(manifest) {
-                Ok(blobs) => self.outbox.push_all(blobs.into_iter().map(Item::Blob)),
-                Err(error) => tracing::error!(%manifest, error = %chain(&error), "cannot clear a release's blobs"),
-            }
-        }
-        for manifest in change.began {
-            match self.releases.blobs_of(manifest) {
-                Ok(blobs) => {
-                    self.outbox.push_all(blobs.iter().copied().map(Item::Blob));
-                    self.outbox.gate(manifest, &blobs);
-                }
-                Err(error) => tracing::error!(%manifest, error = %chain(&error), "cannot publish a release's blobs"),
-            }
+            self.refresh_live_blobs(&change.began);
         }
         if change.signed {
             self.outbox.push(Item::Desired(device.clone()));
@@ -270,7 +254,7 @@ impl Fleet {
         let record = self.devices.revoke(actor, device, vec![DesiredStates::deletion(device)])?;
         let change = self.desired.forget(device);
         self.outbox.push_all([Item::Desired(device.clone()), Item::Ack(device.clone())]);
-        self.publish(device, change);
+        self.publish(device, &change);
         self.changed(device);
         Ok(record)
     }
@@ -283,10 +267,6 @@ impl Fleet {
         let writes = windows::prune(self.store.as_ref(), device, self.retention, self.clock.now())?;
         if writes.is_empty() { Ok(()) } else { self.store.commit(writes) }
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    fieldpost_shared::error_chain::Chain(error).to_string()
 }
 
 #[cfg(test)]

@@ -6,14 +6,29 @@ use crate::link::outbox::{Item, Source, Unreadable};
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::{DeviceId, Digest};
 use fieldpost_shared::trust::SignedRoot;
+use std::collections::HashSet;
 use std::sync::PoisonError;
 
 impl Fleet {
-    /// Works out anew which blobs live releases need. Each caller has made its change before, and only one works it out
-    /// at a time, so the last one to do so sees every change.
-    pub(super) fn refresh_live_blobs(&self) {
+    /// Works out anew which blobs live releases need, and puts in line what that changes: chunks that came to be
+    /// needed, and the clearing of those that are needed no more. What two releases share is not sent again.
+    ///
+    /// Each caller has made its change before, and only one works it out at a time, so the last one sees every change;
+    /// and `began` is gated before anybody else can tell its chunks from ones that are with the broker.
+    pub(super) fn refresh_live_blobs(&self, began: &[Digest]) {
         let mut live = self.live_blobs.write().unwrap_or_else(PoisonError::into_inner);
-        *live = self.live().into_iter().flat_map(|(_, blobs)| blobs).collect();
+        let releases = self.live();
+        let now: HashSet<_> = releases.iter().flat_map(|(_, blobs)| blobs).copied().collect();
+        // In the order of the files, so that the first chunks that a device asks for are the first to come.
+        let mut seen = HashSet::new();
+        let ordered = releases.iter().flat_map(|(_, blobs)| blobs).copied();
+        let added = ordered.filter(|blob| !live.contains(blob) && seen.insert(*blob));
+        self.outbox.push_all(live.difference(&now).copied().map(Item::Blob));
+        self.outbox.push_all(added.map(Item::Blob));
+        for (release, blobs) in releases.iter().filter(|(release, _)| began.contains(release)) {
+            self.outbox.gate(*release, blobs);
+        }
+        *live = now;
     }
 
     fn is_live(&self, blob: Digest) -> bool {

@@ -372,32 +372,43 @@ async fn refill(shared: &Shared<'_>, empty: bool) -> ConnectionFailed {
 async fn reconciled(shared: &Shared<'_>, empty: bool) -> Result<(), ConnectionFailed> {
     let link = shared.link;
     subscribe(shared, device_filters(link), QoS::AtLeastOnce).await?;
-    if empty {
-        link.outbox.push_all(link.fleet.wanted());
-    } else {
-        link.outbox.note_recent();
-        // Until the answer to the first subscription has come, a second could be taken for it.
-        let mut connected = link.connected.subscribe();
-        drop(connected.wait_for(|connected| *connected).await);
-        *shared.scan() = Some(Scan::default());
-        let filters = reconcile::filters(&link.topics);
-        // QoS 0: nothing is lost by a message that is not seen but a publish that was not needed.
-        subscribe(shared, filters.clone(), QoS::AtMostOnce).await?;
-        reconcile::settled(&shared.scanned, || shared.scan().as_ref().is_some_and(Scan::is_answered)).await;
-        let scan = shared.scan().take().unwrap_or_default();
-        for filter in filters {
-            shared.client.unsubscribe(filter).await.map_err(|source| shared.stuck(source))?;
+    let scan = if empty { None } else { Some(scanned(shared).await?) };
+    let (fleet, outbox) = (Arc::clone(&link.fleet), Arc::clone(&link.outbox));
+    // Manifests and blobs are read from disk.
+    let filled = tokio::task::spawn_blocking(move || {
+        match scan {
+            None => outbox.push_all(fleet.wanted()),
+            Some(scan) => {
+                let differences = reconcile::differences(fleet.as_ref(), &scan);
+                let count = differences.len();
+                tracing::info!(differences = count, "compared what the broker holds with what it should");
+                outbox.push_differences(differences);
+            }
         }
-        let fleet = Arc::clone(&link.fleet);
-        // Blobs are read from disk to be compared.
-        let compared = tokio::task::spawn_blocking(move || reconcile::differences(fleet.as_ref(), &scan)).await;
-        let differences = compared.unwrap_or_else(|_panicked| link.fleet.wanted());
-        tracing::info!(differences = differences.len(), "compared what the broker holds with what it should");
-        link.outbox.push_differences(differences);
-    }
+        for (release, blobs) in fleet.live() {
+            outbox.gate(release, &blobs);
+        }
+    });
+    filled.await.map_err(|_panicked| ConnectionFailed::Source)?;
     link.metrics.reconciliations.inc();
-    for (release, blobs) in link.fleet.live() {
-        link.outbox.gate(release, &blobs);
-    }
     Ok(())
+}
+
+/// What the broker holds of the controller's topics.
+async fn scanned(shared: &Shared<'_>) -> Result<Scan, ConnectionFailed> {
+    let link = shared.link;
+    link.outbox.note_recent();
+    // Until the answer to the first subscription has come, a second could be taken for it.
+    let mut connected = link.connected.subscribe();
+    drop(connected.wait_for(|connected| *connected).await);
+    *shared.scan() = Some(Scan::default());
+    let filters = reconcile::filters(&link.topics);
+    // QoS 0: nothing is lost by a message that is not seen but a publish that was not needed.
+    subscribe(shared, filters.clone(), QoS::AtMostOnce).await?;
+    reconcile::settled(&shared.scanned, || shared.scan().as_ref().is_some_and(Scan::is_answered)).await;
+    let scan = shared.scan().take().unwrap_or_default();
+    for filter in filters {
+        shared.client.unsubscribe(filter).await.map_err(|source| shared.stuck(source))?;
+    }
+    Ok(scan)
 }

@@ -129,7 +129,7 @@ impl Releases {
     }
 
     /// Takes a release whose chunks are all there: signed by enough publishers, not revoked, its version unused.
-    /// Pushing the same again changes nothing.
+    /// Pushing the same again changes nothing; with other signatures that hold, they take the place of the old ones.
     ///
     /// # Errors
     /// When any of that does not hold.
@@ -154,15 +154,18 @@ impl Releases {
             return Err(ReleaseError::TooLarge(packed.len()));
         }
         let _one_at_a_time: MutexGuard<'_, ()> = self.push.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = self.find(&release.model, &release.version) {
-            return match known.release == release {
-                true => Ok(known),
-                false => Err(ReleaseError::Taken { release, known: known.release.manifest.short() }),
-            };
+        let known = self.find(&release.model, &release.version);
+        match &known {
+            Some(known) if known.release != release => {
+                return Err(ReleaseError::Taken { release, known: known.release.manifest.short() });
+            }
+            Some(known) if known.signatures == signatures => return Ok(Arc::clone(known)),
+            // The same with other signatures that hold: publisher keys were rotated.
+            Some(_) | None => (),
         }
         self.blobs.put_manifest(release.manifest, &packed)?;
         let record = Arc::new(ReleaseRecord {
-            pushed: now,
+            pushed: known.as_ref().map_or(now, |known| known.pushed),
             created: manifest.created,
             note: manifest.note.clone(),
             total_bytes: manifest.total_bytes(),
@@ -171,7 +174,8 @@ impl Releases {
         });
         let row = Write::put(Table::Releases, key(&release.model, &release.version), encode(FORM, record.as_ref())?);
         let (subject, detail) = (release.to_string(), format!("manifest {}", release.manifest));
-        self.audit.commit(Act { actor, action: "release.push", subject: &subject, detail: &detail }, vec![row])?;
+        let action = if known.is_some() { "release.sign" } else { "release.push" };
+        self.audit.commit(Act { actor, action, subject: &subject, detail: &detail }, vec![row])?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.insert((release.model, release.version), Arc::clone(&record));
         Ok(record)

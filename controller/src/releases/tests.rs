@@ -99,6 +99,19 @@ fn a_version_is_never_reused() {
 }
 
 #[test]
+fn a_release_can_be_signed_anew() {
+    let registry = Registry::new();
+    let bytes = registry.manifest("1.0.0", b"model");
+    let mine = sign(Kind::Manifest, &bytes, &registry.publisher);
+    let other = sign(Kind::Manifest, &bytes, &SecretKey::from_seed(&[9; 32]));
+    registry.releases.push("test", &bytes, vec![mine]).unwrap();
+    registry.clock.advance(std::time::Duration::from_secs(60));
+    let record = registry.releases.push("test", &bytes, vec![other, mine]).unwrap();
+    assert_eq!((record.signatures.len(), record.pushed), (2, NOW));
+    assert_eq!(registry.releases.list(None), [record]);
+}
+
+#[test]
 fn a_release_without_its_chunks_is_refused() {
     let registry = Registry::new();
     let refused = registry.push(&manifest("1.0.0", b"not uploaded"));

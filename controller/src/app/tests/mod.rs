@@ -126,7 +126,9 @@ async fn it_starts_says_where_it_is_and_stops() {
     for part in [&rig.bound.endpoints.http, &rig.bound.endpoints.mqtt, "admin.token", "root version 1", "root.key"] {
         assert!(block.contains(part), "{block}");
     }
+    let file = rig.bound.data_dir.join(ENDPOINTS);
     rig.stopped().await.unwrap();
+    assert!(!file.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
