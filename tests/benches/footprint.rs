@@ -123,13 +123,15 @@ async fn large_update(field: &Field) -> anyhow::Result<()> {
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("model.onnx"), onnx(1_280, 4_096))?;
     reference(&folder.join("reference.csv"), 1_280)?;
-    let toml = "name = \"digits\"\nversion = \"9.0.0\"\nmodel = \"model.onnx\"\n[reference]\ndata = \"reference.csv\"\n";
+    let toml =
+        "name = \"digits\"\nversion = \"9.0.0\"\nmodel = \"model.onnx\"\n[reference]\ndata = \"reference.csv\"\n";
     std::fs::write(folder.join("bundle.toml"), toml)?;
     let before = published(field).await?;
     field.publish_folder(&folder).await?;
     let size = std::fs::metadata(folder.with_extension("fieldpost"))?.len() as f64;
     let started = Instant::now();
-    let id = field.start("9.0.0", &["--waves", "100%", "--soak", "1s", "--min-requests", "0", "--evidence", "requests"]);
+    let id =
+        field.start("9.0.0", &["--waves", "100%", "--soak", "1s", "--min-requests", "0", "--evidence", "requests"]);
     let id = id.await?;
     let all_live = eventually("12 devices live", Duration::from_secs(120), || async {
         let detail: Value = field.rollout(&id).await.ok()?;

@@ -26,6 +26,7 @@ use fieldpost_shared::time::{Clock, SystemClock};
 use fieldpost_shared::trust::{RootMetadata, SignedRoot};
 use fieldpost_shared::wire::Topics;
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -180,6 +181,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         downloader,
         disk,
         inventory,
+        clock: Arc::clone(&clock),
     };
     let (report_sender, report) = watch::channel(reporter.compose());
     let (line_sender, line) = watch::channel(LineState::Down { reason: "starting".to_owned() });
@@ -270,7 +272,8 @@ fn init_logging(filter: &str) -> Result<(), CommandError> {
         .with_context(|| format!("the log filter `{filter}` is not valid"))
         .map_err(CommandError::Usage)?;
     // A second subscriber in one process (tests) keeps the first.
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
+    let ansi = std::io::stderr().is_terminal();
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).try_init());
     Ok(())
 }
 

@@ -7,11 +7,16 @@ use crate::link::Door;
 use crate::monitor::ClosedWindow;
 use crate::store::Store;
 use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::time::Clock;
 use fieldpost_shared::wire::v1::{Inventory, Report, Sequence};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+/// How long after a change of the deployments somebody may be waiting for word, and how often it is sent then.
+const WATCHED: Duration = Duration::from_secs(900);
+const WATCHED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a report is made of.
 #[derive(Debug, Clone)]
@@ -22,6 +27,7 @@ pub(super) struct Reporter {
     pub downloader: Downloader,
     pub disk: Disk,
     pub inventory: Inventory,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Reporter {
@@ -47,14 +53,23 @@ impl Reporter {
         }
     }
 
-    /// Composes until shutdown: at once when the deployments change, else every `interval`.
+    /// Composes until shutdown: at once when the deployments change, every ten seconds for a while after that, since a
+    /// rollout waits to hear that all is well, else every `interval`.
     pub(super) async fn run(mut self, report: watch::Sender<Report>, interval: Duration, shutdown: CancellationToken) {
         let mut status = self.driver.status();
         let mut kept = self.downloader.received_bytes();
+        let mut watched_until = Duration::ZERO;
         loop {
+            let now = self.clock.monotonic();
+            let wait = if now < watched_until { interval.min(WATCHED_INTERVAL) } else { interval };
             tokio::select! {
-                changed = status.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(interval) => {
+                changed = status.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    watched_until = now.saturating_add(WATCHED);
+                }
+                () = tokio::time::sleep(wait) => {
                     let (disk, serving) = (self.disk.clone(), self.inventory.serving.clone());
                     let read = tokio::task::spawn_blocking(move || inventory::read(&disk, serving)).await;
                     if let Ok(inventory) = read {
