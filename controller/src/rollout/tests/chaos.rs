@@ -197,7 +197,7 @@ fn check(first: Behaviour, happenings: Vec<Happening>, approve: bool) -> Result<
             }
             // Devices that cut themselves off never say that they went back.
             ("rolled-back" | "aborted-reverted" | "aborted-kept", Progress::Reverting) => {
-                prop_assert!(silenced, "{device}: {member:?}")
+                prop_assert!(silenced, "{device}: {member:?}");
             }
             _ => {}
         }
