@@ -70,15 +70,14 @@ async fn attack(field: Field) -> anyhow::Result<()> {
         foe.say("fp/1/dev/box-02/stats", &stats, false)?;
         foe.say("fp/1/dev/nobody/report", &report, false)?;
     }
-    let metrics = eventually("refusals in the controller's metrics", PATIENCE, || async {
+    eventually("refusals in the controller's metrics", PATIENCE, || async {
         let text = field.get("/metrics").await.ok()?;
         let has = |kind: &str, reason: &str| {
             text.lines().any(|l| l.contains("refused") && l.contains(kind) && l.contains(reason) && !l.ends_with(" 0"))
         };
-        (has("report", "signature") && has("report", "replay")).then_some(text)
+        (has("report", "signature") && has("report", "replay")).then_some(())
     })
     .await?;
-    ensure!(!metrics.is_empty());
     ensure!(field.counted("box-01").await? == counted, "replayed statistics were counted again");
     let device = field.device(0).await?;
     ensure!(device.pointer("/models/0/live/version").and_then(Value::as_str) == Some("1.1.0"), "{device}");

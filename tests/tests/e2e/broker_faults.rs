@@ -15,7 +15,6 @@ async fn wiped(mut field: Field) -> anyhow::Result<()> {
     field.publish(&GOOD).await?;
     field.publish(&BETTER).await?;
     field.install("1.0.0").await?;
-    field.agents.iter_mut().next().map(|agent| agent.pid());
     let Broker::Mosquitto(mosquitto) = &mut field.broker else { bail!("not mosquitto") };
     mosquitto.wipe().await?;
     // A device that was never there finds what it needs, though nothing was published anew for it.
