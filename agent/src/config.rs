@@ -189,12 +189,23 @@ impl Config {
         at_least("fetch_patience_s", "at least 1", self.fetch_patience.as_secs(), 1)?;
         at_least("outbox_mib", "at least 1", self.outbox_bytes, 1 << 20)?;
         at_least("queue", "at least 1", self.queue.try_into().unwrap_or(u64::MAX), 1)?;
-        if !self.http.ip().is_loopback() {
-            let expected = "a loopback address: the agent serves its own box; put a proxy with TLS in front for others";
-            return Err(ConfigError::Value { key: "http", expected, found: self.http.to_string() });
-        }
+        loopback(self.http)?;
         Ok(self)
     }
+}
+
+/// The address, when it is one that only this box can reach.
+pub(crate) fn loopback(http: SocketAddr) -> Result<SocketAddr, ConfigError> {
+    if http.ip().is_loopback() {
+        return Ok(http);
+    }
+    let expected = "a loopback address: the agent serves its own box; put a proxy with TLS in front for others";
+    Err(ConfigError::Value { key: "http", expected, found: http.to_string() })
+}
+
+/// The log filter of the environment, for commands that have no configuration.
+pub(crate) fn log_filter() -> Option<String> {
+    environment().log
 }
 
 fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {

@@ -12,6 +12,7 @@ pub mod monitor;
 pub mod runtime;
 pub mod serve;
 pub mod store;
+mod tryout;
 
 use clap::Parser as _;
 use std::process::ExitCode;

@@ -6,10 +6,10 @@ use crate::fetch::disk::DiskError;
 use crate::fetch::fit::{Room, Unfit, check, missing_cpu_features};
 use crate::fetch::{Disk, Downloader, FetchError};
 use crate::runtime::memory::resident_bytes;
-use crate::runtime::{LoadedModel, self_test};
+use crate::runtime::{LoadError, LoadedModel, golden_set, self_test};
 use crate::serve::Registry;
-use fieldpost_shared::bundle::manifest::{Budgets, FileRole};
-use fieldpost_shared::bundle::{GoldenSet, Manifest};
+use fieldpost_shared::bundle::Manifest;
+use fieldpost_shared::bundle::manifest::Budgets;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::{Digest, ModelName, ReleaseRef};
 use fieldpost_shared::time::Clock;
@@ -202,16 +202,12 @@ impl Effects for BoxEffects {
         let (disk, digest, clock) = (self.disk.clone(), assignment.release.manifest, Arc::clone(&self.clock));
         let tested = Arc::clone(&model);
         blocking(move || {
-            let golden = match model.manifest().file(FileRole::Golden) {
-                Some(file) => {
-                    let path = disk.files_dir(&digest).join(&file.path);
-                    let bytes = std::fs::read(&path).map_err(|source| {
-                        disk_failure(&DiskError::Io { operation: "read", path: path.clone(), source })
-                    })?;
-                    GoldenSet::decode(&bytes).map_err(|error| failure(FailureKind::SelfTest, false, &error))?
-                }
-                None => GoldenSet::default(),
-            };
+            let golden = golden_set(&disk.files_dir(&digest), model.manifest()).map_err(|error| match error {
+                LoadError::Read { .. } => failure(FailureKind::Disk, true, &error),
+                _ => failure(FailureKind::SelfTest, false, &error),
+            });
+            // Without samples the self-test says so.
+            let golden = golden?.unwrap_or_default();
             self_test(&model, &golden, clock.as_ref()).map_err(|failed| Failure {
                 kind: failed.kind,
                 detail: failed.detail,

@@ -8,7 +8,7 @@ const MIB: u64 = 1 << 20;
 
 /// Reads the inventory; blocking, some milliseconds. What cannot be read is empty or 0.
 #[must_use]
-pub(super) fn read(disk: &Disk, serving: String) -> Inventory {
+pub(crate) fn read(disk: &Disk, serving: String) -> Inventory {
     let kinds =
         RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(kinds).ok();
@@ -28,7 +28,7 @@ pub(super) fn read(disk: &Disk, serving: String) -> Inventory {
 
 /// The processor's features, as the kernel names them; empty where there is no `/proc/cpuinfo`.
 #[must_use]
-pub(super) fn cpu_features() -> String {
+pub(crate) fn cpu_features() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
     line.and_then(|line| line.split_once(':')).map(|(_, features)| features.trim().to_owned()).unwrap_or_default()

@@ -2,7 +2,7 @@
 
 pub mod control;
 mod effects;
-mod inventory;
+pub(crate) mod inventory;
 mod reporting;
 
 use crate::cli::CommandError;
@@ -267,7 +267,7 @@ async fn publish_status(
     }
 }
 
-fn init_logging(filter: &str) -> Result<(), CommandError> {
+pub(crate) fn init_logging(filter: &str) -> Result<(), CommandError> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("the log filter `{filter}` is not valid"))
         .map_err(CommandError::Usage)?;
@@ -277,7 +277,7 @@ fn init_logging(filter: &str) -> Result<(), CommandError> {
     Ok(())
 }
 
-async fn stop_signal() -> std::io::Result<&'static str> {
+pub(crate) async fn stop_signal() -> std::io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -2,7 +2,8 @@
 
 mod doctor;
 mod local;
-mod output;
+pub(crate) mod output;
+mod try_bundle;
 
 use crate::app;
 use crate::config::{Config, Overrides};
@@ -29,6 +30,7 @@ const EXAMPLES: &str = "Examples:
   fieldpost-agent run
   fieldpost-agent status
   fieldpost-agent rollback digits
+  fieldpost-agent try digits-1.0.0.fieldpost seven.png
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 4 the agent or the controller cannot be reached.";
 
@@ -87,6 +89,9 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         minutes: u64,
     },
+    /// Run a bundle on this machine, with no controller: once on files, or as a server
+    #[command(after_help = try_bundle::EXAMPLES)]
+    Try(try_bundle::TryArgs),
     /// Accept changes again
     ReleaseHold,
     /// Check this box: configuration, disk, key, clock, controller, broker, models
@@ -163,22 +168,27 @@ pub(crate) fn complain(error: &CommandError) {
 /// # Errors
 /// With what failed, on what, and what to do next.
 pub fn execute(cli: Cli) -> Result<(), CommandError> {
+    let output = cli.common.output;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    // A bundle is tried without any configuration: nothing of this box's agent is touched.
+    let command = match cli.command {
+        Command::Try(args) => return runtime.block_on(try_bundle::run(args, output)),
+        other => other,
+    };
     let mut overrides = Overrides { data_dir: cli.common.data_dir, ..Overrides::default() };
-    match &cli.command {
+    match &command {
         Command::Run { http } => overrides.http = *http,
         Command::Enroll(args) => overrides.controller.clone_from(&args.controller),
         _ => {}
     }
     let config =
         Config::load(cli.common.config.as_deref(), overrides).map_err(|error| CommandError::Usage(error.into()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the async runtime")?;
-    let output = cli.common.output;
     runtime.block_on(async {
-        match cli.command {
+        match command {
             Command::Run { .. } => app::run(config).await,
             Command::Enroll(args) => enroll(config, args, output).await,
             Command::Status => local::status(&config, output).await,
@@ -186,6 +196,8 @@ pub fn execute(cli: Cli) -> Result<(), CommandError> {
             Command::Rollback { model } => local::rollback(&config, &model, output).await,
             Command::Hold { reason, minutes } => local::hold(&config, &reason, minutes, output).await,
             Command::ReleaseHold => local::release_hold(&config, output).await,
+            // It went its own way above.
+            Command::Try(args) => try_bundle::run(args, output).await,
             Command::Doctor => doctor::run(&config, output).await,
         }
     })

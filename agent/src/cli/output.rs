@@ -8,12 +8,21 @@ use std::io::{self, Write};
 ///
 /// # Errors
 /// When standard output is gone.
-pub(super) fn print(output: Output, value: &impl Serialize, table: &str) -> anyhow::Result<()> {
+pub(crate) fn print(output: Output, value: &impl Serialize, table: &str) -> anyhow::Result<()> {
     let text = match output {
         Output::Json => serde_json::to_string_pretty(value)?,
         Output::Table => table.trim_end().to_owned(),
     };
-    match writeln!(io::stdout(), "{text}") {
+    line(&text)
+}
+
+/// Prints text and the end of its line, at once.
+///
+/// # Errors
+/// When standard output is gone.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
         // A reader that has seen enough (`| head`) is no failure.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(Into::into),
@@ -21,13 +30,13 @@ pub(super) fn print(output: Output, value: &impl Serialize, table: &str) -> anyh
 }
 
 /// `name   value` lines.
-pub(super) fn pairs(rows: &[(&str, String)]) -> String {
+pub(crate) fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
 /// Columns under a header, each as wide as its widest cell.
-pub(super) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
     let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
     let lines = std::iter::once(&header).chain(rows);

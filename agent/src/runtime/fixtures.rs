@@ -8,21 +8,21 @@ use fieldpost_shared::time::Timestamp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(super) fn models() -> PathBuf {
+pub(crate) fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models")
 }
 
 /// `shape` holds sizes and symbols.
-pub(super) fn spec(name: &str, dtype: Dtype, shape: &[&str]) -> TensorSpec {
+pub(crate) fn spec(name: &str, dtype: Dtype, shape: &[&str]) -> TensorSpec {
     let dim = |text: &&str| text.parse().map_or_else(|_| Dim::Symbol((*text).to_owned()), Dim::Fixed);
     TensorSpec { name: name.to_owned(), dtype, shape: shape.iter().map(dim).collect() }
 }
 
-pub(super) fn file(path: &str, role: FileRole) -> FileEntry {
+pub(crate) fn file(path: &str, role: FileRole) -> FileEntry {
     FileEntry { path: path.to_owned(), role, size: 0, sha256: Digest::of(b""), chunks: Vec::new() }
 }
 
-pub(super) fn manifest(name: &str, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Manifest {
+pub(crate) fn manifest(name: &str, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Manifest {
     Manifest {
         schema: SCHEMA.to_owned(),
         name: name.parse().unwrap(),
@@ -45,17 +45,17 @@ pub(super) fn manifest(name: &str, inputs: Vec<TensorSpec>, outputs: Vec<TensorS
     }
 }
 
-pub(super) fn load_from(dir: &Path, manifest: Manifest) -> Result<LoadedModel, LoadError> {
+pub(crate) fn load_from(dir: &Path, manifest: Manifest) -> Result<LoadedModel, LoadError> {
     let release =
         ReleaseRef { model: manifest.name.clone(), version: manifest.version.clone(), manifest: Digest::of(b"") };
     LoadedModel::load(dir, Arc::new(manifest), release)
 }
 
-pub(super) fn load(folder: &str, manifest: Manifest) -> Result<LoadedModel, LoadError> {
+pub(crate) fn load(folder: &str, manifest: Manifest) -> Result<LoadedModel, LoadError> {
     load_from(&models().join(folder), manifest)
 }
 
-pub(super) fn digits_manifest() -> Manifest {
+pub(crate) fn digits_manifest() -> Manifest {
     manifest(
         "digits",
         vec![spec("image", Dtype::Fp32, &["N", "1", "8", "8"])],
@@ -63,6 +63,6 @@ pub(super) fn digits_manifest() -> Manifest {
     )
 }
 
-pub(super) fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
+pub(crate) fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
     Tensor::from_f32(shape.to_vec(), values).unwrap()
 }

@@ -18,13 +18,13 @@ mod prepare;
 pub mod selftest;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod onnx_builder;
 
 pub use answer::{Answer, Ranked};
 pub use engine::{external_files, inspect};
 pub use error::{InferError, InputError, LoadError, Side};
-pub use model::LoadedModel;
+pub use model::{LoadedModel, golden_set};
 pub use prepare::PredictInput;
 pub use selftest::{SelfTestFailure, SelfTestReport, self_test};

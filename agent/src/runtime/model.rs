@@ -111,17 +111,25 @@ impl LoadedModel {
     }
 }
 
-/// By output, whether the golden samples beside the model expect NaN there.
-fn nan_in_golden(dir: &Path, manifest: &Manifest) -> Result<Vec<bool>, LoadError> {
-    let mut allowed = vec![false; manifest.outputs.len()];
-    let Some(file) = manifest.file(FileRole::Golden) else { return Ok(allowed) };
+/// The golden samples in a release's files; none where it declares none, or they were not made yet. Blocking.
+///
+/// # Errors
+/// When the file cannot be read or decoded.
+pub fn golden_set(dir: &Path, manifest: &Manifest) -> Result<Option<GoldenSet>, LoadError> {
+    let Some(file) = manifest.file(FileRole::Golden) else { return Ok(None) };
     let path = dir.join(&file.path);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(allowed),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(LoadError::Read { path, source }),
     };
-    let golden = GoldenSet::decode(&bytes).map_err(|source| LoadError::Golden { path, source: source.into() })?;
+    GoldenSet::decode(&bytes).map(Some).map_err(|source| LoadError::Golden { path, source: source.into() })
+}
+
+/// By output, whether the golden samples beside the model expect NaN there.
+fn nan_in_golden(dir: &Path, manifest: &Manifest) -> Result<Vec<bool>, LoadError> {
+    let mut allowed = vec![false; manifest.outputs.len()];
+    let golden = golden_set(dir, manifest)?.unwrap_or_default();
     for sample in &golden.samples {
         for (allowed, output) in allowed.iter_mut().zip(&sample.outputs) {
             *allowed = *allowed || holds_nan(output);

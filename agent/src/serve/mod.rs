@@ -41,7 +41,9 @@ pub use registry::Registry;
 pub use request::DEADLINE_HEADER;
 pub use server::{ServeError, ServeSettings, Server, StatusHandle};
 
+use crate::runtime::Answer;
 use fieldpost_shared::bundle::{Manifest, Tensor};
+use fieldpost_shared::id::ReleaseRef;
 
 /// Why a body is no inference request for a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,4 +57,15 @@ pub struct RequestError(String);
 /// When it is no such request, or its tensors are not the model's.
 pub fn request_tensors(body: &[u8], manifest: &Manifest) -> Result<Vec<Tensor>, RequestError> {
     oip::infer::parse(body, manifest).map(|request| request.inputs).map_err(|error| RequestError(error.message))
+}
+
+/// The body with which `POST /predict` answers.
+pub(crate) fn prediction_json(
+    release: &ReleaseRef,
+    manifest: &Manifest,
+    id: &str,
+    answers: &[Answer],
+    outputs: &[Tensor],
+) -> Vec<u8> {
+    predict::write(release, manifest, id, answers, outputs)
 }

@@ -5,6 +5,7 @@ use super::manifest::{FileEntry, Manifest, ManifestError};
 use crate::id::Digest;
 use crate::trust::Signature;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 const MANIFEST: &str = "manifest.json";
 const SIGNATURES: &str = "signatures.json";
@@ -157,6 +158,30 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// Reads the folder that a tar was unpacked to, with the same limits and checks; files that the manifest does not name
+    /// are passed over.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_dir(dir: &Path) -> Result<Self, ArchiveError> {
+        let named = |name: &'static str, limit: usize| {
+            read_limited(&dir.join(name), name, limit)?.ok_or(ArchiveError::Missing(name))
+        };
+        let manifest_bytes = named(MANIFEST, MAX_MANIFEST_BYTES)?;
+        let signatures = named(SIGNATURES, MAX_SIGNATURES_BYTES)?;
+        let signatures = serde_json::from_slice(&signatures).map_err(ArchiveError::Signatures)?;
+        let manifest = Manifest::parse(&manifest_bytes).map_err(ArchiveError::Manifest)?;
+        let mut blobs = Vec::new();
+        for chunk in manifest.chunks() {
+            let name = format!("blobs/{}", chunk.sha256);
+            let frame = read_limited(&dir.join(&name), &name, MAX_PAYLOAD_BYTES)?;
+            blobs.push((chunk.sha256, frame.ok_or(ArchiveError::BlobMissing(chunk.sha256))?));
+        }
+        let bundle = Self { manifest, manifest_bytes, signatures, blobs };
+        bundle.check()?;
+        Ok(bundle)
+    }
+
     /// The content of one file, assembled from its chunks and checked.
     ///
     /// # Errors
@@ -185,4 +210,21 @@ impl Bundle {
         }
         self.manifest.files.iter().try_for_each(|file| self.file(file).map(drop))
     }
+}
+
+/// A file of at most `limit` bytes; none when it is not there.
+fn read_limited(path: &Path, entry: &str, limit: usize) -> Result<Option<Vec<u8>>, ArchiveError> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(ArchiveError::Read(error)),
+    };
+    let mut bytes = Vec::new();
+    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(bound).read_to_end(&mut bytes).map_err(ArchiveError::Read)?;
+    if bytes.len() > limit {
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        return Err(ArchiveError::TooLarge { entry: entry.to_owned(), size, limit });
+    }
+    Ok(Some(bytes))
 }
