@@ -1,7 +1,7 @@
 //! What the manifest promises, held against the graph once and against every request.
 
 use super::error::{InferError, InputError, LoadError, Side};
-use fieldpost_shared::bundle::{Dim, Tensor, TensorSpec};
+use fieldpost_shared::bundle::{Dim, Dtype, Tensor, TensorSpec};
 
 /// Type and shape for people, such as `FP32 [N,1,8,8]`.
 pub(crate) fn spec_text(spec: &TensorSpec) -> String {
@@ -51,6 +51,13 @@ pub(crate) fn check_inputs(specs: &[TensorSpec], tensors: &[Tensor]) -> Result<(
             });
         }
         tensor.check().map_err(|source| InputError::Damaged { input: spec.name.clone(), source })?;
+        if tensor.dtype == Dtype::Bytes && tensor.texts().any(|text| str::from_utf8(text).is_err()) {
+            return Err(InputError::Tensor {
+                input: spec.name.clone(),
+                expected: "text in UTF-8".to_owned(),
+                found: "other bytes".to_owned(),
+            });
+        }
     }
     Ok(())
 }
@@ -74,8 +81,8 @@ pub(crate) fn check_outputs(specs: &[TensorSpec], nan_allowed: &[bool], tensors:
 
 /// Whether a floating-point tensor holds not-a-number.
 pub(crate) fn holds_nan(tensor: &Tensor) -> bool {
-    use fieldpost_shared::bundle::Dtype;
     match tensor.dtype {
+        Dtype::Fp16 => tensor.data.as_chunks().0.iter().any(|bytes| half::f16::from_le_bytes(*bytes).is_nan()),
         Dtype::Fp32 => tensor.data.as_chunks().0.iter().any(|bytes| f32::from_le_bytes(*bytes).is_nan()),
         Dtype::Fp64 => tensor.data.as_chunks().0.iter().any(|bytes| f64::from_le_bytes(*bytes).is_nan()),
         _ => false,
@@ -85,7 +92,6 @@ pub(crate) fn holds_nan(tensor: &Tensor) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldpost_shared::bundle::Dtype;
 
     fn spec(shape: &[&str]) -> TensorSpec {
         let dim = |text: &&str| text.parse().map_or_else(|_| Dim::Symbol((*text).to_owned()), Dim::Fixed);

@@ -9,7 +9,7 @@ pub(super) struct Onnx {
 }
 
 /// ONNX `TensorProto.DataType`.
-pub(super) const FLOAT16: u64 = 10;
+pub(super) const BFLOAT16: u64 = 16;
 
 pub(super) const fn data_type(dtype: Dtype) -> u64 {
     match dtype {
@@ -21,6 +21,11 @@ pub(super) const fn data_type(dtype: Dtype) -> u64 {
         Dtype::Int64 => 7,
         Dtype::Bool => 9,
         Dtype::Fp64 => 11,
+        Dtype::Uint16 => 4,
+        Dtype::Bytes => 8,
+        Dtype::Fp16 => 10,
+        Dtype::Uint32 => 12,
+        Dtype::Uint64 => 13,
     }
 }
 

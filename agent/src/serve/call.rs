@@ -1,6 +1,7 @@
 //! One request on its inference thread: prepare, infer, answer, count. Whatever happens is counted once, and answered.
 
 use super::error::ApiError;
+use super::oip::infer::Written;
 use super::registry::Live;
 use super::request::RequestId;
 use super::{metrics::Pending, oip, predict};
@@ -8,7 +9,7 @@ use crate::monitor::collector::{Measured, Timing};
 use crate::runtime::{Answer, InferError, InputError, PredictInput};
 use axum::http::StatusCode;
 use bytes::Bytes;
-use fieldpost_shared::bundle::{Dim, Dtype, Manifest, Tensor};
+use fieldpost_shared::bundle::{Dim, Manifest, Tensor};
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::stats::ErrorKind;
 use fieldpost_shared::time::Clock;
@@ -24,8 +25,8 @@ pub(crate) enum Form {
     Image,
     /// JSON features, answered for people.
     Features,
-    /// Tensors as JSON (OIP v2 §infer).
-    Tensors,
+    /// Tensors (OIP v2 §infer), and how many bytes of the body are JSON, where not all of it is.
+    Tensors { json_bytes: Option<usize> },
 }
 
 /// A request on its way through the queue.
@@ -45,8 +46,8 @@ pub(crate) struct Call {
     pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
-/// A JSON body, or why there is none.
-pub(crate) type Reply = Result<Vec<u8>, ApiError>;
+/// A body, or why there is none.
+pub(crate) type Reply = Result<Written, ApiError>;
 
 /// Why a call got no answer, and whose fault that is.
 struct Failed {
@@ -89,7 +90,7 @@ impl From<InferError> for Failed {
 
 /// What the model made of a request.
 struct Done {
-    body: Vec<u8>,
+    body: Written,
     timing: Timing,
     measured: Measured,
     answers: Vec<Answer>,
@@ -153,9 +154,9 @@ impl Call {
         let inputs = match self.form {
             Form::Image => model.prepare(&PredictInput::Image(&self.body))?,
             Form::Features => model.prepare(&PredictInput::Json(&predict::json(&self.body)?))?,
-            Form::Tensors => {
-                let request = oip::infer::parse(&self.body, model.manifest())?;
-                wanted = Some((request.id, request.outputs));
+            Form::Tensors { json_bytes } => {
+                let request = oip::infer::parse(&self.body, json_bytes, model.manifest())?;
+                wanted = Some((request.id, request.wanted));
                 request.inputs
             }
         };
@@ -165,11 +166,11 @@ impl Call {
         let answers = model.answer(&outputs)?;
         let (manifest, release) = (model.manifest(), model.release());
         let body = match wanted {
-            Some((id, names)) => {
+            Some((id, wanted)) => {
                 let id = id.as_deref().unwrap_or(self.id.as_str());
-                oip::infer::write(release, manifest, id, names.as_deref(), &outputs)
+                oip::infer::write(release, manifest, id, &wanted, &outputs)?
             }
-            None => predict::write(release, manifest, self.id.as_str(), &answers, &outputs),
+            None => Written::json(predict::write(release, manifest, self.id.as_str(), &answers, &outputs)?),
         };
         let answered = clock.monotonic();
         let timing = Timing {
@@ -194,9 +195,7 @@ fn rows(manifest: &Manifest, inputs: &[Tensor]) -> usize {
 
 /// NaN that comes out of a model because NaN went in is the caller's.
 fn blame_input(error: InferError, inputs: &[Tensor]) -> Failed {
-    let holds_nan = |tensor: &Tensor| {
-        matches!(tensor.dtype, Dtype::Fp32 | Dtype::Fp64) && tensor.to_f64().iter().any(|value| value.is_nan())
-    };
+    let holds_nan = |tensor: &Tensor| tensor.dtype.is_float() && tensor.to_f64().iter().any(|value| value.is_nan());
     if matches!(error, InferError::NanOutput { .. }) && inputs.iter().any(holds_nan) {
         Failed::by_caller(ApiError::bad_request(format!("{}, because an input does", Chain(&error))))
     } else {

@@ -45,7 +45,7 @@ use crate::runtime::Answer;
 use fieldpost_shared::bundle::{Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
 
-/// Why a body is no inference request for a model.
+/// Why a body is no inference request for a model, or its outputs no answer in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RequestError(String);
@@ -56,16 +56,19 @@ pub struct RequestError(String);
 /// # Errors
 /// When it is no such request, or its tensors are not the model's.
 pub fn request_tensors(body: &[u8], manifest: &Manifest) -> Result<Vec<Tensor>, RequestError> {
-    oip::infer::parse(body, manifest).map(|request| request.inputs).map_err(|error| RequestError(error.message))
+    oip::infer::parse(body, None, manifest).map(|request| request.inputs).map_err(|error| RequestError(error.message))
 }
 
 /// The body with which `POST /predict` answers.
+///
+/// # Errors
+/// When an output's bytes are no text, which JSON cannot carry.
 pub(crate) fn prediction_json(
     release: &ReleaseRef,
     manifest: &Manifest,
     id: &str,
     answers: &[Answer],
     outputs: &[Tensor],
-) -> Vec<u8> {
-    predict::write(release, manifest, id, answers, outputs)
+) -> Result<Vec<u8>, RequestError> {
+    predict::write(release, manifest, id, answers, outputs).map_err(|error| RequestError(error.message))
 }

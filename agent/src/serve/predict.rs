@@ -1,10 +1,11 @@
 //! Predictions for people with curl: an image or JSON features in, a label or a number out.
 //!
 //! One row is answered by its fields, several by `predictions`. NaN and infinity are `null`: JSON has no word for them.
+//! A bundle without post-processing is answered by its tensors, as the protocol writes them ([`super::oip::json`]).
 
 use super::call::Form;
 use super::error::ApiError;
-use super::oip::json::TensorJson;
+use super::oip::infer::TensorJson;
 use crate::runtime::{Answer, Ranked};
 use axum::http::{HeaderMap, StatusCode, header};
 use fieldpost_shared::bundle::{Manifest, Tensor};
@@ -91,23 +92,31 @@ impl<'a> Top<'a> {
 }
 
 /// The answer's body.
+///
+/// # Errors
+/// 400 when the tensors are no text.
 pub(crate) fn write(
     release: &ReleaseRef,
     manifest: &Manifest,
     id: &str,
     answers: &[Answer],
     outputs: &[Tensor],
-) -> Vec<u8> {
+) -> Result<Vec<u8>, ApiError> {
     let mut rows: Vec<Row<'_>> = answers.iter().filter_map(row).collect();
     let rows = match rows.len() {
-        0 => Rows::Raw { outputs: TensorJson::all(manifest, None, outputs) },
+        0 => {
+            let named = manifest.outputs.iter().zip(outputs);
+            let outputs =
+                named.map(|(spec, tensor)| TensorJson::whole(&spec.name, tensor)).collect::<Result<_, _>>()?;
+            Rows::Raw { outputs }
+        }
         1 => rows.pop().map_or(Rows::Many { predictions: Vec::new() }, Rows::One),
         _ => Rows::Many { predictions: rows },
     };
     let version = release.version.to_string();
     let prediction = Prediction { rows, model: release.model.as_str(), version, request_id: id };
     // Plain data with text keys into memory: serde_json has nothing to fail on.
-    serde_json::to_vec(&prediction).unwrap_or_default()
+    Ok(serde_json::to_vec(&prediction).unwrap_or_default())
 }
 
 fn row(answer: &Answer) -> Option<Row<'_>> {
@@ -151,7 +160,7 @@ mod tests {
 
     fn written(answers: &[Answer]) -> String {
         let release = testing::release("1.0.0");
-        String::from_utf8(write(&release, &testing::manifest(), "id", answers, &[])).unwrap()
+        String::from_utf8(write(&release, &testing::manifest(), "id", answers, &[]).unwrap()).unwrap()
     }
 
     fn classification(score: f32) -> Answer {

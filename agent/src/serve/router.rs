@@ -2,7 +2,7 @@
 
 use super::call::{Call, Form, Reply};
 use super::error::ApiError;
-use super::oip::infer::NO_BINARY;
+use super::oip::infer;
 use super::oip::metadata::{Health, ModelMetadata, ModelReady, ServerMetadata};
 use super::pool::Pool;
 use super::registry::{Live, Registry};
@@ -12,7 +12,7 @@ use super::{metrics, predict};
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -83,8 +83,9 @@ async fn predict_model(State(app): Shared, Path(path): Path<Named>, request: Req
     answer(&app, Some(&path.model), None, None, request).await
 }
 
-async fn infer(State(app): Shared, Path(path): Path<Named>, request: Request) -> Response {
-    answer(&app, Some(&path.model), path.version.as_deref(), Some(Form::Tensors), request).await
+async fn infer(State(app): Shared, Path(path): Path<Named>, request: Request) -> Result<Response, ApiError> {
+    let form = Form::Tensors { json_bytes: infer::json_bytes(request.headers())? };
+    Ok(answer(&app, Some(&path.model), path.version.as_deref(), Some(form), request).await)
 }
 
 /// Answers a prediction. `form` is taken from the request when it is not given.
@@ -99,7 +100,7 @@ async fn answer(
     let id = app.ids.of(&parts.headers);
     let id_header = id.header();
     let mut response = match compute(app, model, version, form, &parts.headers, body, id).await {
-        Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Ok(written) => written.into_response(),
         Err(error) => error.into_response(),
     };
     if let Some(id) = id_header {
@@ -120,9 +121,6 @@ async fn compute(
     // Who asks for what is not here is told so before it sends a large body, and so is who sends what cannot be read.
     find(app, model, version)?;
     let patience = request::patience(headers, app.settings.deadline)?;
-    if form == Some(Form::Tensors) && headers.contains_key("inference-header-content-length") {
-        return Err(ApiError::bad_request(NO_BINARY));
-    }
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not read"));
     }

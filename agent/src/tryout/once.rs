@@ -56,7 +56,7 @@ fn answer(model: &LoadedModel, path: &Path, clock: &dyn Clock) -> anyhow::Result
     let outputs = model.infer(&inputs)?;
     let answers = model.answer(&outputs)?;
     let took = clock.monotonic().saturating_sub(begin);
-    let written = prediction_json(model.release(), model.manifest(), &path.to_string_lossy(), &answers, &outputs);
+    let written = prediction_json(model.release(), model.manifest(), &path.to_string_lossy(), &answers, &outputs)?;
     let mut json: serde_json::Value = serde_json::from_slice(&written).context("cannot write the answer")?;
     if let Some(fields) = json.as_object_mut() {
         // These stand once at the top.

@@ -156,13 +156,15 @@ fn dtype_of(descr: &str) -> Result<Dtype, String> {
         "<i8" => Dtype::Int64,
         "<f4" => Dtype::Fp32,
         "<f8" => Dtype::Fp64,
+        "<u2" => Dtype::Uint16,
+        "<u4" => Dtype::Uint32,
+        "<u8" => Dtype::Uint64,
+        "<f2" => Dtype::Fp16,
         big if big.starts_with('>') => {
             return Err(format!("its elements `{big}` are big-endian: save it little-endian"));
         }
         other => {
-            return Err(format!(
-                "its element type `{other}` is not read: use bool, uint8, int8-64, float32 or float64"
-            ));
+            return Err(format!("its element type `{other}` is not read: use bool, uint8-64, int8-64 or float16-64"));
         }
     })
 }

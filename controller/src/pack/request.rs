@@ -188,6 +188,11 @@ fn cast(dtype: Dtype, shape: Vec<usize>, values: &[f64]) -> Result<Tensor, Refer
             Dtype::Int16 => data.extend(i16::try_from(whole?).map_err(narrow)?.to_le_bytes()),
             Dtype::Int8 => data.extend(i8::try_from(whole?).map_err(narrow)?.to_le_bytes()),
             Dtype::Uint8 => data.extend(u8::try_from(whole?).map_err(narrow)?.to_le_bytes()),
+            Dtype::Uint16 => data.extend(u16::try_from(whole?).map_err(narrow)?.to_le_bytes()),
+            Dtype::Uint32 => data.extend(u32::try_from(whole?).map_err(narrow)?.to_le_bytes()),
+            Dtype::Uint64 => data.extend(u64::try_from(whole?).map_err(narrow)?.to_le_bytes()),
+            Dtype::Fp16 => data.extend(half::f16::from_f64(*value).to_le_bytes()),
+            Dtype::Bytes => return Err(misfit("it holds numbers, the model takes text".to_owned())),
             Dtype::Bool => match whole? {
                 bit @ 0..=1 => data.push(u8::from(bit == 1)),
                 _ => return Err(refuse(value)),

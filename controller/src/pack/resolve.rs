@@ -6,7 +6,7 @@ use fieldpost_shared::bundle::manifest::{
     Activation, Channels, ClassificationOutput, ImageInput, Layout, Missing, Postprocess, Preprocess, ResizeFilter,
     TabularInput,
 };
-use fieldpost_shared::bundle::{Dim, Dtype, TensorSpec};
+use fieldpost_shared::bundle::{Dim, TensorSpec};
 
 /// Classes answered when nobody says how many.
 const DEFAULT_TOP_K: usize = 3;
@@ -223,7 +223,7 @@ fn image(source: &ImageSource, spec: &TensorSpec) -> Result<ImageInput, ResolveE
     if flat.is_some() && flat != values {
         return Err(conflict(SECTION, "the number of values", values.unwrap_or(usize::MAX), spec));
     }
-    let default_scale = if matches!(spec.dtype, Dtype::Fp32 | Dtype::Fp64) { 1.0 / 255.0 } else { 1.0 };
+    let default_scale = if spec.dtype.is_float() { 1.0 / 255.0 } else { 1.0 };
     Ok(ImageInput {
         tensor: spec.name.clone(),
         width,

@@ -1,4 +1,5 @@
 use super::*;
+use fieldpost_shared::bundle::Dtype;
 
 /// `N` is symbolic, a number fixed: `"x N,3,8,8"`.
 fn spec(text: &str) -> TensorSpec {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Element types that the runtime serves; the text form is the Open Inference Protocol's (OIP v2 §Tensor Data Types).
+///
+/// Golden samples hold the place of a type in this list: new ones go to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Dtype {
@@ -24,18 +26,51 @@ pub enum Dtype {
     Fp32,
     /// IEEE 754 binary64.
     Fp64,
+    /// Unsigned, 2 bytes.
+    Uint16,
+    /// Unsigned, 4 bytes.
+    Uint32,
+    /// Unsigned, 8 bytes.
+    Uint64,
+    /// IEEE 754 binary16.
+    Fp16,
+    /// Texts: each its length as an unsigned 4-byte number, then so many bytes.
+    Bytes,
 }
 
 impl Dtype {
-    /// Bytes per element.
+    /// All of them, in the order of the protocol's table.
+    pub const ALL: [Self; 13] = [
+        Self::Bool,
+        Self::Uint8,
+        Self::Uint16,
+        Self::Uint32,
+        Self::Uint64,
+        Self::Int8,
+        Self::Int16,
+        Self::Int32,
+        Self::Int64,
+        Self::Fp16,
+        Self::Fp32,
+        Self::Fp64,
+        Self::Bytes,
+    ];
+
+    /// Bytes per element; of [`Dtype::Bytes`] the fewest, which is its length alone.
     #[must_use]
     pub const fn size_bytes(self) -> usize {
         match self {
             Self::Bool | Self::Uint8 | Self::Int8 => 1,
-            Self::Int16 => 2,
-            Self::Int32 | Self::Fp32 => 4,
-            Self::Int64 | Self::Fp64 => 8,
+            Self::Int16 | Self::Uint16 | Self::Fp16 => 2,
+            Self::Int32 | Self::Uint32 | Self::Fp32 | Self::Bytes => 4,
+            Self::Int64 | Self::Uint64 | Self::Fp64 => 8,
         }
+    }
+
+    /// Whether elements are floating-point numbers, which NaN and infinity are among.
+    #[must_use]
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::Fp16 | Self::Fp32 | Self::Fp64)
     }
 
     /// The protocol's name, such as `FP32`.
@@ -50,6 +85,11 @@ impl Dtype {
             Self::Int64 => "INT64",
             Self::Fp32 => "FP32",
             Self::Fp64 => "FP64",
+            Self::Uint16 => "UINT16",
+            Self::Uint32 => "UINT32",
+            Self::Uint64 => "UINT64",
+            Self::Fp16 => "FP16",
+            Self::Bytes => "BYTES",
         }
     }
 }
@@ -62,13 +102,13 @@ impl fmt::Display for Dtype {
 
 /// A datatype name that the runtime does not serve.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("datatype `{0}` is not one of BOOL UINT8 INT8 INT16 INT32 INT64 FP32 FP64")]
+#[error("datatype `{0}` is not one of BOOL UINT8-64 INT8-64 FP16 FP32 FP64 BYTES")]
 pub struct UnknownDtype(pub String);
 
 impl FromStr for Dtype {
     type Err = UnknownDtype;
     fn from_str(text: &str) -> Result<Self, UnknownDtype> {
-        [Self::Bool, Self::Uint8, Self::Int8, Self::Int16, Self::Int32, Self::Int64, Self::Fp32, Self::Fp64]
+        Self::ALL
             .into_iter()
             .find(|dtype| dtype.as_str() == text)
             .ok_or_else(|| UnknownDtype(text.chars().take(40).collect()))
@@ -157,6 +197,23 @@ impl TensorSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_type_is_read_by_its_name() {
+        for dtype in Dtype::ALL {
+            assert_eq!(dtype.as_str().parse(), Ok(dtype));
+            assert_eq!(serde_json::to_string(&dtype).unwrap(), format!("\"{dtype}\""));
+        }
+        assert!("BF16".parse::<Dtype>().is_err());
+    }
+
+    #[test]
+    fn golden_files_of_the_first_release_name_their_types_by_these_numbers() {
+        use Dtype::{Bool, Fp32, Fp64, Int8, Int16, Int32, Int64, Uint8};
+        for (dtype, number) in [Bool, Uint8, Int8, Int16, Int32, Int64, Fp32, Fp64].into_iter().zip(0_u8..) {
+            assert_eq!(postcard::to_stdvec(&dtype).unwrap(), [number]);
+        }
+    }
 
     #[test]
     fn axes_are_numbers_or_symbols_in_json() {

@@ -19,6 +19,11 @@ pub(super) const fn datum_type(dtype: Dtype) -> DatumType {
         Dtype::Int64 => DatumType::I64,
         Dtype::Fp32 => DatumType::F32,
         Dtype::Fp64 => DatumType::F64,
+        Dtype::Uint16 => DatumType::U16,
+        Dtype::Uint32 => DatumType::U32,
+        Dtype::Uint64 => DatumType::U64,
+        Dtype::Fp16 => DatumType::F16,
+        Dtype::Bytes => DatumType::String,
     }
 }
 
@@ -33,11 +38,17 @@ pub(super) fn dtype(datum_type: DatumType) -> Option<Dtype> {
         DatumType::I64 | DatumType::TDim => Dtype::Int64,
         DatumType::F32 => Dtype::Fp32,
         DatumType::F64 => Dtype::Fp64,
+        DatumType::U16 => Dtype::Uint16,
+        DatumType::U32 => Dtype::Uint32,
+        DatumType::U64 => Dtype::Uint64,
+        DatumType::F16 => Dtype::Fp16,
+        DatumType::String => Dtype::Bytes,
         _ => return None,
     })
 }
 
-/// Copies a whole tensor into memory aligned as tract wants it. A BOOL byte that is not 0 is true.
+/// Copies a whole tensor into memory aligned as tract wants it. A BOOL byte that is not 0 is true; texts are UTF-8, as
+/// checked before.
 pub(super) fn to_tract(tensor: &Tensor) -> TractResult<TValue> {
     let Tensor { shape, data, dtype } = tensor;
     let copied = match dtype {
@@ -46,6 +57,10 @@ pub(super) fn to_tract(tensor: &Tensor) -> TractResult<TValue> {
             tract::Tensor::from_shape(shape, &values)
         }
         Dtype::Uint8 => tract::Tensor::from_shape(shape, data),
+        Dtype::Bytes => {
+            let texts: Vec<String> = tensor.texts().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+            Ok(tract::Tensor::from(tract::tract_ndarray::ArrayD::from_shape_vec(shape.as_slice(), texts)?))
+        }
         _ => {
             // The safe way: tract clears the memory before it lends it for writing.
             let mut copy = tract::Tensor::zero_dt(datum_type(*dtype), shape)?;
@@ -67,5 +82,9 @@ pub(super) fn from_tract(name: &str, expected: Dtype, value: &TValue) -> Result<
     let cast = if found == DatumType::TDim { Some(value.cast_to_dt(DatumType::I64).map_err(run)?) } else { None };
     let tensor: &tract::Tensor = cast.as_deref().unwrap_or(value);
     let plain = tensor.try_as_plain_ram().map_err(run)?;
+    if expected == Dtype::Bytes {
+        let texts = plain.as_slice::<String>().map_err(run)?;
+        return Tensor::from_texts(tensor.shape().to_vec(), texts).map_err(|error| wrong(error.to_string()));
+    }
     Tensor::new(expected, tensor.shape().to_vec(), plain.as_bytes().to_vec()).map_err(|error| wrong(error.to_string()))
 }

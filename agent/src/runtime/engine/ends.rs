@@ -62,7 +62,7 @@ pub(super) fn declared_inputs(model: &InferenceModel) -> Result<Vec<Input>, Load
     Ok(inputs)
 }
 
-const SERVED: &str = "one of BOOL UINT8 INT8 INT16 INT32 INT64 FP32 FP64 (a Cast in the graph can make it so)";
+const SERVED: &str = "one of BOOL UINT8-64 INT8-64 FP16 FP32 FP64 BYTES (a Cast in the graph can make it so)";
 
 fn type_text(datum_type: Option<DatumType>) -> String {
     datum_type.map_or_else(|| "no element type".to_owned(), |datum_type| format!("{datum_type:?}"))

@@ -166,12 +166,16 @@ fn table(declared: &ImageInput, channel: usize, dtype: Dtype) -> Option<Table> {
         let value = (f32::from(pixel) * declared.scale - mean) / std;
         let mut write = |bytes: &[u8]| element.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         match dtype {
-            Dtype::Bool => return None,
+            Dtype::Bool | Dtype::Bytes => return None,
             Dtype::Uint8 => write(&[value.round() as u8]),
             Dtype::Int8 => write(&(value.round() as i8).to_le_bytes()),
             Dtype::Int16 => write(&(value.round() as i16).to_le_bytes()),
             Dtype::Int32 => write(&(value.round() as i32).to_le_bytes()),
             Dtype::Int64 => write(&(value.round() as i64).to_le_bytes()),
+            Dtype::Uint16 => write(&(value.round() as u16).to_le_bytes()),
+            Dtype::Uint32 => write(&(value.round() as u32).to_le_bytes()),
+            Dtype::Uint64 => write(&(value.round() as u64).to_le_bytes()),
+            Dtype::Fp16 => write(&half::f16::from_f32(value).to_le_bytes()),
             Dtype::Fp32 => write(&value.to_le_bytes()),
             Dtype::Fp64 => write(&f64::from(value).to_le_bytes()),
         }

@@ -41,7 +41,7 @@ impl FeaturesToTensor {
             Missing::Value(value) => Some(f64::from(value)),
         };
         if missing.is_some_and(|value| !value.is_nan() && push(&mut Vec::new(), spec.dtype, value).is_none())
-            || missing.is_some_and(f64::is_nan) && !matches!(spec.dtype, Dtype::Fp32 | Dtype::Fp64)
+            || missing.is_some_and(f64::is_nan) && !spec.dtype.is_float()
         {
             return refuse(format!("{} cannot hold what a missing feature becomes", spec.dtype));
         }
@@ -138,7 +138,11 @@ const fn expected(dtype: Dtype) -> &'static str {
         Dtype::Int16 => "a whole number of 16 bits",
         Dtype::Int32 => "a whole number of 32 bits",
         Dtype::Int64 => "a whole number of at most 2^53",
-        Dtype::Fp32 | Dtype::Fp64 => "a number in range",
+        Dtype::Uint16 => "a whole number from 0 to 65535",
+        Dtype::Uint32 => "a whole number of 32 bits, not negative",
+        Dtype::Uint64 => "a whole number of at most 2^53, not negative",
+        Dtype::Fp16 | Dtype::Fp32 | Dtype::Fp64 => "a number in range",
+        Dtype::Bytes => "no number: the input takes text",
     }
 }
 
@@ -165,6 +169,17 @@ fn push(data: &mut Vec<u8>, dtype: Dtype, value: f64) -> Option<()> {
             data.extend(narrow.to_le_bytes());
         }
         Dtype::Fp64 => data.extend(value.to_le_bytes()),
+        Dtype::Uint16 => data.extend((whole(0.0, f64::from(u16::MAX))? as u16).to_le_bytes()),
+        Dtype::Uint32 => data.extend((whole(0.0, f64::from(u32::MAX))? as u32).to_le_bytes()),
+        Dtype::Uint64 => data.extend((whole(0.0, 9_007_199_254_740_992.0)? as u64).to_le_bytes()),
+        Dtype::Fp16 => {
+            let narrow = half::f16::from_f64(value);
+            if value.is_finite() && !narrow.is_finite() {
+                return None;
+            }
+            data.extend(narrow.to_le_bytes());
+        }
+        Dtype::Bytes => return None,
     }
     Some(())
 }

@@ -1,46 +1,66 @@
-//! OIP v2 §Inference, JSON form: from a body to the model's inputs, from its outputs to a body.
+//! OIP v2 §Inference over HTTP: JSON, the binary tensor data extension, and the raw binary request.
+//!
+//! A body is a JSON text, and behind it, where `Inference-Header-Content-Length` says how long that is, the elements of
+//! each input with a `binary_data_size`, in order, without gaps. A length of 0 is a body that is the one input's elements.
 
 use super::super::error::ApiError;
-use super::json::{Elementwise, TensorJson};
-use fieldpost_shared::bundle::tensor::element_count;
-use fieldpost_shared::bundle::{Dtype, Manifest, Tensor, TensorSpec};
+use super::json::Elements;
+use super::tensors::{self, InferRequest, Sent, Values, Wanted};
+use super::words;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use fieldpost_shared::bundle::{Dim, Dtype, Manifest, Tensor, TensorSpec};
 use fieldpost_shared::id::ReleaseRef;
-use serde::de::DeserializeSeed;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::fmt;
 
-/// A request, checked as far as names and types go; whether the shapes fit, the model says.
-#[derive(Debug)]
-pub(crate) struct InferRequest {
-    /// The caller's id.
-    pub(crate) id: Option<String>,
-    /// In the manifest's order.
-    pub(crate) inputs: Vec<Tensor>,
-    /// Names of the outputs that are wanted; `None` is all.
-    pub(crate) outputs: Option<Vec<String>>,
-}
+/// The header that says how many bytes of a body are JSON.
+pub(crate) const JSON_BYTES_HEADER: &str = "inference-header-content-length";
+
+/// Most axes of a shape: a shape takes more memory than its text.
+const MAX_AXES: usize = 64;
 
 #[derive(Deserialize)]
 struct RequestJson<'a> {
     #[serde(default)]
     id: Option<String>,
+    #[serde(default)]
+    parameters: Option<RequestParameters>,
     #[serde(borrow)]
     inputs: Vec<InputJson<'a>>,
     #[serde(default, borrow)]
     outputs: Option<Vec<OutputJson<'a>>>,
 }
 
+#[derive(Deserialize, Default)]
+struct RequestParameters {
+    #[serde(default)]
+    binary_data_output: bool,
+}
+
 #[derive(Deserialize)]
 struct InputJson<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    shape: Vec<usize>,
+    shape: Shape,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
+    #[serde(default)]
+    parameters: Option<InputParameters>,
     /// Read when the type is known, which may come after it.
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct InputParameters {
+    #[serde(default)]
+    binary_data_size: Option<usize>,
+    #[serde(default)]
+    shared_memory_region: Option<de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -51,86 +71,167 @@ struct OutputJson<'a> {
     parameters: Option<OutputParameters>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct OutputParameters {
     #[serde(default)]
-    binary_data: bool,
+    binary_data: Option<bool>,
+    #[serde(default)]
+    classification: Option<u64>,
+    #[serde(default)]
+    shared_memory_region: Option<de::IgnoredAny>,
 }
 
-/// Reads a request for a model. Fields that are not known are passed over, as the protocol wants.
+struct Shape(Vec<i64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Axes;
+        impl<'de> Visitor<'de> for Axes {
+            type Value = Shape;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a shape: a list of whole numbers")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+                let mut axes = Vec::new();
+                while let Some(axis) = seq.next_element()? {
+                    if axes.len() == MAX_AXES {
+                        return Err(de::Error::custom(format!("a shape of more than {MAX_AXES} axes")));
+                    }
+                    axes.push(axis);
+                }
+                Ok(Shape(axes))
+            }
+        }
+        deserializer.deserialize_seq(Axes)
+    }
+}
+
+/// What the header of a request says.
+///
+/// # Errors
+/// 400 when it is no number.
+pub(crate) fn json_bytes(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
+    let Some(value) = headers.get(JSON_BYTES_HEADER) else { return Ok(None) };
+    let wrong = || ApiError::bad_request(format!("`{JSON_BYTES_HEADER}` must be a whole number of bytes"));
+    value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(wrong).map(Some)
+}
+
+/// Reads a request for a model; `json_bytes` is what the header says. Fields and parameters that are not known are passed
+/// over, as the protocol wants.
 ///
 /// # Errors
 /// 400 with the tensor and the reason.
-pub(crate) fn parse(body: &[u8], manifest: &Manifest) -> Result<InferRequest, ApiError> {
-    let refuse = |text: String| Err(ApiError::bad_request(text));
-    let request: RequestJson<'_> = serde_json::from_slice(body)
-        .map_err(|error| ApiError::bad_request(format!("malformed inference request: {error}")))?;
-    let inputs = manifest.inputs.iter().map(|spec| input(spec, &request.inputs)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(stranger) = request.inputs.iter().find(|sent| manifest.inputs.iter().all(|s| s.name != sent.name)) {
-        return refuse(format!(
-            "the model has no input `{}`; it has {}",
-            short(&stranger.name),
-            names(&manifest.inputs)
-        ));
+pub(crate) fn parse(body: &[u8], json_bytes: Option<usize>, manifest: &Manifest) -> Result<InferRequest, ApiError> {
+    if json_bytes == Some(0) {
+        return raw_request(body, manifest);
     }
-    if request.inputs.len() > inputs.len() {
-        return refuse("an input is there twice".to_owned());
-    }
-    let Some(wanted) = request.outputs.filter(|wanted| !wanted.is_empty()) else {
-        return Ok(InferRequest { id: request.id, inputs, outputs: None });
-    };
-    for output in &wanted {
-        if manifest.outputs.iter().all(|spec| spec.name != output.name) {
-            return refuse(format!(
-                "the model has no output `{}`; it has {}",
-                short(&output.name),
-                names(&manifest.outputs)
-            ));
+    let (json, mut blobs) = body.split_at_checked(json_bytes.unwrap_or(body.len())).ok_or_else(|| {
+        let (stated, found) = (json_bytes.unwrap_or_default(), body.len());
+        ApiError::bad_request(format!("`{JSON_BYTES_HEADER}` says {stated} bytes, the body has {found}"))
+    })?;
+    let malformed = |error| ApiError::bad_request(format!("malformed inference request: {error}"));
+    let with_words;
+    let request: RequestJson<'_> = match serde_json::from_slice(json) {
+        Ok(request) => request,
+        Err(error) => {
+            with_words = words::quoted(json).ok_or_else(|| malformed(error))?;
+            serde_json::from_slice(&with_words).map_err(malformed)?
         }
-        if output.parameters.as_ref().is_some_and(|parameters| parameters.binary_data) {
-            return refuse(format!("output `{}`: {NO_BINARY}", output.name));
-        }
-    }
-    let outputs = wanted.into_iter().map(|output| output.name.into_owned()).collect();
-    Ok(InferRequest { id: request.id, inputs, outputs: Some(outputs) })
-}
-
-/// What callers of the binary-tensor extension are told.
-pub(crate) const NO_BINARY: &str =
-    "the binary-tensor extension is not served; send and ask for JSON `data` (tritonclient: binary_data=False)";
-
-fn input(spec: &TensorSpec, sent: &[InputJson<'_>]) -> Result<Tensor, ApiError> {
-    let refuse = |text: String| ApiError::bad_request(format!("input `{}`: {text}", spec.name));
-    let Some(found) = sent.iter().find(|input| input.name == spec.name) else {
-        return Err(refuse("it is missing".to_owned()));
     };
-    let dtype: Dtype = found.datatype.parse().map_err(|error| refuse(format!("{error}")))?;
-    if dtype != spec.dtype {
-        return Err(refuse(format!("its datatype is {}, the request has {dtype}", spec.dtype)));
+    let sent = request.inputs.into_iter().map(|input| sent(input, json_bytes.is_some(), &mut blobs));
+    let sent = sent.collect::<Result<Vec<_>, _>>()?;
+    if !blobs.is_empty() {
+        return Err(ApiError::bad_request(format!("{} bytes are left behind the last input's", blobs.len())));
     }
-    if !spec.admits(&found.shape) {
-        return Err(refuse(format!("its shape is {}, the request has {:?}", spec.shape_text(), found.shape)));
+    let inputs = tensors::inputs(manifest, &sent)?;
+    let binary = request.parameters.unwrap_or_default().binary_data_output;
+    let outputs = request.outputs.unwrap_or_default();
+    for output in &outputs {
+        served(output)?;
     }
-    let count = element_count(&found.shape).map_err(|error| refuse(error.to_string()))?;
-    let raw = found.data.ok_or_else(|| refuse(format!("it has no `data`; {NO_BINARY}")))?;
-    // An element takes a byte of JSON at least, so a stated shape cannot ask for more than eight times the body.
-    let mut data = Vec::with_capacity(count.min(raw.get().len()).saturating_mul(dtype.size_bytes()));
-    let mut reader = serde_json::Deserializer::from_str(raw.get());
-    Elementwise { dtype, most: count, out: &mut data }
-        .deserialize(&mut reader)
-        .map_err(|error| refuse(format!("its data does not fit: {error}")))?;
-    let found_count = data.len() / dtype.size_bytes();
-    let size = |_error| refuse(format!("shape {:?} has {count} elements, its data {found_count}", found.shape));
-    Tensor::new(dtype, found.shape.clone(), data).map_err(size)
+    let named = outputs.iter().map(|output| {
+        (output.name.as_ref(), output.parameters.as_ref().and_then(|it| it.binary_data).unwrap_or(binary))
+    });
+    let wanted = tensors::wanted(manifest, named, binary)?;
+    Ok(InferRequest { id: request.id, inputs, wanted })
 }
 
-fn names(specs: &[TensorSpec]) -> String {
-    let names: Vec<String> = specs.iter().map(|spec| format!("`{}`", spec.name)).collect();
-    names.join(", ")
+fn sent<'a>(input: InputJson<'a>, has_blobs: bool, blobs: &mut &'a [u8]) -> Result<Sent<'a>, ApiError> {
+    let refuse = |text: String| Err(ApiError::bad_request(format!("input `{}`: {text}", tensors::short(&input.name))));
+    let parameters = input.parameters.unwrap_or_default();
+    if parameters.shared_memory_region.is_some() {
+        return refuse("shared memory is not served".to_owned());
+    }
+    let values = match (parameters.binary_data_size, input.data) {
+        (None, None) => Values::None,
+        (None, Some(data)) => Values::Json(data),
+        (Some(_), Some(_)) => return refuse("it has both `data` and a `binary_data_size`".to_owned()),
+        (Some(_), None) if !has_blobs => {
+            return refuse(format!("it has a `binary_data_size`, the request no `{JSON_BYTES_HEADER}`"));
+        }
+        (Some(bytes), None) => match blobs.split_at_checked(bytes) {
+            Some((raw, rest)) => {
+                *blobs = rest;
+                Values::Raw(raw)
+            }
+            None => return refuse(format!("its `binary_data_size` is {bytes}, {} bytes are left", blobs.len())),
+        },
+    };
+    Ok(Sent { name: input.name, datatype: input.datatype, shape: input.shape.0, values })
 }
 
-fn short(text: &str) -> String {
-    text.chars().take(80).collect()
+fn served(output: &OutputJson<'_>) -> Result<(), ApiError> {
+    let Some(parameters) = &output.parameters else { return Ok(()) };
+    let what = if parameters.shared_memory_region.is_some() {
+        "shared memory"
+    } else if parameters.classification.is_some_and(|count| count > 0) {
+        "the classification extension"
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::bad_request(format!("output `{}`: {what} is not served", tensors::short(&output.name))))
+}
+
+/// A body that is the elements of the one input: the size says how large its one open axis is. A text comes without a
+/// length. It is answered in raw form.
+fn raw_request(body: &[u8], manifest: &Manifest) -> Result<InferRequest, ApiError> {
+    let [spec] = manifest.inputs.as_slice() else {
+        let message = format!("a raw request is for models with one input; this one has {}", manifest.inputs.len());
+        return Err(ApiError::bad_request(message));
+    };
+    let shape = raw_shape(spec, body.len())
+        .map_err(|reason| ApiError::bad_request(format!("input `{}`: {reason}", spec.name)))?;
+    let values = if spec.dtype == Dtype::Bytes {
+        let mut data = Vec::with_capacity(body.len().saturating_add(4));
+        let whole = fieldpost_shared::bundle::tensor::push_text(&mut data, body);
+        Values::Typed(whole.map(|()| data).ok_or_else(|| "a text of 4 GiB".to_owned()))
+    } else {
+        Values::Raw(body)
+    };
+    let (name, datatype) = (Cow::from(&spec.name), Cow::from(spec.dtype.as_str()));
+    let inputs = tensors::inputs(manifest, &[Sent { name, datatype, shape, values }])?;
+    Ok(InferRequest { id: None, inputs, wanted: tensors::wanted(manifest, [], true)? })
+}
+
+/// The shape of an input of so many bytes. A first axis that is open besides another is a batch of one.
+fn raw_shape(spec: &TensorSpec, bytes: usize) -> Result<Vec<i64>, String> {
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) => i64::try_from(*size).ok(),
+        Dim::Symbol(_) => None,
+    };
+    let mut axes: Vec<Option<i64>> = spec.shape.iter().map(size).collect();
+    let open = axes.iter().filter(|axis| axis.is_none()).count();
+    if let (2.., Some(batch)) = (open, axes.first_mut()) {
+        batch.get_or_insert(1);
+    }
+    let known = axes.iter().flatten().try_fold(1_i64, |product, axis| product.checked_mul(*axis));
+    let count = if spec.dtype == Dtype::Bytes { 1 } else { bytes / spec.dtype.size_bytes() };
+    let rest = known.filter(|known| *known > 0).map(|known| i64::try_from(count).unwrap_or(i64::MAX) / known);
+    let unclear = || format!("its shape {} does not follow from {bytes} bytes: send it with JSON", spec.shape_text());
+    if axes.iter().filter(|axis| axis.is_none()).count() > 1 {
+        return Err(unclear());
+    }
+    axes.into_iter().map(|axis| axis.or(rest).ok_or_else(unclear)).collect()
 }
 
 #[derive(Serialize)]
@@ -141,102 +242,98 @@ struct ResponseJson<'a> {
     outputs: Vec<TensorJson<'a>>,
 }
 
+/// One output as the protocol writes it.
+#[derive(Serialize)]
+pub(crate) struct TensorJson<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    datatype: Dtype,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<BinarySize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Elements<'a>>,
+}
+
+#[derive(Serialize)]
+struct BinarySize {
+    binary_data_size: usize,
+}
+
+impl<'a> TensorJson<'a> {
+    /// An output with its elements.
+    ///
+    /// # Errors
+    /// When JSON cannot carry them.
+    pub(crate) fn whole(name: &'a str, tensor: &'a Tensor) -> Result<Self, ApiError> {
+        let data = Some(Elements::of(name, tensor)?);
+        Ok(Self { name, shape: &tensor.shape, datatype: tensor.dtype, parameters: None, data })
+    }
+
+    fn without_data(name: &'a str, tensor: &'a Tensor) -> Self {
+        let parameters = Some(BinarySize { binary_data_size: tensor.data.len() });
+        Self { name, shape: &tensor.shape, datatype: tensor.dtype, parameters, data: None }
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) bytes: Vec<u8>,
+    /// How many of them are JSON, where others follow.
+    pub(crate) json_bytes: Option<usize>,
+}
+
 /// The answer's body.
+///
+/// # Errors
+/// 400 when an output is asked for in a form that cannot carry it.
 pub(crate) fn write(
     release: &ReleaseRef,
     manifest: &Manifest,
     id: &str,
-    wanted: Option<&[String]>,
+    wanted: &[Wanted],
     outputs: &[Tensor],
-) -> Vec<u8> {
+) -> Result<Written, ApiError> {
+    let found = wanted.iter().filter_map(|wanted| {
+        Some((manifest.outputs.get(wanted.output)?.name.as_str(), outputs.get(wanted.output)?, wanted.binary))
+    });
+    let json = |(name, tensor, binary)| {
+        if binary { Ok(TensorJson::without_data(name, tensor)) } else { TensorJson::whole(name, tensor) }
+    };
     let response = ResponseJson {
         model_name: release.model.as_str(),
         model_version: release.version.to_string(),
         id,
-        outputs: TensorJson::all(manifest, wanted, outputs),
+        outputs: found.clone().map(json).collect::<Result<_, _>>()?,
     };
     // Plain data with text keys into memory: serde_json has nothing to fail on.
-    serde_json::to_vec(&response).unwrap_or_default()
+    let mut bytes = serde_json::to_vec(&response).unwrap_or_default();
+    let json_bytes = wanted.iter().any(|wanted| wanted.binary).then_some(bytes.len());
+    for (_, tensor, _) in found.filter(|(_, _, binary)| *binary) {
+        bytes.extend_from_slice(&tensor.data);
+    }
+    Ok(Written { bytes, json_bytes })
+}
+
+impl Written {
+    /// A body that is JSON.
+    pub(crate) fn json(bytes: Vec<u8>) -> Self {
+        Self { bytes, json_bytes: None }
+    }
+}
+
+impl IntoResponse for Written {
+    fn into_response(self) -> Response {
+        let content_type = if self.json_bytes.is_none() { "application/json" } else { "application/octet-stream" };
+        let mut response =
+            ([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))], self.bytes).into_response();
+        if let Some(bytes) = self.json_bytes {
+            response.headers_mut().insert(JSON_BYTES_HEADER, bytes.into());
+        }
+        response
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::monitor::testing;
-    use serde_json::{Value, json};
-
-    fn image() -> Value {
-        json!({ "name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": vec![0.5; 64] })
-    }
-
-    fn parsed(request: &Value) -> Result<InferRequest, String> {
-        parse(request.to_string().as_bytes(), &testing::manifest()).map_err(|error| {
-            assert_eq!(error.status, 400);
-            error.message
-        })
-    }
-
-    #[track_caller]
-    fn refused(change: impl FnOnce(&mut Value), part: &str) {
-        let mut request = json!({ "inputs": [image()] });
-        change(&mut request);
-        let error = parsed(&request).unwrap_err();
-        assert!(error.contains(part), "{error}");
-    }
-
-    #[test]
-    fn a_request_is_read_whatever_the_order_of_its_fields() {
-        let text = format!(
-            r#"{{"parameters":{{}},"inputs":[{{"data":{:?},"datatype":"FP32","shape":[1,1,8,8],"name":"image"}}],"id":"7"}}"#,
-            [0.5; 64]
-        );
-        let request = parse(text.as_bytes(), &testing::manifest()).unwrap();
-        assert_eq!((request.id.as_deref(), request.outputs), (Some("7"), None));
-        assert_eq!(request.inputs, [Tensor::from_f32(vec![1, 1, 8, 8], &[0.5; 64]).unwrap()]);
-    }
-
-    #[test]
-    fn names_with_escapes_are_read() {
-        let escaped = json!({ "inputs": [image()] }).to_string().replace("image", r"\u0069mage");
-        assert!(parse(escaped.as_bytes(), &testing::manifest()).is_ok());
-    }
-
-    #[test]
-    fn outputs_are_chosen_by_name() {
-        let request =
-            json!({ "inputs": [image()], "outputs": [{ "name": "logits", "parameters": { "binary_data": false } }] });
-        assert_eq!(parsed(&request).unwrap().outputs.unwrap(), ["logits"]);
-        assert_eq!(parsed(&json!({ "inputs": [image()], "outputs": [] })).unwrap().outputs, None);
-    }
-
-    #[test]
-    fn wrong_requests_are_refused_with_the_reason() {
-        refused(|r| *r = json!([]), "malformed inference request");
-        refused(|r| *r = json!({}), "missing field `inputs`");
-        refused(|r| r["inputs"] = json!([]), "input `image`: it is missing");
-        refused(|r| r["inputs"][0]["name"] = json!("x"), "input `image`: it is missing");
-        refused(|r| r["inputs"] = json!([image(), { "name": "x", "shape": [], "datatype": "FP32" }]), "no input `x`");
-        refused(|r| r["inputs"] = json!([image(), image()]), "twice");
-        refused(|r| r["inputs"][0]["datatype"] = json!("FP64"), "its datatype is FP32, the request has FP64");
-        refused(|r| r["inputs"][0]["datatype"] = json!("FP16"), "`FP16` is not one of");
-        refused(|r| r["inputs"][0]["shape"] = json!([1, 64]), "its shape is [N,1,8,8]");
-        refused(|r| r["inputs"][0]["shape"] = json!([-1, 1, 8, 8]), "malformed");
-        refused(|r| r["inputs"][0]["shape"] = json!([u64::MAX, 1, 8, 8]), "overflows");
-        refused(|r| r["inputs"][0]["shape"] = json!([2, 1, 8, 8]), "has 128 elements, its data 64");
-        refused(|r| r["inputs"][0]["shape"] = json!([0, 1, 8, 8]), "more than 0 elements");
-        refused(|r| r["inputs"][0]["data"] = json!(["a"]), "its data does not fit");
-        refused(|r| drop(r["inputs"][0].as_object_mut().unwrap().remove("data")), "binary-tensor extension");
-        refused(|r| r["outputs"] = json!([{ "name": "x" }]), "no output `x`");
-        refused(|r| r["outputs"] = json!([{ "name": "logits", "parameters": { "binary_data": true } }]), "binary");
-    }
-
-    #[test]
-    fn the_answer_names_model_version_and_id() {
-        let outputs = [Tensor::from_f32(vec![1, 2], &[0.5, 2.0]).unwrap()];
-        let body = write(&testing::release("1.0.0"), &testing::manifest(), "7", None, &outputs);
-        assert_eq!(
-            String::from_utf8(body).unwrap(),
-            r#"{"model_name":"digits","model_version":"1.0.0","id":"7","outputs":[{"name":"logits","shape":[1,2],"datatype":"FP32","data":[0.5,2.0]}]}"#
-        );
-    }
-}
+#[path = "infer_tests.rs"]
+mod tests;

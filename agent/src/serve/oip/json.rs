@@ -1,42 +1,37 @@
 //! Tensors in JSON (OIP v2 §Tensor Data): `data` flat or nested in row-major order.
 //!
-//! NaN and infinity are `null` in both directions, floating-point types alone: JSON has no word for them. What comes in as
-//! `null` is NaN; which of the three went out as `null`, an answer does not say.
+//! JSON has no word for NaN and infinity. They go out as Protocol Buffers' JSON form has them, `"NaN"`, `"Infinity"` and
+//! `"-Infinity"`, which NumPy reads as what they are; they come in so too, as the bare words of Python's `json`
+//! ([`super::words`]), and NaN as `null`. Texts (BYTES) are strings.
 
-use fieldpost_shared::bundle::{Dtype, Manifest, Tensor};
+use super::super::error::ApiError;
+use fieldpost_shared::bundle::tensor::push_text;
+use fieldpost_shared::bundle::{Dtype, Tensor};
 use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// One output as the protocol writes it.
-#[derive(Serialize)]
-pub(crate) struct TensorJson<'a> {
-    name: &'a str,
-    shape: &'a [usize],
-    datatype: Dtype,
-    data: Elements<'a>,
-}
+/// The words for what JSON has none for.
+const WORDS: [(&str, f64); 3] = [("NaN", f64::NAN), ("Infinity", f64::INFINITY), ("-Infinity", f64::NEG_INFINITY)];
 
-impl<'a> TensorJson<'a> {
-    /// The outputs, in the manifest's order; only `wanted`, in its order, when there is such a list.
-    pub(crate) fn all(manifest: &'a Manifest, wanted: Option<&[String]>, outputs: &'a [Tensor]) -> Vec<Self> {
-        let named: Vec<(&str, &Tensor)> = manifest.outputs.iter().map(|spec| spec.name.as_str()).zip(outputs).collect();
-        let write = |(name, tensor): &(&'a str, &'a Tensor)| Self {
-            name,
-            shape: &tensor.shape,
-            datatype: tensor.dtype,
-            data: Elements(tensor),
-        };
-        match wanted {
-            None => named.iter().map(write).collect(),
-            Some(names) => names.iter().filter_map(|n| named.iter().find(|(name, _)| name == n)).map(write).collect(),
+/// All elements, flat. Texts must be UTF-8: see [`Elements::of`].
+#[derive(Debug)]
+pub(crate) struct Elements<'a>(&'a Tensor);
+
+impl<'a> Elements<'a> {
+    /// The elements of the output `name`.
+    ///
+    /// # Errors
+    /// 400 when it holds bytes that are no text: JSON cannot carry them.
+    pub(crate) fn of(name: &str, tensor: &'a Tensor) -> Result<Self, ApiError> {
+        if tensor.dtype == Dtype::Bytes && tensor.texts().any(|text| str::from_utf8(text).is_err()) {
+            let message = format!("output `{name}` holds bytes that are no UTF-8: ask for it with `binary_data`");
+            return Err(ApiError::bad_request(message));
         }
+        Ok(Self(tensor))
     }
 }
-
-/// All elements, flat.
-struct Elements<'a>(&'a Tensor);
 
 impl Serialize for Elements<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -44,12 +39,17 @@ impl Serialize for Elements<'_> {
         match dtype {
             Dtype::Bool => serializer.collect_seq(data.iter().map(|byte| *byte != 0)),
             Dtype::Uint8 => serializer.collect_seq(data),
+            Dtype::Uint16 => each(serializer, data, u16::from_le_bytes),
+            Dtype::Uint32 => each(serializer, data, u32::from_le_bytes),
+            Dtype::Uint64 => each(serializer, data, u64::from_le_bytes),
             Dtype::Int8 => each(serializer, data, i8::from_le_bytes),
             Dtype::Int16 => each(serializer, data, i16::from_le_bytes),
             Dtype::Int32 => each(serializer, data, i32::from_le_bytes),
             Dtype::Int64 => each(serializer, data, i64::from_le_bytes),
-            Dtype::Fp32 => each(serializer, data, f32::from_le_bytes),
-            Dtype::Fp64 => each(serializer, data, f64::from_le_bytes),
+            Dtype::Fp16 => each(serializer, data, |bytes| Float(half::f16::from_le_bytes(bytes).to_f32())),
+            Dtype::Fp32 => each(serializer, data, |bytes| Float(f32::from_le_bytes(bytes))),
+            Dtype::Fp64 => each(serializer, data, |bytes| Float(f64::from_le_bytes(bytes))),
+            Dtype::Bytes => serializer.collect_seq(self.0.texts().map(|text| str::from_utf8(text).unwrap_or_default())),
         }
     }
 }
@@ -57,7 +57,7 @@ impl Serialize for Elements<'_> {
 fn each<S: Serializer, T: Serialize, const N: usize>(
     serializer: S,
     data: &[u8],
-    read: fn([u8; N]) -> T,
+    read: impl Fn([u8; N]) -> T,
 ) -> Result<S::Ok, S::Error> {
     let mut seq = serializer.serialize_seq(Some(data.len() / N))?;
     for element in data.as_chunks::<N>().0 {
@@ -66,11 +66,32 @@ fn each<S: Serializer, T: Serialize, const N: usize>(
     seq.end()
 }
 
+/// A floating-point number, or the word for what is none.
+struct Float<T>(T);
+
+impl<T: Serialize + Copy + Into<f64>> Serialize for Float<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value: f64 = self.0.into();
+        if value.is_finite() {
+            return self.0.serialize(serializer);
+        }
+        let word = WORDS.iter().find(|(_, other)| *other == value).map_or("NaN", |(word, _)| word);
+        serializer.serialize_str(word)
+    }
+}
+
 /// Reads `data` into little-endian bytes of a type. More than `most` elements are refused as they come.
 pub(crate) struct Elementwise<'a> {
     pub(crate) dtype: Dtype,
     pub(crate) most: usize,
-    pub(crate) out: &'a mut Vec<u8>,
+    pub(crate) out: &'a mut Elementals,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(crate) struct Elementals {
+    pub(crate) data: Vec<u8>,
+    pub(crate) count: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Elementwise<'_> {
@@ -82,11 +103,17 @@ impl<'de> DeserializeSeed<'de> for Elementwise<'_> {
 }
 
 impl Elementwise<'_> {
-    fn push<E: de::Error>(self, bytes: &[u8]) -> Result<(), E> {
-        if self.out.len() / self.dtype.size_bytes() >= self.most {
+    fn count<E: de::Error>(&mut self) -> Result<(), E> {
+        if self.out.count >= self.most {
             return Err(E::custom(format!("more than {} elements, which the shape has", self.most)));
         }
-        self.out.extend_from_slice(bytes);
+        self.out.count += 1;
+        Ok(())
+    }
+
+    fn push<E: de::Error>(mut self, bytes: &[u8]) -> Result<(), E> {
+        self.count()?;
+        self.out.data.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -97,24 +124,35 @@ impl Elementwise<'_> {
             Dtype::Bool if value == 0 || value == 1 => self.push(&[u8::from(value == 1)]),
             Dtype::Bool => Err(E::custom(format!("{value} is neither true nor false"))),
             Dtype::Uint8 => self.push(&u8::try_from(value).map_err(range)?.to_le_bytes()),
+            Dtype::Uint16 => self.push(&u16::try_from(value).map_err(range)?.to_le_bytes()),
+            Dtype::Uint32 => self.push(&u32::try_from(value).map_err(range)?.to_le_bytes()),
+            Dtype::Uint64 => self.push(&u64::try_from(value).map_err(range)?.to_le_bytes()),
             Dtype::Int8 => self.push(&i8::try_from(value).map_err(range)?.to_le_bytes()),
             Dtype::Int16 => self.push(&i16::try_from(value).map_err(range)?.to_le_bytes()),
             Dtype::Int32 => self.push(&i32::try_from(value).map_err(range)?.to_le_bytes()),
             Dtype::Int64 => self.push(&i64::try_from(value).map_err(range)?.to_le_bytes()),
             // An integer of JSON rounds to the nearest number of the type, as any decimal does.
-            Dtype::Fp32 | Dtype::Fp64 => self.float(value as f64),
+            Dtype::Fp16 | Dtype::Fp32 | Dtype::Fp64 => self.float(value as f64),
+            Dtype::Bytes => Err(E::custom(format!("{value} is not of type {dtype}"))),
         }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "rounding to binary32 is meant; what overflows is refused")]
     fn float<E: de::Error>(self, value: f64) -> Result<(), E> {
-        match self.dtype {
-            Dtype::Fp64 => self.push(&value.to_le_bytes()),
-            Dtype::Fp32 if value.is_finite() && !(value as f32).is_finite() => {
-                Err(E::custom(format!("{value} does not fit FP32")))
-            }
+        let dtype = self.dtype;
+        let holds = match dtype {
+            Dtype::Fp16 => half::f16::from_f64(value).is_finite(),
+            Dtype::Fp32 => (value as f32).is_finite(),
+            Dtype::Fp64 => true,
+            _ => return Err(E::custom(format!("{value} is not of type {dtype}"))),
+        };
+        if value.is_finite() && !holds {
+            return Err(E::custom(format!("{value} does not fit {dtype}")));
+        }
+        match dtype {
+            Dtype::Fp16 => self.push(&half::f16::from_f64(value).to_le_bytes()),
             Dtype::Fp32 => self.push(&(value as f32).to_le_bytes()),
-            dtype => Err(E::custom(format!("{value} is not of type {dtype}"))),
+            _ => self.push(&value.to_le_bytes()),
         }
     }
 }
@@ -153,10 +191,22 @@ impl<'de> Visitor<'de> for Elementwise<'_> {
         self.float(value)
     }
 
+    fn visit_str<E: de::Error>(mut self, text: &str) -> Result<(), E> {
+        if self.dtype == Dtype::Bytes {
+            self.count()?;
+            return push_text(&mut self.out.data, text.as_bytes()).ok_or_else(|| E::custom("a text of 4 GiB"));
+        }
+        match WORDS.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) if self.dtype.is_float() => self.float(*value),
+            _ => Err(E::invalid_type(de::Unexpected::Str(&text.chars().take(40).collect::<String>()), &self)),
+        }
+    }
+
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        match self.dtype {
-            Dtype::Fp32 | Dtype::Fp64 => self.float(f64::NAN),
-            dtype => Err(E::custom(format!("null is not of type {dtype}"))),
+        if self.dtype.is_float() {
+            self.float(f64::NAN)
+        } else {
+            Err(E::custom(format!("null is not of type {}", self.dtype)))
         }
     }
 }
@@ -166,11 +216,14 @@ mod tests {
     use super::*;
 
     fn read(dtype: Dtype, most: usize, json: &str) -> Result<Vec<f64>, String> {
-        let mut out = Vec::new();
+        tensor(dtype, most, json).map(|tensor| tensor.to_f64())
+    }
+
+    fn tensor(dtype: Dtype, most: usize, json: &str) -> Result<Tensor, String> {
+        let mut out = Elementals::default();
         let mut deserializer = serde_json::Deserializer::from_str(json);
         Elementwise { dtype, most, out: &mut out }.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-        let shape = vec![out.len() / dtype.size_bytes()];
-        Ok(Tensor::new(dtype, shape, out).unwrap().to_f64())
+        Ok(Tensor::new(dtype, vec![out.count], out.data).unwrap())
     }
 
     #[track_caller]
@@ -199,6 +252,22 @@ mod tests {
         reads(Dtype::Int32, "[2147483647]", &[2_147_483_647.0]);
         reads(Dtype::Int64, "[-9007199254740993]", &[-9_007_199_254_740_992.0]);
         reads(Dtype::Bool, "[true, false, 1, 0]", &[1.0, 0.0, 1.0, 0.0]);
+        reads(Dtype::Uint16, "[65535]", &[65_535.0]);
+        reads(Dtype::Uint32, "[4294967295]", &[4_294_967_295.0]);
+        reads(Dtype::Uint64, "[18446744073709551615]", &[18_446_744_073_709_551_615.0]);
+        reads(Dtype::Fp16, "[0.1, 65504]", &[0.099_975_585_937_5, 65_504.0]);
+        let texts = tensor(Dtype::Bytes, 9, r#"[["a", ""], ["\u00f6"]]"#).unwrap();
+        assert_eq!(texts, Tensor::from_texts(vec![3], ["a", "", "\u{f6}"]).unwrap());
+    }
+
+    #[test]
+    fn words_stand_for_what_json_has_no_number_for() {
+        for dtype in [Dtype::Fp16, Dtype::Fp32, Dtype::Fp64] {
+            let values = read(dtype, 9, r#"["NaN", "Infinity", "-Infinity", null]"#).unwrap();
+            assert_eq!(values[1..3], [f64::INFINITY, f64::NEG_INFINITY]);
+            assert!(values[0].is_nan() && values[3].is_nan());
+        }
+        refused(Dtype::Int32, r#"["NaN"]"#, "elements of type INT32");
     }
 
     #[test]
@@ -214,11 +283,10 @@ mod tests {
         refused(Dtype::Bool, "[2]", "2 is neither true nor false");
         refused(Dtype::Fp32, r#"["1"]"#, "elements of type FP32");
         refused(Dtype::Fp32, r#"[{"a": 1}]"#, "elements of type FP32");
-    }
-
-    #[test]
-    fn null_is_nan() {
-        assert!(read(Dtype::Fp32, 1, "[null]").unwrap()[0].is_nan());
+        refused(Dtype::Fp16, "[65520]", "65520 does not fit FP16");
+        refused(Dtype::Uint64, "[-1]", "-1 does not fit UINT64");
+        refused(Dtype::Bytes, "[1]", "1 is not of type BYTES");
+        refused(Dtype::Bytes, "[null]", "null is not of type BYTES");
     }
 
     #[test]
@@ -234,12 +302,16 @@ mod tests {
     }
 
     #[test]
-    fn elements_are_written_shortest_and_without_nan() {
-        let json = |tensor: &Tensor| serde_json::to_string(&Elements(tensor)).unwrap();
-        let floats = Tensor::from_f32(vec![4], &[0.1, f32::NAN, f32::NEG_INFINITY, 1e-20]).unwrap();
-        assert_eq!(json(&floats), "[0.1,null,null,1e-20]");
+    fn elements_are_written_shortest_and_what_is_no_number_as_a_word() {
+        let json = |tensor: &Tensor| serde_json::to_string(&Elements::of("y", tensor).unwrap()).unwrap();
+        let floats = Tensor::from_f32(vec![5], &[0.1, f32::NAN, f32::NEG_INFINITY, f32::INFINITY, 1e-20]).unwrap();
+        assert_eq!(json(&floats), r#"[0.1,"NaN","-Infinity","Infinity",1e-20]"#);
         assert_eq!(json(&Tensor::new(Dtype::Bool, vec![2], vec![0, 1]).unwrap()), "[false,true]");
         assert_eq!(json(&Tensor::new(Dtype::Int16, vec![1], vec![0xff, 0xff]).unwrap()), "[-1]");
         assert_eq!(json(&Tensor::new(Dtype::Int64, vec![], vec![0xfe; 8]).unwrap()), "[-72340172838076674]");
+        assert_eq!(json(&Tensor::new(Dtype::Uint64, vec![], vec![0xff; 8]).unwrap()), "[18446744073709551615]");
+        assert_eq!(json(&Tensor::new(Dtype::Fp16, vec![1], vec![0, 0x3c]).unwrap()), "[1.0]");
+        assert_eq!(json(&Tensor::from_texts(vec![2], ["a\"", ""]).unwrap()), r#"["a\"",""]"#);
+        assert!(Elements::of("y", &Tensor::from_texts(vec![1], [&[0xff][..]]).unwrap()).is_err());
     }
 }

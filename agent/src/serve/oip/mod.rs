@@ -1,7 +1,7 @@
-//! The Open Inference Protocol v2 over HTTP, its JSON form: infer, health, metadata.
-//!
-//! The binary-tensor extension is not here; a request with its header is refused and told so.
+//! The Open Inference Protocol v2 over HTTP: infer in JSON, binary and raw form, health, metadata.
 
 pub(crate) mod infer;
 pub(crate) mod json;
 pub(crate) mod metadata;
+pub(crate) mod tensors;
+mod words;

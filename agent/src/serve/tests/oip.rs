@@ -51,11 +51,36 @@ async fn wrong_tensors_are_400() {
 }
 
 #[tokio::test]
-async fn the_binary_extension_is_refused_with_what_to_do() {
+async fn tensors_travel_behind_the_json_both_ways() {
     let server = Running::serving(FakeModel::new("1.0.0")).await;
-    let request = server.post("/v2/models/digits/infer", "application/octet-stream", vec![0; 300]);
-    let refused = send(request.header("inference-header-content-length", "44")).await;
-    assert_eq!((refused.status, refused.error().contains("binary_data=False")), (400, true));
+    let request = json!({
+        "parameters": { "binary_data_output": true },
+        "inputs": [{
+            "name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "parameters": { "binary_data_size": 256 }
+        }]
+    })
+    .to_string();
+    let json_bytes = request.len().to_string();
+    let body = [request.into_bytes(), vec![0; 256]].concat();
+    let post = |json_bytes: &str| {
+        let request = server.post("/v2/models/digits/infer", "application/octet-stream", body.clone());
+        request.header("inference-header-content-length", json_bytes)
+    };
+    let answer = post(&json_bytes).send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-type"]),
+        (200, &"application/octet-stream".parse().unwrap())
+    );
+    let head: usize = answer.headers()["inference-header-content-length"].to_str().unwrap().parse().unwrap();
+    let body = answer.bytes().await.unwrap();
+    let outputs: Value = serde_json::from_slice(&body[..head]).unwrap();
+    assert_eq!(outputs["outputs"][0]["parameters"], json!({ "binary_data_size": 40 }));
+    assert_eq!(body[head..], [0; 40]);
+    for wrong in ["9999", "12", "-1", "many"] {
+        assert_eq!(send(post(wrong)).await.status, 400, "{wrong}");
+    }
+    let raw = send(post("0")).await;
+    assert_eq!((raw.status, raw.error().contains("input `image`")), (400, true));
 }
 
 #[tokio::test]
