@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,8 +39,10 @@ pub struct ConfigFile {
     pub max_body_mib: Option<usize>,
     /// Requests that may wait for an inference thread.
     pub queue: Option<usize>,
-    /// Inference threads; 0 is one per processor.
+    /// Inference threads; 0 is as many as `cpu_fraction` gives.
     pub threads: Option<usize>,
+    /// Share of the processors that inference may take when `threads` does not say.
+    pub cpu_fraction: Option<f64>,
     /// Milliseconds a request may take when its client states nothing.
     pub deadline_ms: Option<u64>,
     /// Log filter, such as `info` or `fieldpost_agent=debug`.
@@ -77,8 +80,10 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// Requests that may wait.
     pub queue: usize,
-    /// Inference threads.
+    /// Inference threads; 0 leaves it to `cpu_fraction`.
     pub threads: usize,
+    /// Share of the processors for inference.
+    pub cpu_fraction: f64,
     /// Deadline of a request.
     pub deadline: Duration,
     /// Log filter.
@@ -172,10 +177,24 @@ impl Config {
             max_body_bytes: file.max_body_mib.unwrap_or(16).saturating_mul(1 << 20),
             queue: file.queue.unwrap_or(256),
             threads: file.threads.unwrap_or(0),
+            cpu_fraction: file.cpu_fraction.unwrap_or(1.0),
             deadline: Duration::from_millis(file.deadline_ms.unwrap_or(10_000)),
             log: environment.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
         };
         config.check()
+    }
+
+    /// Inference threads on a box of so many processors: what is said, or the share of them, but at least one.
+    #[must_use]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a count of processors is a small positive number"
+    )]
+    pub fn inference_threads(&self, processors: NonZeroUsize) -> NonZeroUsize {
+        let share = (processors.get() as f64 * self.cpu_fraction).floor() as usize;
+        NonZeroUsize::new(self.threads).or(NonZeroUsize::new(share)).unwrap_or(NonZeroUsize::MIN)
     }
 
     fn check(self) -> Result<Self, ConfigError> {
@@ -189,6 +208,10 @@ impl Config {
         at_least("fetch_patience_s", "at least 1", self.fetch_patience.as_secs(), 1)?;
         at_least("outbox_mib", "at least 1", self.outbox_bytes, 1 << 20)?;
         at_least("queue", "at least 1", self.queue.try_into().unwrap_or(u64::MAX), 1)?;
+        if !(self.cpu_fraction > 0.0 && self.cpu_fraction <= 1.0) {
+            let (expected, found) = ("above 0 and at most 1", self.cpu_fraction.to_string());
+            return Err(ConfigError::Value { key: "cpu_fraction", expected, found });
+        }
         loopback(self.http)?;
         Ok(self)
     }
@@ -269,6 +292,16 @@ mod tests {
         assert!(resolve("colour = 1").unwrap_err().to_string().contains("colour"));
         assert!(resolve("keep_alive_s = 1").unwrap_err().to_string().contains("keep_alive_s"));
         assert!(resolve("http = \"0.0.0.0:80\"").unwrap_err().to_string().contains("loopback"));
+    }
+
+    #[test]
+    fn inference_takes_its_share_of_the_processors() {
+        let threads = |toml: &str, processors| {
+            resolve(toml).unwrap().inference_threads(NonZeroUsize::new(processors).unwrap()).get()
+        };
+        assert_eq!((threads("", 4), threads("cpu_fraction = 0.5", 4), threads("cpu_fraction = 0.1", 4)), (4, 2, 1));
+        assert_eq!(threads("cpu_fraction = 0.5\nthreads = 3", 4), 3);
+        assert!(resolve("cpu_fraction = 0.0").is_err() && resolve("cpu_fraction = nan").is_err());
     }
 
     #[test]

@@ -138,7 +138,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     let settings = ServeSettings {
         max_body_bytes: config.max_body_bytes,
         queue: NonZeroUsize::new(config.queue).unwrap_or(defaults.queue),
-        threads: NonZeroUsize::new(config.threads).unwrap_or(defaults.threads),
+        threads: config.inference_threads(defaults.threads),
         deadline: config.deadline,
         ..defaults
     };

@@ -57,12 +57,14 @@ pub struct Timing {
     pub queue: Duration,
     /// From bytes to tensors.
     pub input: Duration,
-    /// In the model.
+    /// In the model; of the whole batch, where several requests ran in one go.
     pub infer: Duration,
     /// From tensors to the answer.
     pub output: Duration,
-    /// Rows that the model was given.
+    /// Rows of this request.
     pub rows: usize,
+    /// Requests that ran in one go, this one included; 0 counts as 1.
+    pub together: usize,
 }
 
 /// The counts of one live release.
@@ -91,7 +93,7 @@ impl Collector {
         }
     }
 
-    /// A request that the model answered. The latency counts per row, so that a caller who sends large batches does not
+    /// A request that the model answered. The latency counts per row, its own or others', so that a caller who sends large batches does not
     /// make the model look slow. `unheard` says why nobody took the answer, when nobody did: the
     /// latency counts all the same, or else a model so slow that its callers leave would look fast.
     pub fn answered(&mut self, timing: Timing, measured: &Measured, answers: &[Answer], unheard: Option<ErrorKind>) {
@@ -100,7 +102,8 @@ impl Collector {
         if let Some(kind) = unheard {
             self.recorder.failed(kind);
         }
-        let latency = timing.infer / u32::try_from(timing.rows.max(1)).unwrap_or(u32::MAX);
+        let rows = timing.rows.max(1).saturating_mul(timing.together.max(1));
+        let latency = timing.infer / u32::try_from(rows).unwrap_or(u32::MAX);
         self.latency.insert(latency);
         self.recorder.answered(latency, timing.queue);
         measured.0.iter().for_each(|(feature, value)| self.recorder.input(*feature, *value));

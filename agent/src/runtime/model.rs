@@ -102,6 +102,17 @@ impl LoadedModel {
         self.answering.answer(&self.manifest, outputs)
     }
 
+    /// For how many different input sizes an optimised plan is kept; each holds its own copy of the weights.
+    #[must_use]
+    pub fn plan_room(&self) -> usize {
+        self.engine.plan_room()
+    }
+
+    /// Lets go of plans for batches of more than `most` rows; one is made again when it is asked for.
+    pub fn keep_batches(&self, most: usize) {
+        self.engine.keep_batches(most);
+    }
+
     /// Growth of this process's resident memory since just before this model was loaded, bytes; `None` where the
     /// system does not say. Whatever else the process did meanwhile counts too; memory that it had let go before, and
     /// the allocator kept, does not.

@@ -1,4 +1,5 @@
-//! One request on its inference thread: prepare, infer, answer, count. Whatever happens is counted once, and answered.
+//! One request on its inference thread: what comes before the model and after it. Whatever happens is counted once, and
+//! answered.
 
 use super::error::ApiError;
 use super::oip::infer::Written;
@@ -88,6 +89,17 @@ impl From<InferError> for Failed {
     }
 }
 
+/// A request whose inputs are tensors now.
+#[derive(Debug)]
+pub(super) struct Ready {
+    call: Call,
+    pub(super) inputs: Vec<Tensor>,
+    /// Of a request for tensors: its own id, and the outputs that it names.
+    wanted: Option<(Option<String>, Vec<oip::tensors::Wanted>)>,
+    queue: Duration,
+    input: Duration,
+}
+
 /// What the model made of a request.
 struct Done {
     body: Written,
@@ -97,45 +109,37 @@ struct Done {
 }
 
 impl Call {
-    /// Runs it. Blocking; on an inference thread.
-    pub(crate) fn run(self, clock: &dyn Clock) {
+    /// Makes tensors of it; what cannot be prepared is answered, and `None`. Blocking.
+    pub(super) fn begin(self, clock: &dyn Clock) -> Option<Ready> {
         let begun = clock.monotonic();
         let queue = begun.saturating_sub(self.queued);
         let outcome = match self.given_up(begun) {
             Some(kind) => Err(Failed { kind, error: ApiError::deadline() }),
-            // The models catch their own panics; should anything else break, it is this request's failure alone.
-            None => catch_unwind(AssertUnwindSafe(|| self.compute(clock, queue))).unwrap_or_else(|_panic| {
-                let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the inference broke off");
-                Err(Failed { kind: ErrorKind::Inference, error })
-            }),
+            None => guarded(|| self.prepare()),
         };
-        // Everything is counted before the caller hears, so that whoever has the answer finds it in the counts.
-        let reply = match outcome {
-            Ok(done) => {
-                let unheard = self.given_up(clock.monotonic());
-                self.live.collector().answered(done.timing, &done.measured, &done.answers, unheard);
-                self.live.metrics.executed(done.timing.rows);
-                match unheard {
-                    None => self.live.metrics.answered(done.timing),
-                    Some(kind) => self.live.metrics.failed(kind),
-                }
-                Ok(done.body)
+        match outcome {
+            Ok((inputs, wanted)) => {
+                let input = clock.monotonic().saturating_sub(begun);
+                Some(Ready { call: self, inputs, wanted, queue, input })
             }
             Err(failed) => {
-                let count = self.live.failed(failed.kind);
-                // A model that fails every request is told of at the 1st, 2nd, 4th, 8th and so on.
-                if failed.kind.is_by_model() && count.is_power_of_two() {
-                    let (id, release) = (self.id.as_str(), self.live.release());
-                    let error = &failed.error.message;
-                    tracing::warn!(%release, request = id, error, model_errors = count, "the model failed a request");
-                }
-                Err(failed.error)
+                let reply = Err(self.count_failed(failed));
+                self.answer(reply);
+                None
             }
-        };
-        let Self { live, pending, body, room, reply: caller, .. } = self;
-        drop((live, pending, body, room));
-        // A caller that is gone does not hear it.
-        drop(caller.send(reply));
+        }
+    }
+
+    fn prepare(&self) -> Result<(Vec<Tensor>, Option<(Option<String>, Vec<oip::tensors::Wanted>)>), Failed> {
+        let model = self.live.model.as_ref();
+        Ok(match self.form {
+            Form::Image => (model.prepare(&PredictInput::Image(&self.body))?, None),
+            Form::Features => (model.prepare(&PredictInput::Json(&predict::json(&self.body)?))?, None),
+            Form::Tensors { json_bytes } => {
+                let request = oip::infer::parse(&self.body, json_bytes, model.manifest())?;
+                (request.inputs, Some((request.id, request.wanted)))
+            }
+        })
     }
 
     /// Why nobody waits for the answer, if nobody does.
@@ -147,41 +151,89 @@ impl Call {
         }
     }
 
-    fn compute(&self, clock: &dyn Clock, queue: Duration) -> Result<Done, Failed> {
-        let model = self.live.model.as_ref();
-        let started = clock.monotonic();
-        let mut wanted = None;
-        let inputs = match self.form {
-            Form::Image => model.prepare(&PredictInput::Image(&self.body))?,
-            Form::Features => model.prepare(&PredictInput::Json(&predict::json(&self.body)?))?,
-            Form::Tensors { json_bytes } => {
-                let request = oip::infer::parse(&self.body, json_bytes, model.manifest())?;
-                wanted = Some((request.id, request.wanted));
-                request.inputs
-            }
-        };
-        let prepared = clock.monotonic();
-        let outputs = model.infer(&inputs).map_err(|error| blame_input(error, &inputs))?;
-        let inferred = clock.monotonic();
-        let answers = model.answer(&outputs)?;
-        let (manifest, release) = (model.manifest(), model.release());
-        let body = match wanted {
-            Some((id, wanted)) => {
-                let id = id.as_deref().unwrap_or(self.id.as_str());
-                oip::infer::write(release, manifest, id, &wanted, &outputs)?
-            }
-            None => Written::json(predict::write(release, manifest, self.id.as_str(), &answers, &outputs)?),
-        };
-        let answered = clock.monotonic();
-        let timing = Timing {
-            queue,
-            input: prepared.saturating_sub(started),
-            infer: inferred.saturating_sub(prepared),
-            output: answered.saturating_sub(inferred),
-            rows: rows(manifest, &inputs),
-        };
-        Ok(Done { body, timing, measured: self.live.meter.measure(&inputs), answers })
+    fn count_failed(&self, failed: Failed) -> ApiError {
+        let count = self.live.failed(failed.kind);
+        // A model that fails every request is told of at the 1st, 2nd, 4th, 8th and so on.
+        if failed.kind.is_by_model() && count.is_power_of_two() {
+            let (id, release) = (self.id.as_str(), self.live.release());
+            let error = &failed.error.message;
+            tracing::warn!(%release, request = id, error, model_errors = count, "the model failed a request");
+        }
+        failed.error
     }
+
+    /// There was no room for it in the queue.
+    pub(super) fn refuse(self) {
+        self.live.failed(ErrorKind::QueueFull);
+        self.answer(Err(ApiError::unavailable("the queue is full")));
+    }
+
+    /// Everything is counted before the caller hears, so that whoever has the answer finds it in the counts.
+    fn answer(self, reply: Reply) {
+        let Self { live, pending, body, room, reply: caller, .. } = self;
+        drop((live, pending, body, room));
+        // A caller that is gone does not hear it.
+        drop(caller.send(reply));
+    }
+}
+
+impl Ready {
+    pub(super) fn live(&self) -> &Arc<Live> {
+        &self.call.live
+    }
+
+    /// Counts and answers it with the model's `outputs`, which took `infer` and were made for `together` requests in one go.
+    pub(super) fn end(
+        self,
+        clock: &dyn Clock,
+        outputs: Result<Vec<Tensor>, InferError>,
+        infer: Duration,
+        together: usize,
+    ) {
+        let (call, started) = (&self.call, clock.monotonic());
+        let done = outputs.map_err(|error| blame_input(error, &self.inputs)).and_then(|outputs| {
+            guarded(|| {
+                let answers = call.live.model.answer(&outputs)?;
+                let body = self.body(&answers, &outputs)?;
+                let measured = call.live.meter.measure(&self.inputs);
+                let rows = rows(call.live.model.manifest(), &self.inputs);
+                let output = clock.monotonic().saturating_sub(started);
+                let timing = Timing { queue: self.queue, input: self.input, infer, output, rows, together };
+                Ok(Done { body, timing, measured, answers })
+            })
+        });
+        let reply = match done {
+            Ok(done) => {
+                let unheard = call.given_up(clock.monotonic());
+                call.live.collector().answered(done.timing, &done.measured, &done.answers, unheard);
+                call.live.metrics.inferred(done.timing.rows);
+                match unheard {
+                    None => call.live.metrics.answered(done.timing),
+                    Some(kind) => call.live.metrics.failed(kind),
+                }
+                Ok(done.body)
+            }
+            Err(failed) => Err(call.count_failed(failed)),
+        };
+        self.call.answer(reply);
+    }
+
+    fn body(&self, answers: &[Answer], outputs: &[Tensor]) -> Result<Written, ApiError> {
+        let model = self.call.live.model.as_ref();
+        let (manifest, release, id) = (model.manifest(), model.release(), self.call.id.as_str());
+        match &self.wanted {
+            Some((own, wanted)) => oip::infer::write(release, manifest, own.as_deref().unwrap_or(id), wanted, outputs),
+            None => predict::write(release, manifest, id, answers, outputs).map(Written::json),
+        }
+    }
+}
+
+/// The models catch their own panics; should anything else break, it is this request's failure alone.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_panic| {
+        let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the inference broke off");
+        Err(Failed { kind: ErrorKind::Inference, error })
+    })
 }
 
 /// Rows of a batch: the first axis, where it is symbolic; else one.

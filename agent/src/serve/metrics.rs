@@ -235,9 +235,13 @@ impl ModelMetrics {
         Pending(self.pending.clone())
     }
 
-    /// The model ran, whatever became of the answer.
-    pub(crate) fn executed(&self, rows: usize) {
+    /// The model ran, for one request or several.
+    pub(crate) fn executed(&self) {
         self.executions.add(1);
+    }
+
+    /// The model answered for so many rows, whatever became of the answer.
+    pub(crate) fn inferred(&self, rows: usize) {
         self.inferences.add(u64::try_from(rows).unwrap_or(u64::MAX));
     }
 

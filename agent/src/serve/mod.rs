@@ -18,9 +18,11 @@
 //! | 503 | queue full, or the model is not ready; with `Retry-After` |
 //! | 504 | the caller's deadline passed |
 
+mod batch;
 mod call;
 mod connection;
 mod error;
+mod fair;
 mod metrics;
 mod model;
 mod oip;
@@ -29,6 +31,7 @@ mod predict;
 mod registry;
 mod request;
 mod router;
+mod run;
 mod server;
 #[cfg(test)]
 pub(crate) mod testing;

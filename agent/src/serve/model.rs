@@ -32,6 +32,12 @@ pub trait Model: Send + Sync + fmt::Debug {
     fn resident_growth_bytes(&self) -> Option<u64> {
         None
     }
+    /// For how many different input sizes it is ready without preparing anew.
+    fn plan_room(&self) -> usize {
+        1
+    }
+    /// Batches of more than `most` rows are not asked for any more.
+    fn keep_batches(&self, _most: usize) {}
 }
 
 impl Model for LoadedModel {
@@ -57,5 +63,13 @@ impl Model for LoadedModel {
 
     fn resident_growth_bytes(&self) -> Option<u64> {
         Self::resident_growth_bytes(self)
+    }
+
+    fn plan_room(&self) -> usize {
+        Self::plan_room(self)
+    }
+
+    fn keep_batches(&self, most: usize) {
+        Self::keep_batches(self, most);
     }
 }

@@ -1,6 +1,12 @@
 //! The bounded queue and the threads behind it: inference never runs on the reactor, and never waits without a bound.
+//!
+//! One thread more does what nobody waits for (measuring, shadows): it begins only while no request waits and a thread is
+//! idle, so that together they take no more processors than the pool was given.
 
+use super::fair::{Fair, Pushed, Turn};
 use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::id::ModelName;
+use fieldpost_shared::time::Clock;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -8,108 +14,204 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// One piece of work. Dropping it unrun must tell whoever waits for it.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
-
-/// The queue is full, or closed. The job is dropped.
-#[derive(Debug)]
-pub(crate) struct Full;
-
-/// A fixed number of threads that take jobs in order. Dropping it closes the queue; what waits is dropped, what runs ends.
-#[derive(Debug)]
-pub(crate) struct Pool(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    capacity: usize,
-    state: Mutex<State>,
-    changed: Condvar,
+/// One piece of work for which somebody waits. Dropping it unrun must tell them.
+pub(crate) trait Work: fmt::Debug + Send + Sized + 'static {
+    /// Whose it is: threads are shared among models.
+    fn model(&self) -> &ModelName;
+    /// How many like it may run in one go, itself included.
+    fn together(&self) -> usize;
+    /// Whether another of the same model may run in one go with it.
+    fn joins(&self, other: &Self) -> bool;
+    /// Runs it, with others that join it. Blocking.
+    fn run(self, more: Vec<Self>, desk: &Desk<Self>);
 }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Job>,
+/// Work that nobody waits for.
+pub(crate) type Chore = Box<dyn FnOnce() + Send>;
+
+/// Most chores that wait; more are dropped.
+const CHORES: usize = 32;
+
+/// There is no room for this one, or the pool is closing.
+#[derive(Debug)]
+pub(crate) struct Refused<T>(pub(crate) T);
+
+/// A fixed number of threads that take turns fairly. Dropping it closes the queue; what waits is dropped, what runs ends.
+#[derive(Debug)]
+pub(crate) struct Pool<T: Work>(Desk<T>);
+
+/// What running work may use of its pool.
+#[derive(Debug)]
+pub(crate) struct Desk<T: Work>(Arc<Shared<T>>);
+
+#[derive(Debug)]
+struct Shared<T> {
+    threads: usize,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State<T>>,
+    /// For the threads that answer requests.
+    work: Condvar,
+    /// For the one that does chores.
+    rest: Condvar,
+}
+
+struct State<T> {
+    waiting: Fair<T>,
+    running: usize,
+    chores: VecDeque<Chore>,
     closed: bool,
 }
 
-impl fmt::Debug for State {
+impl<T> fmt::Debug for State<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("waiting", &self.waiting.len()).field("closed", &self.closed).finish()
+        let mut state = f.debug_struct("State");
+        state.field("waiting", &self.waiting.waiting()).field("running", &self.running);
+        state.field("chores", &self.chores.len()).field("closed", &self.closed).finish()
     }
 }
 
-impl Pool {
-    /// Starts the threads; at most `capacity` jobs wait beside those that run.
+impl<T: Work> Pool<T> {
+    /// Starts the threads; at most `capacity` pieces of work wait beside those that run.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub(crate) fn start(threads: NonZeroUsize, capacity: NonZeroUsize) -> io::Result<Self> {
+    pub(crate) fn start(threads: NonZeroUsize, capacity: NonZeroUsize, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let waiting = Fair::new(capacity.get());
         let shared = Arc::new(Shared {
-            capacity: capacity.get(),
-            state: Mutex::new(State { waiting: VecDeque::with_capacity(capacity.get().min(1_024)), closed: false }),
-            changed: Condvar::new(),
+            threads: threads.get(),
+            clock,
+            state: Mutex::new(State { waiting, running: 0, chores: VecDeque::new(), closed: false }),
+            work: Condvar::new(),
+            rest: Condvar::new(),
         });
-        let pool = Self(Arc::clone(&shared));
+        let pool = Self(Desk(Arc::clone(&shared)));
+        // Nobody joins these: they end when the queue closes, and a process that exits does not wait for a model.
         for index in 0..threads.get() {
-            let shared = Arc::clone(&shared);
-            // Nobody joins these: they end when the queue closes, and a process that exits does not wait for a model.
-            std::thread::Builder::new().name(format!("inference-{index}")).spawn(move || shared.work())?;
+            let desk = Desk(Arc::clone(&shared));
+            std::thread::Builder::new().name(format!("inference-{index}")).spawn(move || desk.work())?;
         }
+        std::thread::Builder::new().name("chores".to_owned()).spawn(move || shared.chores())?;
         Ok(pool)
     }
 
-    /// Puts a job in the queue.
+    /// Puts a piece of work in the queue. Another that had to make room for it comes back: its caller is to be refused.
     ///
     /// # Errors
-    /// [`Full`] when as many wait already as may, or the pool is closing.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), Full> {
-        let mut state = self.0.lock();
-        if state.closed || state.waiting.len() >= self.0.capacity {
-            return Err(Full);
+    /// [`Refused`] when as many wait already as may, or the pool is closing.
+    pub(crate) fn submit(&self, work: T) -> Result<Option<T>, Refused<T>> {
+        let mut state = self.0.0.lock();
+        if state.closed {
+            return Err(Refused(work));
         }
-        state.waiting.push_back(job);
+        let model = work.model().clone();
+        let pushed = state.waiting.push(&model, work);
         drop(state);
-        self.0.changed.notify_one();
-        Ok(())
+        match pushed {
+            Pushed::Full(work) => Err(Refused(work)),
+            Pushed::Taken => {
+                self.0.0.work.notify_one();
+                Ok(None)
+            }
+            Pushed::Instead(out) => Ok(Some(out)),
+        }
     }
 }
 
-impl Drop for Pool {
+impl<T: Work> Drop for Pool<T> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let shared = &self.0.0;
+        let mut state = shared.lock();
         state.closed = true;
-        // The jobs are dropped outside of the lock: dropping one answers its caller.
-        let unrun = std::mem::take(&mut state.waiting);
+        // Dropped outside of the lock: dropping work answers its caller.
+        let unrun = (state.waiting.drain(), std::mem::take(&mut state.chores));
         drop(state);
         drop(unrun);
-        self.0.changed.notify_all();
+        shared.work.notify_all();
+        shared.rest.notify_all();
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T: Work> Desk<T> {
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.0.clock.as_ref()
+    }
+
+    pub(crate) fn shared_clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// Leaves a chore for when nobody waits; `false` when too many wait already.
+    pub(crate) fn later(&self, chore: Chore) -> bool {
+        let mut state = self.0.lock();
+        let room = !state.closed && state.chores.len() < CHORES;
+        if room {
+            state.chores.push_back(chore);
+        }
+        drop(state);
+        self.0.rest.notify_one();
+        room
     }
 
     fn work(&self) {
-        while let Some(job) = self.next() {
-            // Jobs answer for their own panics; this keeps the thread should one not.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
-                let error = io::Error::other(panic_text(payload.as_ref()));
-                tracing::error!(error = %Chain(&error), "a request broke its inference thread");
-            }
+        while let Some((turn, first, more)) = self.next() {
+            let begun = self.clock().monotonic();
+            guarded("a request broke its inference thread", || first.run(more, self));
+            let took = self.clock().monotonic().saturating_sub(begun);
+            let mut state = self.0.lock();
+            state.waiting.ended(turn, took);
+            state.running = state.running.saturating_sub(1);
+            drop(state);
+            self.0.rest.notify_one();
         }
     }
 
-    fn next(&self) -> Option<Job> {
-        let mut state = self.lock();
+    /// The next piece of work, with what may run with it: of those that wait already, and leaving the other threads theirs.
+    fn next(&self) -> Option<(Turn, T, Vec<T>)> {
+        let mut state = self.0.lock();
         loop {
-            match state.waiting.pop_front() {
-                Some(job) => return Some(job),
-                None if state.closed => return None,
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            if let Some((turn, first)) = state.waiting.pop() {
+                state.running += 1;
+                let fair_share = state.waiting.waiting_with(turn).saturating_add(1).div_ceil(self.0.threads);
+                let most = first.together().min(fair_share).saturating_sub(1);
+                let more =
+                    if most == 0 { Vec::new() } else { state.waiting.more(turn, most, |other| first.joins(other)) };
+                return Some((turn, first, more));
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.0.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chores(&self) {
+        let mut state = self.lock();
+        while !state.closed {
+            let idle = state.waiting.waiting() == 0 && state.running < self.threads;
+            let chore = if idle { state.chores.pop_front() } else { None };
+            match chore {
+                Some(chore) => {
+                    drop(state);
+                    guarded("a chore broke off", chore);
+                    state = self.lock();
+                }
+                None => state = self.rest.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
+    }
+}
+
+/// Work answers for its own panics; this keeps the thread should it not.
+fn guarded(message: &'static str, work: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(work)) {
+        let error = io::Error::other(panic_text(payload.as_ref()));
+        tracing::error!(error = %Chain(&error), "{message}");
     }
 }
 
@@ -119,71 +221,5 @@ fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    const LONG: Duration = Duration::from_secs(10);
-
-    fn pool(threads: usize, capacity: usize) -> Pool {
-        Pool::start(NonZeroUsize::new(threads).unwrap(), NonZeroUsize::new(capacity).unwrap()).unwrap()
-    }
-
-    /// Occupies one thread until the returned sender is dropped.
-    fn occupy(pool: &Pool) -> mpsc::Sender<()> {
-        let (release, held) = mpsc::channel::<()>();
-        let (started, begun) = mpsc::channel();
-        let job = move || {
-            started.send(()).unwrap();
-            held.recv().unwrap_err();
-        };
-        pool.submit(Box::new(job)).unwrap();
-        begun.recv_timeout(LONG).unwrap();
-        release
-    }
-
-    #[test]
-    fn a_full_queue_takes_no_more() {
-        let pool = pool(1, 2);
-        let busy = occupy(&pool);
-        pool.submit(Box::new(|| ())).unwrap();
-        pool.submit(Box::new(|| ())).unwrap();
-        assert!(pool.submit(Box::new(|| ())).is_err());
-        drop(busy);
-    }
-
-    #[test]
-    fn a_job_that_panics_does_not_take_its_thread_along() {
-        let pool = pool(1, 4);
-        pool.submit(Box::new(|| panic!("as the test wants"))).unwrap();
-        let (done, finished) = mpsc::channel();
-        pool.submit(Box::new(move || done.send(()).unwrap())).unwrap();
-        finished.recv_timeout(LONG).unwrap();
-    }
-
-    #[test]
-    fn dropping_the_pool_drops_what_waits() {
-        let pool = pool(1, 1);
-        let busy = occupy(&pool);
-        let (kept, waits) = mpsc::channel::<()>();
-        pool.submit(Box::new(move || kept.send(()).unwrap())).unwrap();
-        drop(pool);
-        assert_eq!(waits.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Disconnected));
-        drop(busy);
-    }
-
-    #[test]
-    fn jobs_run_in_order_on_one_thread() {
-        let pool = pool(1, 8);
-        let busy = occupy(&pool);
-        let (order, seen) = mpsc::channel();
-        for number in 0..5 {
-            let order = order.clone();
-            pool.submit(Box::new(move || order.send(number).unwrap())).unwrap();
-        }
-        drop(busy);
-        let seen: Vec<i32> = (0..5).map(|_| seen.recv_timeout(LONG).unwrap()).collect();
-        assert_eq!(seen, [0, 1, 2, 3, 4]);
-    }
-}
+#[path = "pool_tests.rs"]
+mod tests;

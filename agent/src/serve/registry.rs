@@ -1,5 +1,6 @@
 //! What answers requests now: one live release per model, changed atomically.
 
+use super::batch::Batching;
 use super::error::ApiError;
 use super::metrics::{Metrics, ModelMetrics};
 use super::model::Model;
@@ -44,6 +45,7 @@ pub(crate) struct Live {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) meter: Meter,
     pub(crate) metrics: ModelMetrics,
+    pub(crate) batching: Batching,
     collector: Mutex<Collector>,
 }
 
@@ -90,6 +92,7 @@ impl Registry {
         let live = Arc::new(Live {
             meter: Meter::new(model.manifest()),
             metrics: self.0.metrics.of(&release),
+            batching: Batching::of(model.manifest(), model.plan_room()),
             collector: Mutex::new(Collector::new(release.clone(), model.manifest(), self.0.clock.now())),
             model,
         });

@@ -4,7 +4,7 @@ use super::call::{Call, Form, Reply};
 use super::error::ApiError;
 use super::oip::infer;
 use super::oip::metadata::{Health, ModelMetadata, ModelReady, ServerMetadata};
-use super::pool::Pool;
+use super::pool::{Pool, Refused};
 use super::registry::{Live, Registry};
 use super::request::{self, REQUEST_ID_HEADER, RequestId, RequestIds, Room};
 use super::server::{ServeSettings, StatusHandle};
@@ -16,7 +16,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use fieldpost_shared::stats::ErrorKind;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ pub(crate) struct App {
     pub(crate) settings: ServeSettings,
     pub(crate) registry: Registry,
     pub(crate) status: StatusHandle,
-    pub(crate) pool: Pool,
+    pub(crate) pool: Pool<Call>,
     pub(crate) room: Room,
     pub(crate) ids: RequestIds,
 }
@@ -136,10 +135,11 @@ async fn compute(
     let queued = app.registry.clock().monotonic();
     let pending = live.metrics.pending();
     let call = Call { live: Arc::clone(&live), form, body, id, queued, patience, reply, pending, room };
-    let clock = Arc::clone(app.registry.clock());
-    if app.pool.submit(Box::new(move || call.run(clock.as_ref()))).is_err() {
-        live.failed(ErrorKind::QueueFull);
-        return Err(ApiError::unavailable("the queue is full"));
+    match app.pool.submit(call) {
+        Ok(None) => {}
+        // It was there before, but its model has most waiting.
+        Ok(Some(out)) => out.refuse(),
+        Err(Refused(call)) => call.refuse(),
     }
     drop(live);
     wait(heard, patience).await

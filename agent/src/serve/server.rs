@@ -115,7 +115,9 @@ impl Server {
         let listener = TcpListener::bind(wanted).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let threads = settings.threads;
-        let pool = Pool::start(threads, settings.queue).map_err(|source| ServeError::Threads { threads, source })?;
+        let clock = Arc::clone(registry.clock());
+        let pool =
+            Pool::start(threads, settings.queue, clock).map_err(|source| ServeError::Threads { threads, source })?;
         let room = Room::new(settings.body_memory_bytes.max(settings.max_body_bytes));
         let app = Arc::new(App { settings, registry, status, pool, room, ids: RequestIds::new() });
         Ok(Self { listener, address, app })

@@ -25,6 +25,13 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Runs the graph once. `inputs` have the types, ranks and fixed sizes of [`Engine::inputs`] and are whole.
     /// A panic underneath is an error of this call only.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError>;
+
+    /// For how many different sizes an optimised plan is kept.
+    fn plan_room(&self) -> usize;
+
+    /// Lets go of plans for more than so many rows, of a graph whose one free size is its batch. They are made again
+    /// when they are asked for.
+    fn keep_batches(&self, most: usize);
 }
 
 /// Names of inputs and outputs in the order in which the caller wants them; it must be a permutation of the graph's.

@@ -154,6 +154,21 @@ impl Plans {
             Self::BySizes(plans) => plans.run(sizes, inputs),
         }
     }
+
+    /// How many are kept.
+    pub(super) fn room(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::BySizes(plans) => plans.bound,
+        }
+    }
+
+    /// Lets go of those for other sizes.
+    pub(super) fn retain(&self, wanted: impl Fn(&[usize]) -> bool) {
+        if let Self::BySizes(plans) = self {
+            lock(&plans.kept).retain(|(sizes, _)| wanted(sizes));
+        }
+    }
 }
 
 impl BySizes {

@@ -133,6 +133,14 @@ impl Engine for TractEngine {
         let specs = self.outputs.iter();
         specs.zip(&values).map(|(spec, value)| convert::from_tract(&spec.name, spec.dtype, value)).collect()
     }
+
+    fn plan_room(&self) -> usize {
+        self.plans.room()
+    }
+
+    fn keep_batches(&self, most: usize) {
+        self.plans.retain(|sizes| !matches!(sizes, [rows] if *rows > most));
+    }
 }
 
 fn shapes_text(inputs: &[Tensor]) -> String {

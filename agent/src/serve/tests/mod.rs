@@ -2,6 +2,7 @@
 
 mod faults;
 mod http;
+mod load;
 mod oip;
 mod overhead;
 mod swap;
