@@ -1,5 +1,6 @@
 //! Configuration of the agent: defaults < file < environment < flags. The environment is read here alone.
 
+use crate::serve::GrpcAddress;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +16,10 @@ pub struct ConfigFile {
     pub data_dir: Option<PathBuf>,
     /// Where predictions are served.
     pub http: Option<SocketAddr>,
+    /// Where they are served over gRPC, or `off`.
+    pub grpc: Option<String>,
+    /// The Unix socket on which they are served over HTTP, or `off`.
+    pub http_socket: Option<String>,
     /// Base URL of the controller, for enrolment and for the time.
     pub controller: Option<String>,
     /// PEM file with the CA of controller and broker, when it is a private one.
@@ -56,6 +61,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where predictions are served.
     pub http: SocketAddr,
+    /// Where they are served over gRPC.
+    pub grpc: Option<GrpcAddress>,
+    /// The Unix socket on which they are served over HTTP.
+    pub http_socket: Option<PathBuf>,
     /// Base URL of the controller.
     pub controller: Option<String>,
     /// The CA of controller and broker.
@@ -136,6 +145,8 @@ pub struct Overrides {
     pub controller: Option<String>,
 }
 
+/// The Unix socket's name in the run or data directory.
+pub const HTTP_SOCKET: &str = "http.sock";
 /// Where the file stands when no flag names one.
 pub const DEFAULT_FILE: &str = "/etc/fieldpost/agent.toml";
 
@@ -161,7 +172,14 @@ impl Config {
             .or(file.data_dir)
             .or_else(|| environment.default_data_dir.clone())
             .ok_or(ConfigError::NoDataDir)?;
+        let http = flags.http.or(file.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8000)));
         let config = Self {
+            grpc: grpc(file.grpc.as_deref(), http)?,
+            http_socket: match file.http_socket.as_deref() {
+                Some("off") => None,
+                Some(path) => Some(PathBuf::from(path)),
+                None => Some(environment.runtime_dir.as_deref().unwrap_or(&data_dir).join(HTTP_SOCKET)),
+            },
             data_dir,
             http: flags.http.or(file.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8000))),
             controller: flags.controller.or_else(|| environment.controller.clone()).or(file.controller),
@@ -231,6 +249,25 @@ pub(crate) fn log_filter() -> Option<String> {
     environment().log
 }
 
+/// Where to serve gRPC. Who takes any free port for HTTP gets one here too.
+fn grpc(stated: Option<&str>, http: SocketAddr) -> Result<Option<GrpcAddress>, ConfigError> {
+    let Some(text) = stated else {
+        let port = if http.port() == 0 { 0 } else { 8001 };
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        return Ok(Some(GrpcAddress { address, required: false }));
+    };
+    if text == "off" {
+        return Ok(None);
+    }
+    let wrong = |found: &str| ConfigError::Value {
+        key: "grpc",
+        expected: "a loopback address with a port, or \"off\"",
+        found: found.to_owned(),
+    };
+    let address: SocketAddr = text.parse().map_err(|_no_address| wrong(text))?;
+    if address.ip().is_loopback() { Ok(Some(GrpcAddress { address, required: true })) } else { Err(wrong(text)) }
+}
+
 fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
     toml::from_str(text).map_err(|error| ConfigError::Parse {
         path: path.to_owned(),
@@ -242,6 +279,7 @@ fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
 struct Environment {
     data_dir: Option<PathBuf>,
     default_data_dir: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
     controller: Option<String>,
     log: Option<String>,
 }
@@ -255,6 +293,10 @@ fn environment() -> Environment {
         default_data_dir: var("STATE_DIRECTORY")
             .or_else(|| var("XDG_DATA_HOME").map(|dir| format!("{dir}/fieldpost-agent")))
             .or_else(|| var("HOME").map(|home| format!("{home}/.local/share/fieldpost-agent")))
+            .map(PathBuf::from),
+        // From the unit's RuntimeDirectory=; the first, should there be several.
+        runtime_dir: var("RUNTIME_DIRECTORY")
+            .and_then(|dirs| dirs.split(':').next().map(str::to_owned))
             .map(PathBuf::from),
         controller: var("FIELDPOST_CONTROLLER"),
         log: var("FIELDPOST_LOG"),
@@ -275,6 +317,32 @@ mod tests {
         let config = resolve("").unwrap();
         assert_eq!(config.http.to_string(), "127.0.0.1:8000");
         assert_eq!(config.outbox_bytes, 64 << 20);
+    }
+
+    #[test]
+    fn grpc_is_on_unless_told_otherwise_and_never_beyond_this_box() {
+        let address = |toml: &str| resolve(toml).unwrap().grpc.map(|it| (it.address.to_string(), it.required));
+        assert_eq!(address(""), Some(("127.0.0.1:8001".to_owned(), false)));
+        assert_eq!(address("http = \"127.0.0.1:0\""), Some(("127.0.0.1:0".to_owned(), false)));
+        assert_eq!(address("grpc = \"[::1]:9000\""), Some(("[::1]:9000".to_owned(), true)));
+        assert_eq!(address("grpc = \"off\""), None);
+        assert!(resolve("grpc = \"0.0.0.0:8001\"").unwrap_err().to_string().contains("`grpc` must be a loopback"));
+        assert!(resolve("grpc = \"8001\"").is_err());
+    }
+
+    #[test]
+    fn the_socket_is_in_the_data_directory_or_where_the_system_has_one_for_it() {
+        let path = |toml: &str| resolve(toml).unwrap().http_socket;
+        assert_eq!(path(""), Some("/var/lib/x/http.sock".into()));
+        assert_eq!(path("http_socket = \"/run/a.sock\""), Some("/run/a.sock".into()));
+        assert_eq!(path("http_socket = \"off\""), None);
+        let environment = Environment {
+            default_data_dir: Some("/var/lib/x".into()),
+            runtime_dir: Some("/run/x".into()),
+            ..Environment::default()
+        };
+        let config = Config::resolve(ConfigFile::default(), &environment, Overrides::default()).unwrap();
+        assert_eq!(config.http_socket, Some("/run/x/http.sock".into()));
     }
 
     #[test]
@@ -322,6 +390,8 @@ mod tests {
             ca_file: None,
             labels: BTreeMap::new(),
             download_budget_bytes: None,
+            http_socket: silent.http_socket.clone(),
+            grpc: said.grpc.map(|stated| GrpcAddress { required: false, ..stated }),
             ..said
         };
         assert_eq!(said, silent);

@@ -33,13 +33,18 @@ pub struct Field {
 /// The executable under test.
 #[must_use]
 pub fn exe() -> Exe {
+    Exe::at(exe_dir().join("fieldpost-e2e"))
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn exe_dir() -> PathBuf {
     // `CARGO_BIN_EXE_*` is set for the test targets only; the executable stands beside `deps/`.
     let mut dir = std::env::current_exe().unwrap_or_default();
     dir.pop();
     if dir.ends_with("deps") {
         dir.pop();
     }
-    Exe::at(dir.join("fieldpost-e2e"))
+    dir
 }
 
 impl Field {

@@ -31,6 +31,8 @@ pub struct Status {
     pub line: LineState,
     /// What is reported to the controller.
     pub report: Report,
+    /// Where predictions are served, as in the endpoints file.
+    pub endpoints: serde_json::Value,
 }
 
 impl Status {
@@ -53,6 +55,8 @@ pub struct Control {
     pub line: watch::Receiver<LineState>,
     /// The report.
     pub report: watch::Receiver<Report>,
+    /// Where predictions are served.
+    pub endpoints: serde_json::Value,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -97,7 +101,7 @@ pub async fn serve(listener: UnixListener, control: Control, shutdown: Cancellat
 
 async fn status(State(control): State<Control>) -> Json<Status> {
     let (line, report) = (control.line.borrow().clone(), control.report.borrow().clone());
-    Json(Status { line, report })
+    Json(Status { line, report, endpoints: control.endpoints })
 }
 
 #[derive(Debug, Deserialize)]

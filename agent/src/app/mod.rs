@@ -136,6 +136,8 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     let (status_sender, status_handle) = watch::channel(serde_json::Value::Null);
     let defaults = ServeSettings::new(config.http);
     let settings = ServeSettings {
+        grpc: config.grpc,
+        socket: config.http_socket.clone(),
         max_body_bytes: config.max_body_bytes,
         queue: NonZeroUsize::new(config.queue).unwrap_or(defaults.queue),
         threads: config.inference_threads(defaults.threads),
@@ -144,8 +146,13 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     };
     let server = Server::bind(settings, registry.clone(), status_handle).await.context("cannot serve predictions")?;
     let serving = server.address();
-    let endpoints = serde_json::json!({ "http": serving.to_string() }).to_string();
-    write_atomic(&config.data_dir, ENDPOINTS_FILE, endpoints.as_bytes()).context("cannot write the endpoints")?;
+    let endpoints = serde_json::json!({
+        "http": serving.to_string(),
+        "grpc": server.grpc_address().map(|address| address.to_string()),
+        "http_socket": server.socket(),
+    });
+    write_atomic(&config.data_dir, ENDPOINTS_FILE, endpoints.to_string().as_bytes())
+        .context("cannot write the endpoints")?;
 
     // What changes it.
     let exchange = BlobExchange::default();
@@ -203,7 +210,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         outbox_filled: Arc::clone(&outbox_filled),
         state: line_sender,
     };
-    let control = control::Control { driver: driver_handle, line, report, clock };
+    let control = control::Control { driver: driver_handle, line, report, endpoints, clock };
     let socket = control::bind(&config.data_dir).context("cannot take commands")?;
 
     let mut tasks = JoinSet::new();

@@ -41,6 +41,10 @@ pub(super) async fn fetch_status(config: &Config) -> Result<Status, CommandError
     ask(config, "/status", None).await
 }
 
+fn endpoint(status: &Status, name: &str) -> String {
+    status.endpoints.get(name).and_then(Value::as_str).unwrap_or("off").to_owned()
+}
+
 pub(super) async fn status(config: &Config, output: Output) -> Result<(), CommandError> {
     let status = fetch_status(config).await?;
     let report = &status.report;
@@ -48,6 +52,8 @@ pub(super) async fn status(config: &Config, output: Output) -> Result<(), Comman
         ("device", format!("{} of fleet {}", report.device, report.fleet)),
         ("line", status.line_text()),
         ("serving", report.inventory.serving.clone()),
+        ("grpc", endpoint(&status, "grpc")),
+        ("socket", endpoint(&status, "http_socket")),
         ("outbox", format!("{} windows, {} bytes", report.outbox.windows, report.outbox.bytes)),
         ("fetched", format!("{} bytes", report.fetched_bytes)),
     ];

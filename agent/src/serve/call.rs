@@ -1,11 +1,12 @@
 //! One request on its inference thread: what comes before the model and after it. Whatever happens is counted once, and
 //! answered.
 
+use super::coding::Coding;
 use super::error::ApiError;
 use super::oip::infer::Written;
 use super::registry::Live;
 use super::request::RequestId;
-use super::{metrics::Pending, oip, predict};
+use super::{grpc, metrics::Pending, oip, predict};
 use crate::monitor::collector::{Measured, Timing};
 use crate::runtime::{Answer, InferError, InputError, PredictInput};
 use axum::http::StatusCode;
@@ -28,6 +29,8 @@ pub(crate) enum Form {
     Features,
     /// Tensors (OIP v2 §infer), and how many bytes of the body are JSON, where not all of it is.
     Tensors { json_bytes: Option<usize> },
+    /// A ModelInferRequest of gRPC.
+    Message,
 }
 
 /// A request on its way through the queue.
@@ -43,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) patience: Duration,
     pub(crate) reply: oneshot::Sender<Reply>,
     pub(crate) pending: Pending,
+    /// How its caller would have a large answer packed.
+    pub(crate) coding: Option<Coding>,
     /// The memory that its body has, given back with it.
     pub(crate) room: Option<OwnedSemaphorePermit>,
 }
@@ -139,6 +144,10 @@ impl Call {
                 let request = oip::infer::parse(&self.body, json_bytes, model.manifest())?;
                 (request.inputs, Some((request.id, request.wanted)))
             }
+            Form::Message => {
+                let request = grpc::infer::parse(&self.body, model.manifest())?;
+                (request.inputs, Some((request.id, request.wanted)))
+            }
         })
     }
 
@@ -152,7 +161,7 @@ impl Call {
     }
 
     fn count_failed(&self, failed: Failed) -> ApiError {
-        let count = self.live.failed(failed.kind);
+        let count = self.count(failed.kind);
         // A model that fails every request is told of at the 1st, 2nd, 4th, 8th and so on.
         if failed.kind.is_by_model() && count.is_power_of_two() {
             let (id, release) = (self.id.as_str(), self.live.release());
@@ -162,9 +171,14 @@ impl Call {
         failed.error
     }
 
+    fn count(&self, kind: ErrorKind) -> u64 {
+        self.live.counts.failed(self.live.since(self.queued));
+        self.live.failed(kind)
+    }
+
     /// There was no room for it in the queue.
     pub(super) fn refuse(self) {
-        self.live.failed(ErrorKind::QueueFull);
+        self.count(ErrorKind::QueueFull);
         self.answer(Err(ApiError::unavailable("the queue is full")));
     }
 
@@ -208,8 +222,14 @@ impl Ready {
                 call.live.collector().answered(done.timing, &done.measured, &done.answers, unheard);
                 call.live.metrics.inferred(done.timing.rows);
                 match unheard {
-                    None => call.live.metrics.answered(done.timing),
-                    Some(kind) => call.live.metrics.failed(kind),
+                    None => {
+                        call.live.metrics.answered(done.timing);
+                        call.live.counts.answered(done.timing, call.live.now());
+                    }
+                    Some(kind) => {
+                        call.live.metrics.failed(kind);
+                        call.live.counts.failed(call.live.since(call.queued));
+                    }
                 }
                 Ok(done.body)
             }
@@ -222,9 +242,16 @@ impl Ready {
         let model = self.call.live.model.as_ref();
         let (manifest, release, id) = (model.manifest(), model.release(), self.call.id.as_str());
         match &self.wanted {
-            Some((own, wanted)) => oip::infer::write(release, manifest, own.as_deref().unwrap_or(id), wanted, outputs),
+            Some((own, wanted)) => {
+                let id = own.as_deref().unwrap_or(id);
+                match self.call.form {
+                    Form::Message => Ok(grpc::infer::write(release, manifest, id, wanted, outputs)),
+                    _ => oip::infer::write(release, manifest, id, wanted, outputs),
+                }
+            }
             None => predict::write(release, manifest, id, answers, outputs).map(Written::json),
         }
+        .map(|written| written.packed(self.call.coding))
     }
 }
 

@@ -245,6 +245,11 @@ impl ModelMetrics {
         self.inferences.add(u64::try_from(rows).unwrap_or(u64::MAX));
     }
 
+    /// How often the model ran.
+    pub(crate) fn executions(&self) -> u64 {
+        self.executions.0.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn answered(&self, timing: Timing) {
         self.success.add(1);
         let total = timing.queue + timing.input + timing.infer + timing.output;

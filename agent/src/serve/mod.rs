@@ -20,9 +20,12 @@
 
 mod batch;
 mod call;
+mod coding;
 mod connection;
+mod doors;
 mod error;
 mod fair;
+mod grpc;
 mod metrics;
 mod model;
 mod oip;
@@ -37,12 +40,14 @@ mod server;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod unix;
 
 pub use metrics::Metrics;
 pub use model::Model;
 pub use registry::Registry;
 pub use request::DEADLINE_HEADER;
-pub use server::{ServeError, ServeSettings, Server, StatusHandle};
+pub use server::{GrpcAddress, ServeError, ServeSettings, Server, StatusHandle};
+pub use unix::SocketError;
 
 use crate::runtime::Answer;
 use fieldpost_shared::bundle::{Manifest, Tensor};

@@ -4,15 +4,18 @@ use super::batch::Batching;
 use super::error::ApiError;
 use super::metrics::{Metrics, ModelMetrics};
 use super::model::Model;
+use super::oip::messages::ModelStatistics;
+use super::oip::statistics::Statistics;
 use crate::deploy::Observed;
 use crate::monitor::collector::{Collector, Meter};
 use crate::monitor::{ClosedWindow, MonitorSettings};
 use axum::http::StatusCode;
 use fieldpost_shared::id::{ModelName, ReleaseRef};
 use fieldpost_shared::stats::{ErrorKind, Reading};
-use fieldpost_shared::time::Clock;
+use fieldpost_shared::time::{Clock, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// The live models. Cheap to clone; all clones are the same.
@@ -46,6 +49,9 @@ pub(crate) struct Live {
     pub(crate) meter: Meter,
     pub(crate) metrics: ModelMetrics,
     pub(crate) batching: Batching,
+    /// What the statistics extension tells.
+    pub(crate) counts: Statistics,
+    clock: Arc<dyn Clock>,
     collector: Mutex<Collector>,
 }
 
@@ -58,6 +64,20 @@ impl Live {
     pub(crate) fn failed(&self, kind: ErrorKind) -> u64 {
         self.metrics.failed(kind);
         self.collector().failed(kind)
+    }
+
+    /// How long ago that was, by the monotonic clock.
+    pub(crate) fn since(&self, then: Duration) -> Duration {
+        self.clock.monotonic().saturating_sub(then)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What the statistics extension tells.
+    pub(crate) fn statistics(&self) -> ModelStatistics {
+        self.counts.of(self.release(), self.metrics.executions())
     }
 
     pub(crate) fn collector(&self) -> MutexGuard<'_, Collector> {
@@ -93,6 +113,8 @@ impl Registry {
             meter: Meter::new(model.manifest()),
             metrics: self.0.metrics.of(&release),
             batching: Batching::of(model.manifest(), model.plan_room()),
+            counts: Statistics::default(),
+            clock: Arc::clone(&self.0.clock),
             collector: Mutex::new(Collector::new(release.clone(), model.manifest(), self.0.clock.now())),
             model,
         });
@@ -195,6 +217,14 @@ impl Registry {
         self.read(|slots| match name {
             Some(name) => slots.named(name),
             None => slots.only(),
+        })
+    }
+
+    /// The models that should be here or are, by name, with their live releases.
+    pub(crate) fn here(&self) -> Vec<(ModelName, Option<Arc<Live>>)> {
+        self.read(|slots| {
+            let names: BTreeSet<&ModelName> = slots.expected.iter().chain(slots.live.keys()).collect();
+            names.into_iter().map(|name| (name.clone(), slots.live.get(name).cloned())).collect()
         })
     }
 

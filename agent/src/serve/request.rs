@@ -110,6 +110,25 @@ impl Room {
         let room = Arc::clone(&self.0).try_acquire_many_owned(kib);
         room.map(Some).map_err(|_none| ApiError::unavailable("too many large requests at once"))
     }
+
+    /// Room for a body that has grown to so many bytes, some of which it has already.
+    ///
+    /// # Errors
+    /// 503 when there is none.
+    pub(crate) fn grow(&self, taken: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), ApiError> {
+        let had = taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits).saturating_mul(1_024);
+        if bytes <= had.max(Self::SMALL_BYTES) {
+            return Ok(());
+        }
+        let kib = u32::try_from((bytes - had).div_ceil(1_024)).unwrap_or(u32::MAX);
+        let none = |_none| ApiError::unavailable("too many large requests at once");
+        let more = Arc::clone(&self.0).try_acquire_many_owned(kib).map_err(none)?;
+        match taken {
+            Some(taken) => taken.merge(more),
+            None => *taken = Some(more),
+        }
+        Ok(())
+    }
 }
 
 /// Reads the whole body.

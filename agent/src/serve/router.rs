@@ -1,9 +1,12 @@
 //! The paths, and what stands behind them.
 
 use super::call::{Call, Form, Reply};
+use super::coding::{self, Coding, Held};
 use super::error::ApiError;
 use super::oip::infer;
-use super::oip::metadata::{Health, ModelMetadata, ModelReady, ServerMetadata};
+use super::oip::messages::ServerMetadataResponse;
+use super::oip::metadata::{self, Health, ModelReady};
+use super::oip::routes;
 use super::pool::{Pool, Refused};
 use super::registry::{Live, Registry};
 use super::request::{self, REQUEST_ID_HEADER, RequestId, RequestIds, Room};
@@ -28,7 +31,7 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) status: StatusHandle,
     pub(crate) pool: Pool<Call>,
-    pub(crate) room: Room,
+    pub(crate) room: Arc<Room>,
     pub(crate) ids: RequestIds,
 }
 
@@ -51,6 +54,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v2/", get(server_metadata))
         .route("/metrics", get(metrics_text))
         .route("/status", get(status))
+        .merge(routes::routes())
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "no such path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
@@ -63,10 +67,11 @@ struct AnyModel {
     model: Option<String>,
 }
 
+/// What a path names.
 #[derive(Debug, Deserialize)]
-struct Named {
-    model: String,
-    version: Option<String>,
+pub(crate) struct Named {
+    pub(crate) model: String,
+    pub(crate) version: Option<String>,
 }
 
 async fn predict_any(
@@ -120,21 +125,39 @@ async fn compute(
     // Who asks for what is not here is told so before it sends a large body, and so is who sends what cannot be read.
     find(app, model, version)?;
     let patience = request::patience(headers, app.settings.deadline)?;
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not read"));
-    }
+    let packed = Coding::of_body(headers)?;
     let room = app.room.take(request::stated_bytes(headers), app.settings.max_body_bytes)?;
-    let body = request::body(headers, body, app.settings.max_body_bytes, app.settings.read_timeout).await?;
+    let bytes = request::body(headers, body, app.settings.max_body_bytes, app.settings.read_timeout).await?;
+    let mut body = Held { bytes, room };
+    if let Some(coding) = packed {
+        body = coding::unpack(coding, body, app.settings.max_body_bytes, Arc::clone(&app.room)).await?;
+    }
     let form = match form {
         Some(form) => form,
-        None => predict::form_of(headers, &body)?,
+        None => predict::form_of(headers, &body.bytes)?,
     };
     // Only now, so that it is the release that is live when the request is whole: a slow sender does not hold an old one.
     let live = find(app, model, version)?;
+    ask(app, live, Whole { form, body, id, patience, coding: Coding::accepted(headers) }).await
+}
+
+/// A request that is all here.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    pub(crate) form: Form,
+    pub(crate) body: Held,
+    pub(crate) id: RequestId,
+    pub(crate) patience: Duration,
+    pub(crate) coding: Option<Coding>,
+}
+
+/// Queues a request and waits for its answer: the one way to a model, for HTTP and gRPC.
+pub(crate) async fn ask(app: &App, live: Arc<Live>, whole: Whole) -> Reply {
+    let Whole { form, body: Held { bytes: body, room }, id, patience, coding } = whole;
     let (reply, heard) = oneshot::channel();
     let queued = app.registry.clock().monotonic();
     let pending = live.metrics.pending();
-    let call = Call { live: Arc::clone(&live), form, body, id, queued, patience, reply, pending, room };
+    let call = Call { live: Arc::clone(&live), form, body, id, queued, patience, reply, pending, coding, room };
     match app.pool.submit(call) {
         Ok(None) => {}
         // It was there before, but its model has most waiting.
@@ -155,7 +178,7 @@ async fn wait(heard: oneshot::Receiver<Reply>, patience: Duration) -> Reply {
 }
 
 /// The live release of a model; a version, where one is named, must be the live one.
-fn find(app: &App, model: Option<&str>, version: Option<&str>) -> Result<Arc<Live>, ApiError> {
+pub(crate) fn find(app: &App, model: Option<&str>, version: Option<&str>) -> Result<Arc<Live>, ApiError> {
     let live = app.registry.find(model)?;
     let there = &live.release().version;
     if version.is_none_or(|asked| there.to_string() == asked) {
@@ -177,11 +200,11 @@ async fn model_ready(State(app): Shared, Path(path): Path<Named>) -> Response {
 
 async fn model_metadata(State(app): Shared, Path(path): Path<Named>) -> Result<Response, ApiError> {
     let live = find(&app, Some(&path.model), path.version.as_deref())?;
-    Ok(Json(ModelMetadata::of(live.release(), live.model.manifest())).into_response())
+    Ok(Json(metadata::model(live.release(), live.model.manifest())).into_response())
 }
 
-async fn server_metadata() -> Json<ServerMetadata> {
-    Json(ServerMetadata::new())
+async fn server_metadata() -> Json<ServerMetadataResponse> {
+    Json(metadata::server())
 }
 
 async fn live(State(app): Shared) -> Json<Health> {

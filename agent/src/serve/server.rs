@@ -1,29 +1,44 @@
 //! The HTTP server: binding, accepting, and ending without cutting anybody off.
 
-use super::connection::{self, Patient};
+use super::doors::{self, Grpc, Http, Rules};
 use super::pool::Pool;
 use super::registry::Registry;
 use super::request::{RequestIds, Room};
 use super::router::{App, router};
-use axum::Router;
+use super::unix::{Socket, SocketError};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What `GET /status` answers; the app fills it.
 pub type StatusHandle = watch::Receiver<serde_json::Value>;
 
+/// Where to listen for gRPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrpcAddress {
+    /// The address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Whether somebody asked for just this one: then the server does not begin without it. The default's port may be
+    /// another program's, and a box must not stop answering for that.
+    pub required: bool,
+}
+
 /// How the box serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeSettings {
     /// Where to listen; port 0 takes a free one.
     pub http: SocketAddr,
+    /// Where to listen for gRPC, if anywhere.
+    pub grpc: Option<GrpcAddress>,
+    /// A Unix socket for HTTP, if any.
+    pub socket: Option<PathBuf>,
     /// Largest body of a request.
     pub max_body_bytes: usize,
     /// Memory for the bodies of all large requests together, read or being read; more are refused at once. At least one
@@ -35,7 +50,7 @@ pub struct ServeSettings {
     pub threads: NonZeroUsize,
     /// Longest time from a whole request to its answer; a caller may ask for less.
     pub deadline: Duration,
-    /// Open connections; more wait to be accepted.
+    /// Open connections at each address; more wait to be accepted.
     pub connections: NonZeroUsize,
     /// For a request's head, for its body, and for each write to a caller who does not read. Also the longest time that a
     /// connection may be idle.
@@ -52,6 +67,8 @@ impl ServeSettings {
         let at_least_one = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
             http,
+            grpc: None,
+            socket: None,
             max_body_bytes: 16 << 20,
             body_memory_bytes: 64 << 20,
             queue: at_least_one(64),
@@ -76,6 +93,9 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The Unix socket cannot be had.
+    #[error("cannot serve on a Unix socket")]
+    Socket(#[from] SocketError),
     /// The system gives no threads.
     #[error("cannot start {threads} inference threads")]
     Threads {
@@ -100,27 +120,50 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    grpc: Option<(TcpListener, SocketAddr)>,
+    socket: Option<Socket>,
     app: Arc<App>,
 }
 
+async fn bind(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let bind = |source| ServeError::Bind { address: wanted, source };
+    let listener = TcpListener::bind(wanted).await.map_err(bind)?;
+    let address = listener.local_addr().map_err(bind)?;
+    Ok((listener, address))
+}
+
+async fn bind_grpc(wanted: GrpcAddress) -> Result<Option<(TcpListener, SocketAddr)>, ServeError> {
+    match bind(wanted.address).await {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error) if wanted.required => Err(error),
+        Err(error) => {
+            let error = fieldpost_shared::error_chain::Chain(&error).to_string();
+            tracing::warn!(error, "gRPC is not served; set `grpc` to an address, or to \"off\"");
+            Ok(None)
+        }
+    }
+}
+
 impl Server {
-    /// Binds the address and starts the inference threads. Callers may connect from now on; they are answered by
+    /// Binds the addresses and starts the inference threads. Callers may connect from now on; they are answered by
     /// [`Server::run`].
     ///
     /// # Errors
     /// When the address is taken, or there are no threads to be had.
     pub async fn bind(settings: ServeSettings, registry: Registry, status: StatusHandle) -> Result<Self, ServeError> {
-        let wanted = settings.http;
-        let bind = |source| ServeError::Bind { address: wanted, source };
-        let listener = TcpListener::bind(wanted).await.map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
+        let (listener, address) = bind(settings.http).await?;
+        let grpc = match settings.grpc {
+            Some(wanted) => bind_grpc(wanted).await?,
+            None => None,
+        };
+        let socket = settings.socket.as_deref().map(Socket::bind).transpose()?;
         let threads = settings.threads;
         let clock = Arc::clone(registry.clock());
         let pool =
             Pool::start(threads, settings.queue, clock).map_err(|source| ServeError::Threads { threads, source })?;
-        let room = Room::new(settings.body_memory_bytes.max(settings.max_body_bytes));
+        let room = Arc::new(Room::new(settings.body_memory_bytes.max(settings.max_body_bytes)));
         let app = Arc::new(App { settings, registry, status, pool, room, ids: RequestIds::new() });
-        Ok(Self { listener, address, app })
+        Ok(Self { listener, address, grpc, socket, app })
     }
 
     /// Where it listens.
@@ -129,65 +172,37 @@ impl Server {
         self.address
     }
 
+    /// Where it listens for gRPC, if it does.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Its Unix socket, if it has one.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_ref().map(|socket| socket.path.as_path())
+    }
+
     /// Serves until `shutdown`; then takes no new connection or request and waits, at most [`ServeSettings::drain`], until
     /// the running ones are answered.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listener, address, app } = self;
-        let places = Arc::new(Semaphore::new(app.settings.connections.get()));
-        let (drain, timeout) = (app.settings.drain, app.settings.read_timeout);
-        let routes = router(app);
-        let mut connections = JoinSet::new();
-        tracing::info!(%address, "serving predictions");
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                // Cancel-safe: a connection that was not taken stays in the system's queue.
-                (stream, place) = accept(&listener, &places) => {
-                    let served = serve(stream, place, routes.clone(), timeout, shutdown.clone());
-                    connections.spawn(served);
-                }
-                // Cancel-safe: a finished task that was not taken is taken next time.
-                Some(_ended) = connections.join_next() => {}
-            }
+        let Self { listener, address, grpc, socket, app } = self;
+        let settings = &app.settings;
+        let rules =
+            Rules { connections: settings.connections.get(), timeout: settings.read_timeout, drain: settings.drain };
+        let grpc_address = grpc.as_ref().map(|(_, address)| tracing::field::display(*address));
+        let path = socket.as_ref().map(|socket| tracing::field::display(socket.path.display().to_string()));
+        tracing::info!(%address, grpc = grpc_address, socket = path, "serving predictions");
+        let mut doors = JoinSet::new();
+        let http = Http(router(Arc::clone(&app)));
+        if let Some((listener, _)) = grpc {
+            doors.spawn(doors::open(listener, Grpc(app), rules.clone(), shutdown.clone()));
         }
-        drop(listener);
-        let answered = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain, answered).await.is_err() {
-            tracing::warn!(
-                connections = connections.len(),
-                "requests were cut off: they ran longer than the drain time"
-            );
+        if let Some(socket) = socket {
+            doors.spawn(doors::open(socket, http.clone(), rules.clone(), shutdown.clone()));
         }
-        connections.shutdown().await;
+        doors.spawn(doors::open(listener, http, rules, shutdown));
+        while doors.join_next().await.is_some() {}
     }
-}
-
-/// The next connection with its place among those that may be open.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    let place = Arc::clone(places).acquire_owned().await.ok();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _peer)) => return (stream, place),
-            // Out of file descriptors, or a caller that is gone again: neither ends the server, and the first takes a while.
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn serve(
-    stream: TcpStream,
-    place: Option<OwnedSemaphorePermit>,
-    routes: Router,
-    timeout: Duration,
-    shutdown: CancellationToken,
-) {
-    // Small answers must not wait for the caller's next acknowledgement. A socket that is gone already says so below.
-    stream.set_nodelay(true).ok();
-    if let Err(error) = connection::serve(Patient::new(stream, timeout), routes, timeout, shutdown).await {
-        tracing::debug!(error = %fieldpost_shared::error_chain::Chain(&error), "a connection ended early");
-    }
-    drop(place);
 }

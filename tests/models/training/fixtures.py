@@ -93,6 +93,39 @@ def two_heads() -> bytes:
     return export.model("two-heads", nodes, weights, [value("features", ["N", 4])], outputs)
 
 
+# Every element type of the Open Inference Protocol, with ONNX's word for it.
+TYPES = (
+    ("BOOL", TensorProto.BOOL),
+    ("UINT8", TensorProto.UINT8),
+    ("UINT16", TensorProto.UINT16),
+    ("UINT32", TensorProto.UINT32),
+    ("UINT64", TensorProto.UINT64),
+    ("INT8", TensorProto.INT8),
+    ("INT16", TensorProto.INT16),
+    ("INT32", TensorProto.INT32),
+    ("INT64", TensorProto.INT64),
+    ("FP16", TensorProto.FLOAT16),
+    ("FP32", TensorProto.FLOAT),
+    ("FP64", TensorProto.DOUBLE),
+    ("BYTES", TensorProto.STRING),
+)
+
+
+def echo() -> bytes:
+    """Correct: one input and one output of each type, `in_X` and `out_X`, which is the same."""
+    nodes = [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"], f"echo_{name}") for name, _ in TYPES]
+    inputs = [value(f"in_{name}", ["N"], kind) for name, kind in TYPES]
+    outputs = [value(f"out_{name}", ["N"], kind) for name, kind in TYPES]
+    return export.model("echo", nodes, [], inputs, outputs)
+
+
+def echo_request() -> dict:
+    """A golden sample of `echo`: two elements of each type."""
+    data = {"BOOL": [True, False], "BYTES": ["one", ""]}
+    inputs = [{"name": f"in_{name}", "shape": [2], "datatype": name, "data": data.get(name, [1, 0])} for name, _ in TYPES]
+    return {"inputs": inputs}
+
+
 def infer_request(name: str, ids, mask, weights) -> tuple[str, dict]:
     """A golden sample of `int-io`: file name and an Open Inference Protocol v2 request of one row."""
     columns = (("ids", "INT64", ids), ("mask", "BOOL", mask), ("weights", "FP64", weights))
@@ -113,6 +146,7 @@ def write(root: Path) -> None:
         ("truncated", whole[: len(whole) // 2]),
         ("int-io", int_io()),
         ("stateless-two-heads", two_heads()),
+        ("echo", echo()),
     ):
         export.write_bytes(bad / name / "model.onnx", content)
     rows = lambda *shape: rng.integers(-8, 9, shape).astype(np.float32) / 4
@@ -122,6 +156,7 @@ def write(root: Path) -> None:
     export.write_npy(bad / "truncated" / "reference.npy", rows(8, 30))
     for folder, names in (("wrong-shape", "abcde"), ("stateless-two-heads", "abcd")):
         export.write_lines(bad / folder / "reference.csv", export.csv(list(names), rows(40, len(names))))
+    export.write_lines(bad / "echo" / "samples" / "one.json", [json.dumps(echo_request())])
     for name, request in (
         infer_request("one.json", [4, 6, 8], [True, False, True], [0.5, 9.0, 0.25]),
         infer_request("extremes.json", [-(2**53), 0, 2**53], [False, False, False], [1e300, -1e-300, 0.0]),

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod broker_faults;
+mod clients;
 mod crashes;
 mod people;
 mod rollouts;

@@ -1,6 +1,6 @@
 //! Rows of several requests as one batch, and the answers apart again. Pure.
 
-use fieldpost_shared::bundle::Tensor;
+use fieldpost_shared::bundle::{Dtype, Tensor};
 
 /// Whether every tensor has one row.
 pub(crate) fn is_single(inputs: &[Tensor]) -> bool {
@@ -31,6 +31,10 @@ pub(crate) fn stack(requests: &[&[Tensor]]) -> Vec<Tensor> {
 pub(crate) fn split(outputs: &[Tensor], rows: usize) -> Option<Vec<Vec<Tensor>>> {
     let mut split: Vec<Vec<Tensor>> = (0..rows).map(|_| Vec::with_capacity(outputs.len())).collect();
     for output in outputs {
+        // Texts differ in length: where one row ends, their bytes do not say.
+        if output.dtype == Dtype::Bytes {
+            return None;
+        }
         let bytes = output.data.len().checked_div(rows)?;
         if output.shape.first() != Some(&rows) || bytes.checked_mul(rows)? != output.data.len() {
             return None;
@@ -49,7 +53,6 @@ pub(crate) fn split(outputs: &[Tensor], rows: usize) -> Option<Vec<Vec<Tensor>>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldpost_shared::bundle::Dtype;
 
     fn row(values: &[f32], flag: u8) -> Vec<Tensor> {
         let flag = Tensor::new(Dtype::Bool, vec![1], vec![flag]).unwrap();
@@ -72,6 +75,11 @@ mod tests {
         let outputs = [Tensor::from_f32(vec![2, 1], &[1.0, 2.0]).unwrap()];
         assert!(split(&outputs, 4).is_none() && split(&outputs, 0).is_none());
         assert!(split(&[Tensor::from_f32(vec![], &[1.0]).unwrap()], 1).is_none(), "a scalar is of the whole batch");
+    }
+
+    #[test]
+    fn texts_are_not_split() {
+        assert!(split(&[Tensor::from_texts(vec![2], ["a", "b"]).unwrap()], 2).is_none());
     }
 
     #[test]

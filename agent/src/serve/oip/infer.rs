@@ -3,9 +3,10 @@
 //! A body is a JSON text, and behind it, where `Inference-Header-Content-Length` says how long that is, the elements of
 //! each input with a `binary_data_size`, in order, without gaps. A length of 0 is a body that is the one input's elements.
 
+use super::super::coding::Coding;
 use super::super::error::ApiError;
 use super::json::Elements;
-use super::tensors::{self, InferRequest, Sent, Values, Wanted};
+use super::tensors::{self, InferRequest, MAX_AXES, Sent, Values, Wanted};
 use super::words;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -19,9 +20,6 @@ use std::fmt;
 
 /// The header that says how many bytes of a body are JSON.
 pub(crate) const JSON_BYTES_HEADER: &str = "inference-header-content-length";
-
-/// Most axes of a shape: a shape takes more memory than its text.
-const MAX_AXES: usize = 64;
 
 #[derive(Deserialize)]
 struct RequestJson<'a> {
@@ -279,8 +277,10 @@ impl<'a> TensorJson<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) bytes: Vec<u8>,
-    /// How many of them are JSON, where others follow.
+    /// How many of them are JSON, where others follow; before they were packed.
     pub(crate) json_bytes: Option<usize>,
+    /// How they are packed.
+    pub(crate) coding: Option<Coding>,
 }
 
 /// The answer's body.
@@ -312,13 +312,26 @@ pub(crate) fn write(
     for (_, tensor, _) in found.filter(|(_, _, binary)| *binary) {
         bytes.extend_from_slice(&tensor.data);
     }
-    Ok(Written { bytes, json_bytes })
+    Ok(Written { json_bytes, ..Written::json(bytes) })
 }
 
 impl Written {
     /// A body that is JSON.
     pub(crate) fn json(bytes: Vec<u8>) -> Self {
-        Self { bytes, json_bytes: None }
+        Self { bytes, json_bytes: None, coding: None }
+    }
+
+    /// A message of gRPC.
+    pub(crate) fn message(bytes: Vec<u8>) -> Self {
+        Self::json(bytes)
+    }
+
+    /// Packed, where its caller would have that and it is worth it. Blocking.
+    pub(crate) fn packed(self, coding: Option<Coding>) -> Self {
+        match coding.and_then(|coding| Some((coding, coding.pack(&self.bytes)?))) {
+            Some((coding, bytes)) => Self { bytes, coding: Some(coding), ..self },
+            None => self,
+        }
     }
 }
 
@@ -329,6 +342,10 @@ impl IntoResponse for Written {
             ([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))], self.bytes).into_response();
         if let Some(bytes) = self.json_bytes {
             response.headers_mut().insert(JSON_BYTES_HEADER, bytes.into());
+        }
+        if let Some(coding) = self.coding {
+            response.headers_mut().insert(header::CONTENT_ENCODING, coding.header());
+            response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         }
         response
     }

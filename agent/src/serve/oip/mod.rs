@@ -1,7 +1,11 @@
-//! The Open Inference Protocol v2 over HTTP: infer in JSON, binary and raw form, health, metadata.
+//! The Open Inference Protocol v2: over HTTP in JSON, binary and raw form; what gRPC shares with it is here too.
 
 pub(crate) mod infer;
 pub(crate) mod json;
+pub(crate) mod messages;
 pub(crate) mod metadata;
+pub(crate) mod repository;
+pub(crate) mod routes;
+pub(crate) mod statistics;
 pub(crate) mod tensors;
 mod words;

@@ -9,6 +9,9 @@ use serde::de::DeserializeSeed;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+/// Most axes of a shape: a shape takes more memory than its text.
+pub(crate) const MAX_AXES: usize = 64;
+
 /// One input as a request has it.
 #[derive(Debug)]
 pub(crate) struct Sent<'a> {

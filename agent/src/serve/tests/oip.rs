@@ -1,8 +1,11 @@
 //! The Open Inference Protocol over HTTP.
 
+use super::super::ServeSettings;
 use super::super::testing::FakeModel;
-use super::{Answered, Running, send, start};
+use super::{Answered, Running, send, settings, start, start_with};
+use fieldpost_shared::bundle::Tensor;
 use serde_json::{Value, json};
+use std::io::Write as _;
 
 fn request() -> Value {
     json!({
@@ -105,11 +108,101 @@ async fn metadata_says_what_the_server_and_its_models_are() {
     let server = Running::serving(FakeModel::new("1.0.0")).await;
     for path in ["/v2", "/v2/"] {
         let metadata = server.get(path).await.json();
-        assert_eq!((&metadata["name"], &metadata["extensions"]), (&json!("fieldpost-agent"), &json!([])));
+        assert_eq!(
+            (&metadata["name"], &metadata["extensions"]),
+            (&json!("fieldpost-agent"), &json!(["binary_tensor_data", "model_repository", "statistics"]))
+        );
     }
     let metadata = server.get("/v2/models/digits").await.json();
     assert_eq!((&metadata["platform"], &metadata["versions"]), (&json!("onnx_onnxv1"), &json!(["1.0.0"])));
     assert_eq!(metadata["inputs"][0]["shape"], json!([-1, 1, 8, 8]));
     assert_eq!(server.get("/v2/models/digits/versions/1.0.0").await.json(), metadata);
     assert_eq!(server.get("/v2/models/other").await.status, 404);
+}
+
+#[tokio::test]
+async fn packed_requests_are_read_and_answers_packed_for_who_asks() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    let packed = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let post = |body: Vec<u8>| {
+        let request = server.post("/v2/models/digits/infer", "application/json", body);
+        request.header("content-encoding", "gzip").header("accept-encoding", "gzip")
+    };
+    // The answer is below what is worth packing.
+    let answer = send(post(packed(request().to_string().as_bytes()))).await;
+    assert_eq!((answer.status, answer.headers.get("content-encoding")), (200, None));
+    let torn = send(post(b"plain".to_vec())).await;
+    assert_eq!((torn.status, torn.error().contains("cannot be unpacked")), (400, true));
+    let bomb = packed(&vec![b' '; settings().max_body_bytes + 1]);
+    let refused = send(post(bomb)).await;
+    assert_eq!((refused.status, refused.error().contains("when unpacked")), (413, true));
+}
+
+#[tokio::test]
+async fn large_answers_are_packed() {
+    let model = FakeModel::with("1.0.0", |_| Ok(vec![Tensor::from_f32(vec![100, 10], &[0.0; 1_000]).unwrap()]));
+    let server = Running::serving(model).await;
+    for (coding, bytes) in [("gzip", &[0x1f, 0x8b][..]), ("deflate", &[0x78])] {
+        let ask = server.post("/v2/models/digits/infer", "application/json", request().to_string());
+        let answer = ask.header("accept-encoding", coding).send().await.unwrap();
+        assert_eq!(answer.headers()["content-encoding"], coding);
+        let body = answer.bytes().await.unwrap();
+        assert!(body.len() < 1_000 && body.starts_with(bytes), "{}", body.len());
+    }
+}
+
+#[tokio::test]
+async fn the_repository_can_be_read_and_not_changed() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    server.registry.expect(&"other".parse().unwrap());
+    let index = async |body: &str| {
+        let request = server.client.post(server.url("/v2/repository/index")).body(body.to_owned());
+        send(request).await
+    };
+    let digits = json!({ "name": "digits", "version": "1.0.0", "state": "READY", "reason": "" });
+    let all = index("").await.json();
+    assert_eq!((all[0].clone(), &all[1]["state"]), (digits.clone(), &json!("UNAVAILABLE")));
+    assert_eq!(index(r#"{"ready":true}"#).await.json(), json!([digits]));
+    assert_eq!(index("ready").await.status, 400);
+    for change in ["load", "unload"] {
+        let path = server.url(&format!("/v2/repository/models/digits/{change}"));
+        let refused = send(server.client.post(path)).await;
+        assert_eq!((refused.status, refused.error().contains("signed release")), (403, true));
+    }
+}
+
+#[tokio::test]
+async fn statistics_count_successes_and_failures() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    assert_eq!(infer(&server, "/v2/models/digits/infer", &request()).await.status, 200);
+    assert_eq!(infer(&server, "/v2/models/digits/infer", &json!({})).await.status, 400);
+    let stats = server.get("/v2/models/digits/stats").await.json();
+    let model = &stats["model_stats"][0];
+    assert_eq!((&model["name"], &model["version"]), (&json!("digits"), &json!("1.0.0")));
+    assert_eq!((&model["inference_count"], &model["execution_count"]), (&json!(1), &json!(1)));
+    let parts = &model["inference_stats"];
+    assert_eq!((&parts["success"]["count"], &parts["fail"]["count"]), (&json!(1), &json!(1)));
+    let (success, queue) = (parts["success"]["ns"].as_u64().unwrap(), parts["queue"]["ns"].as_u64().unwrap());
+    assert!(success >= queue && success > 0 && model["last_inference"].as_u64().unwrap() > 1_600_000_000_000);
+    assert_eq!(model["batch_stats"][0]["batch_size"], 1);
+    assert_eq!(server.get("/v2/models/stats").await.json()["model_stats"].as_array().unwrap().len(), 1);
+    assert_eq!(server.get("/v2/models/digits/versions/1.0.0/stats").await.status, 200);
+    assert_eq!(server.get("/v2/models/other/stats").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_unix_socket_has_the_same_paths() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("http.sock");
+    let server = start_with(ServeSettings { socket: Some(path.clone()), ..settings() }).await;
+    server.registry.install(FakeModel::new("1.0.0"));
+    let client = reqwest::Client::builder().unix_socket(path.clone()).no_proxy().build().unwrap();
+    let ask = client.post("http://agent/v2/models/digits/infer").body(request().to_string());
+    assert_eq!(send(ask).await.json()["id"], "7");
+    server.stop().await;
+    assert!(!path.exists());
 }

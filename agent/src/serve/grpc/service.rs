@@ -1,0 +1,244 @@
+//! The calls of `inference.GRPCInferenceService`, by name.
+
+use super::super::call::Form;
+use super::super::coding::Held;
+use super::super::error::ApiError;
+use super::super::oip::messages::{
+    InferTarget, ModelStatisticsResponse, OfModel, RepositoryChange, RepositoryIndexRequest, RepositoryIndexResponse,
+    STREAM_INFER_RESPONSE, StreamError, Yes,
+};
+use super::super::oip::{metadata, repository};
+use super::super::router::{App, Whole, ask, find};
+use super::body::{Counted, Share};
+use super::codec::Plain;
+use super::wire::put_bytes;
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use hyper::body::Incoming;
+use prost::Message;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tonic::codec::{CompressionEncoding, Streaming};
+use tonic::server::{Grpc, StreamingService, UnaryService};
+use tonic::{Code, Status};
+
+const SERVICE: &str = "/inference.GRPCInferenceService/";
+/// Requests of one stream that are under way at a time.
+const STREAM_AT_ONCE: usize = 8;
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let code = match error.status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::FORBIDDEN => Code::PermissionDenied,
+            StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => Code::DeadlineExceeded,
+            status if status.is_client_error() => Code::InvalidArgument,
+            _ => Code::Internal,
+        };
+        Self::new(code, error.message)
+    }
+}
+
+/// Answers one call.
+pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<tonic::body::Body> {
+    let Some(method) = request.uri().path().strip_prefix(SERVICE).map(str::to_owned) else {
+        return Status::unimplemented("this service is not here; `inference.GRPCInferenceService` is").into_http();
+    };
+    let packed = request.headers().get("grpc-encoding").is_some_and(|encoding| encoding != "identity");
+    let streams = method == "ModelStreamInfer";
+    let timeout = (!streams).then_some(app.settings.read_timeout);
+    let (parts, body) = request.into_parts();
+    let (body, share) = Counted::new(body, Arc::clone(&app.room), timeout);
+    let request = Request::from_parts(parts, body);
+    let mut grpc = Grpc::new(Plain)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
+        .max_decoding_message_size(app.settings.max_body_bytes);
+    let call = Call { app, method, share };
+    let answered =
+        async move { if streams { grpc.streaming(call, request).await } else { grpc.unary(call, request).await } };
+    if packed { OffReactor(Box::pin(answered)).await } else { answered.await }
+}
+
+/// A future that may compute for long when it is polled: unpacking a message. Other tasks move to other threads meanwhile.
+struct OffReactor<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for OffReactor<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => tokio::task::block_in_place(|| self.0.as_mut().poll(cx)),
+            _ => self.0.as_mut().poll(cx),
+        }
+    }
+}
+
+struct Call {
+    app: Arc<App>,
+    method: String,
+    share: Share,
+}
+
+type Answer<T> = Pin<Box<dyn Future<Output = Result<tonic::Response<T>, Status>> + Send>>;
+
+impl UnaryService<Bytes> for Call {
+    type Response = Vec<u8>;
+    type Future = Answer<Vec<u8>>;
+
+    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
+        let (app, method, share) = (Arc::clone(&self.app), std::mem::take(&mut self.method), self.share.clone());
+        Box::pin(async move {
+            let (metadata, _, message) = request.into_parts();
+            let answer = match method.as_str() {
+                "ModelInfer" => infer(&app, metadata.as_ref(), message, &share).await?,
+                "ServerLive" => Yes { yes: true }.encode_to_vec(),
+                "ServerReady" => Yes { yes: app.registry.is_ready() }.encode_to_vec(),
+                "ModelReady" => model_ready(&app, &message)?,
+                "ServerMetadata" => metadata::server().encode_to_vec(),
+                "ModelMetadata" => {
+                    let live = named(&app, &message)?;
+                    metadata::model(live.release(), live.model.manifest()).encode_to_vec()
+                }
+                "ModelStatistics" => statistics(&app, &message)?,
+                "RepositoryIndex" => {
+                    let request: RepositoryIndexRequest = read(&message)?;
+                    RepositoryIndexResponse { models: repository::index(&app.registry, request.ready) }.encode_to_vec()
+                }
+                "RepositoryModelLoad" | "RepositoryModelUnload" => {
+                    let request: RepositoryChange = read(&message)?;
+                    return Err(repository::refusal(&request.model_name).into());
+                }
+                _ => return Err(Status::unimplemented("this call is not served")),
+            };
+            Ok(tonic::Response::new(answer))
+        })
+    }
+}
+
+impl StreamingService<Bytes> for Call {
+    type Response = Vec<u8>;
+    type ResponseStream = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Status>> + Send>>;
+    type Future = Answer<Self::ResponseStream>;
+
+    /// Answers in the order of the requests. What is wrong with one is told in its place, and ends nothing.
+    fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
+        let (app, share) = (Arc::clone(&self.app), self.share.clone());
+        let (metadata, _, messages) = request.into_parts();
+        let headers: Arc<HeaderMap> = Arc::new(metadata.into_headers());
+        let answers = messages.map(move |message| {
+            let (app, share, headers) = (Arc::clone(&app), share.clone(), Arc::clone(&headers));
+            async move {
+                let answered = match message {
+                    Ok(message) => infer(&app, &headers, message, &share).await,
+                    Err(status) => return Err(status),
+                };
+                Ok(match answered {
+                    Ok(response) => {
+                        let mut out = Vec::with_capacity(response.len().saturating_add(8));
+                        put_bytes(&mut out, STREAM_INFER_RESPONSE, &response);
+                        out
+                    }
+                    Err(status) => StreamError { error_message: status.message().to_owned() }.encode_to_vec(),
+                })
+            }
+        });
+        let answers: Self::ResponseStream = Box::pin(answers.buffered(STREAM_AT_ONCE));
+        Box::pin(std::future::ready(Ok(tonic::Response::new(answers))))
+    }
+}
+
+fn read<M: Message + Default>(message: &Bytes) -> Result<M, Status> {
+    M::decode(message.as_ref()).map_err(|error| Status::invalid_argument(format!("malformed message: {error}")))
+}
+
+/// The live release that a small message names.
+fn named(app: &App, message: &Bytes) -> Result<Arc<super::super::registry::Live>, Status> {
+    let OfModel { name, version } = read(message)?;
+    Ok(find(app, Some(&name), version_of(&version))?)
+}
+
+fn version_of(version: &str) -> Option<&str> {
+    Some(version).filter(|version| !version.is_empty())
+}
+
+/// A model that is not there yet is not ready; one that is not known is an error, as over HTTP.
+fn model_ready(app: &App, message: &Bytes) -> Result<Vec<u8>, Status> {
+    let ready = match named(app, message) {
+        Ok(_live) => true,
+        Err(status) if status.code() == Code::Unavailable => false,
+        Err(status) => return Err(status),
+    };
+    Ok(Yes { yes: ready }.encode_to_vec())
+}
+
+fn statistics(app: &App, message: &Bytes) -> Result<Vec<u8>, Status> {
+    let OfModel { name, version } = read(message)?;
+    let model_stats = if name.is_empty() {
+        repository::statistics(&app.registry)
+    } else {
+        vec![find(app, Some(&name), version_of(&version))?.statistics()]
+    };
+    Ok(ModelStatisticsResponse { model_stats }.encode_to_vec())
+}
+
+async fn infer(app: &App, headers: &HeaderMap, message: Bytes, share: &Share) -> Result<Vec<u8>, Status> {
+    let room = share.take();
+    let target: InferTarget = read(&message)?;
+    let live = find(app, Some(&target.model_name), version_of(&target.model_version))?;
+    let whole = Whole {
+        form: Form::Message,
+        body: Held { bytes: message, room },
+        id: app.ids.of(headers),
+        patience: patience(headers, app.settings.deadline)?,
+        coding: None,
+    };
+    Ok(ask(app, live, whole).await?.bytes)
+}
+
+/// How long the caller waits (gRPC over HTTP/2 §Requests, `grpc-timeout`), at most what the box allows.
+fn patience(headers: &HeaderMap, longest: Duration) -> Result<Duration, Status> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(longest) };
+    let wrong = || Status::invalid_argument("`grpc-timeout` must be at most eight digits and one of H M S m u n");
+    let text = value.to_str().map_err(|_not_text| wrong())?;
+    let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8).ok_or_else(wrong)?;
+    let stated = match unit {
+        "H" => Duration::from_secs(number.saturating_mul(3_600)),
+        "M" => Duration::from_secs(number.saturating_mul(60)),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return Err(wrong()),
+    };
+    Ok(stated.min(longest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_timeout_is_read_in_each_unit() {
+        let longest = Duration::from_secs(60);
+        let of = |text: &str| {
+            let headers = HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]);
+            patience(&headers, longest)
+        };
+        assert_eq!(of("1500m").unwrap(), Duration::from_millis(1_500));
+        assert_eq!(of("7u").unwrap(), Duration::from_micros(7));
+        assert_eq!(of("2S").unwrap(), Duration::from_secs(2));
+        assert_eq!(of("99999999H").unwrap(), longest);
+        assert_eq!(patience(&HeaderMap::new(), longest).unwrap(), longest);
+        for wrong in ["", "1", "m", "-1m", "999999999m", "1x"] {
+            assert_eq!(of(wrong).unwrap_err().code(), Code::InvalidArgument, "{wrong}");
+        }
+    }
+}

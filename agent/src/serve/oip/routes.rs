@@ -1,0 +1,53 @@
+//! The extensions' paths over HTTP.
+
+use super::super::error::ApiError;
+use super::super::router::{App, Named, find};
+use super::messages::{ModelIndex, ModelStatisticsResponse};
+use super::repository;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Repository and statistics.
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v2/repository/index", post(index))
+        .route("/v2/repository/models/{model}/load", post(change))
+        .route("/v2/repository/models/{model}/unload", post(change))
+        .route("/v2/models/stats", get(all_statistics))
+        .route("/v2/models/{model}/stats", get(statistics))
+        .route("/v2/models/{model}/versions/{version}/stats", get(statistics))
+}
+
+#[derive(Deserialize, Default)]
+struct IndexRequest {
+    #[serde(default)]
+    ready: bool,
+}
+
+/// The body may be missing.
+async fn index(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Vec<ModelIndex>>, ApiError> {
+    let wrong = |error| ApiError::bad_request(format!("malformed index request: {error}"));
+    let request: IndexRequest =
+        if body.is_empty() { IndexRequest::default() } else { serde_json::from_slice(&body).map_err(wrong)? };
+    Ok(Json(repository::index(&app.registry, request.ready)))
+}
+
+async fn change(Path(path): Path<Named>) -> ApiError {
+    repository::refusal(&path.model)
+}
+
+async fn all_statistics(State(app): State<Arc<App>>) -> Json<ModelStatisticsResponse> {
+    Json(ModelStatisticsResponse { model_stats: repository::statistics(&app.registry) })
+}
+
+async fn statistics(
+    State(app): State<Arc<App>>,
+    Path(path): Path<Named>,
+) -> Result<Json<ModelStatisticsResponse>, ApiError> {
+    let live = find(&app, Some(&path.model), path.version.as_deref())?;
+    Ok(Json(ModelStatisticsResponse { model_stats: vec![live.statistics()] }))
+}
