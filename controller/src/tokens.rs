@@ -18,6 +18,8 @@ const FORM: u8 = 1;
 pub const PREFIX: &str = "fp_";
 /// How long an enrolment token opens the door, when nobody says.
 const ENROLL_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Longest that a token may live: ten years.
+const MAX_LIFETIME: Duration = Duration::from_secs(3_650 * 24 * 3600);
 /// Most devices that one token lets in.
 const MAX_USES: u32 = 1_000_000;
 const MAX_NOTE_BYTES: usize = 500;
@@ -34,6 +36,9 @@ pub enum TokenError {
     /// A number out of range.
     #[error("an enrolment token lets in 1 to {MAX_USES} devices")]
     Uses,
+    /// A time out of range.
+    #[error("a token lives at most {} days", MAX_LIFETIME.as_secs() / 86_400)]
+    Lifetime,
     /// Too long a note.
     #[error("a note has at most {MAX_NOTE_BYTES} bytes")]
     Note,
@@ -110,6 +115,9 @@ impl Tokens {
             return Err(TokenError::Note);
         }
         let mut lifetime = request.expires_s.map(Duration::from_secs);
+        if lifetime.is_some_and(|lifetime| lifetime > MAX_LIFETIME) {
+            return Err(TokenError::Lifetime);
+        }
         if let TokenKind::Enroll { uses, labels } = &request.kind {
             labels::check(labels).map_err(TokenError::Labels)?;
             if !(1..=MAX_USES).contains(uses) {
@@ -252,6 +260,17 @@ mod tests {
         assert_eq!(tokens.role_of("fp_wrong"), None);
         clock.advance(Duration::from_secs(61));
         assert_eq!(tokens.role_of(&made.token), None);
+    }
+
+    #[test]
+    fn a_token_for_longer_than_ten_years_is_refused() {
+        let Fixture { tokens, .. } = fixture();
+        let longest = MAX_LIFETIME.as_secs();
+        assert!(tokens.create("x", request(enroll(1), Some(longest))).is_ok());
+        for expires_s in [longest + 1, 3_000_000 * 86_400, u64::MAX] {
+            let refused = tokens.create("x", request(enroll(1), Some(expires_s)));
+            assert!(matches!(refused, Err(TokenError::Lifetime)), "{expires_s}");
+        }
     }
 
     #[test]

@@ -5,7 +5,13 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
+/// The last time of which RFC 3339 has a form here: 9999-12-30 22:00 UTC, and a little less than a second.
+const LAST_WRITABLE: Timestamp = Timestamp(253_402_207_200_999);
+
 /// Milliseconds since 1970-01-01 UTC; RFC 3339 in JSON, a varint in postcard.
+///
+/// A time past year 9999 becomes its last day in JSON: a device or a person may name any time, and what is written
+/// must be readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
@@ -56,7 +62,11 @@ impl fmt::Display for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self.min(&LAST_WRITABLE))
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
@@ -66,6 +76,10 @@ impl<'de> Deserialize<'de> for Timestamp {
             return u64::deserialize(deserializer).map(Self);
         }
         let text = String::deserialize(deserializer)?;
+        // Stores of earlier versions hold this form for times past the calendar.
+        if let Some(ms) = text.strip_suffix("ms").and_then(|ms| ms.parse().ok()) {
+            return Ok(Self(ms));
+        }
         let time: jiff::Timestamp = text.parse().map_err(de::Error::custom)?;
         u64::try_from(time.as_millisecond()).map(Self).map_err(|_before| de::Error::custom("a time before 1970"))
     }
@@ -161,5 +175,21 @@ mod tests {
     #[test]
     fn a_time_past_the_calendar_still_prints() {
         assert_eq!(Timestamp::from_millis(u64::MAX).to_string(), format!("{}ms", u64::MAX));
+    }
+
+    #[test]
+    fn whatever_is_written_as_json_can_be_read() {
+        for ms in [0, 1_700_000_000_123, LAST_WRITABLE.0, LAST_WRITABLE.0 + 1, 261_000_000_000_000, u64::MAX] {
+            let written = serde_json::to_string(&Timestamp::from_millis(ms)).unwrap();
+            let read: Timestamp = serde_json::from_str(&written).unwrap();
+            assert_eq!(read, Timestamp::from_millis(ms).min(LAST_WRITABLE), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_for_a_time_past_the_calendar_is_read() {
+        let read: Timestamp = serde_json::from_str("\"261000000000000ms\"").unwrap();
+        assert_eq!(read.as_millis(), 261_000_000_000_000);
+        assert!(serde_json::from_str::<Timestamp>("\"ms\"").is_err());
     }
 }

@@ -96,7 +96,9 @@ impl From<TokenError> for ApiError {
         let refuse = |status| Self::of(status, &error);
         match &error {
             TokenError::Random(_) | TokenError::Store(_) => Self::internal(&error),
-            TokenError::Labels(_) | TokenError::Uses | TokenError::Note => refuse(StatusCode::BAD_REQUEST),
+            TokenError::Labels(_) | TokenError::Uses | TokenError::Lifetime | TokenError::Note => {
+                refuse(StatusCode::BAD_REQUEST)
+            }
             TokenError::Unknown | TokenError::Expired(_) | TokenError::UsedUp(_) => refuse(StatusCode::UNAUTHORIZED),
             TokenError::NoSuch(_) => refuse(StatusCode::NOT_FOUND).hint("`fieldpost token list` shows them"),
         }

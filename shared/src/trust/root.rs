@@ -179,13 +179,14 @@ struct DsseJson {
 }
 
 impl SignedRoot {
-    /// Signs metadata with the given keys.
+    /// Signs metadata with the given keys. What is returned is what a reader of the signed bytes sees.
     ///
     /// # Errors
-    /// When the metadata is inconsistent.
+    /// When the metadata is inconsistent, or cannot be read back.
     pub fn sign(metadata: RootMetadata, keys: &[&SecretKey]) -> Result<Self, RootError> {
         metadata.check()?;
         let payload = serde_json::to_vec(&metadata).map_err(RootError::Json)?;
+        let metadata = serde_json::from_slice(&payload).map_err(RootError::Json)?;
         let signatures = keys.iter().map(|key| sign(Kind::Root, &payload, key)).collect();
         Ok(Self { metadata, payload, signatures })
     }
@@ -333,6 +334,13 @@ pub(crate) mod tests {
         forged.publisher = RoleKeys { keys: vec![key(66).public()], threshold: 1 };
         let forged = SignedRoot { payload: serde_json::to_vec(&forged).unwrap(), metadata: forged, ..signed };
         assert!(SignedRoot::parse(&forged.to_bytes()).unwrap().verify_self().is_err());
+    }
+
+    #[test]
+    fn what_was_signed_is_what_is_read() {
+        let forever = RootMetadata { expires: Timestamp::from_millis(u64::MAX), ..root(1) };
+        let signed = SignedRoot::sign(forever, &[&key(1)]).unwrap();
+        assert_eq!(SignedRoot::parse(&signed.to_bytes()).unwrap(), signed);
     }
 
     #[test]

@@ -261,7 +261,19 @@ fn secret_keys(paths: &[PathBuf]) -> Result<Vec<SecretKey>, Failure> {
     paths.iter().map(|path| read_secret_key(path)).collect()
 }
 
+/// Shortest and longest that a root version allows changes.
+const LIFETIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(3_600)..=Duration::from_secs(3_650 * 24 * 3_600);
+
+fn check_lifetime(expires_in: Duration) -> Result<(), Failure> {
+    if LIFETIMES.contains(&expires_in) {
+        return Ok(());
+    }
+    Err(Failure::usage("--expires-in must be 1h to 3650d: an expired root stops all changes"))
+}
+
 fn init_root(args: InitArgs, context: &Context) -> Result<Exit, Failure> {
+    check_lifetime(args.expires_in)?;
     let refuse = || Failure::new(format!("cannot make the root `{}`", args.out.display()));
     if args.out.exists() {
         return Err(refuse().because_text("the file is there already").hint("name another with --out"));
@@ -298,9 +310,7 @@ fn change(edits: &[Edit], args: NextArgs, context: &Context) -> Result<Exit, Fai
         Some(file) => read_root(file)?,
         None => newest_root(context)?,
     };
-    if args.expires_in < Duration::from_secs(3_600) {
-        return Err(Failure::usage("--expires-in must be at least 1h: an expired root stops all changes"));
-    }
+    check_lifetime(args.expires_in)?;
     let next = edit::next(&current.metadata, edits, context.clock().now(), args.expires_in).map_err(|error| {
         let version = current.metadata.version;
         Failure::new(format!("cannot change root version {version}")).because(&error)

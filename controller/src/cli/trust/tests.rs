@@ -129,3 +129,13 @@ fn without_the_root_key_the_keys_must_be_named() {
     let absent = newest_root(&test_context(&fleet.path("elsewhere"))).unwrap_err();
     assert_eq!(absent.exit(), Exit::Usage);
 }
+
+#[test]
+fn a_root_lives_an_hour_to_ten_years() {
+    let fleet = fleet();
+    for days in [0, 3_651, 3_000_000] {
+        let renewal = NextArgs { expires_in: Duration::from_secs(days * 86_400), ..next(None) };
+        assert!(fleet.run(TrustCommand::Renew { next: renewal }).unwrap_err().contains("1h to 3650d"), "{days}");
+    }
+    assert_eq!(fleet.newest().metadata.version, 1);
+}
