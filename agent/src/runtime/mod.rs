@@ -13,7 +13,6 @@ mod contract;
 pub mod engine;
 mod error;
 pub(crate) mod memory;
-pub mod ml;
 mod model;
 mod prepare;
 pub mod selftest;

@@ -109,6 +109,10 @@ impl From<EngineError> for ApiError {
         match core {
             CoreError::Unknown(_) => Self::of(StatusCode::NOT_FOUND, core).hint("`fieldpost rollout list` shows them"),
             CoreError::Refused(refusal) => Self::of(StatusCode::CONFLICT, refusal).hint(refusal.hint()),
+            CoreError::Contested { source, .. } => {
+                let refused = Self::of(StatusCode::CONFLICT, core);
+                source.hint().map_or(refused.clone(), |hint| refused.hint(hint))
+            }
             CoreError::Start(start) => {
                 let status = match start {
                     StartError::UnknownRelease { .. } => StatusCode::NOT_FOUND,

@@ -121,7 +121,7 @@ impl StartError {
 pub struct Started {
     config: Config,
     clock: Arc<dyn Clock>,
-    fleet: Arc<Fleet>,
+    pub(super) fleet: Arc<Fleet>,
     outbox: Arc<Outbox>,
     metrics: Arc<Metrics>,
     audit: Arc<Audit>,
@@ -283,6 +283,14 @@ impl Started {
             topics: config.topics.clone(),
             metrics: Arc::clone(&metrics),
         };
+        let failure = fleet.store().failure();
+        parts.spawn("the store", move |stop| async move {
+            // Cancel-safe: a token stays cancelled.
+            tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                () = failure.cancelled() => Err(Box::new(StoreError::Failed).into()),
+            }
+        });
         let reactor = tokio::runtime::Handle::current();
         parts.spawn_blocking("the ingest", move |stop| ingest.run(queue, &stop, &reactor));
         let disconnect = broker.as_ref().map(Broker::disconnect);

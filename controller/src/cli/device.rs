@@ -210,9 +210,8 @@ fn show(device: &Device, now: Timestamp) -> String {
         let rollout = desired.rollout.as_ref().map(|id| format!(" by rollout {id}")).unwrap_or_default();
         rows.push(("should run", format!("{}{rollout}", desired.release)));
     }
-    let behind = device.desired_sequence.saturating_sub(device.accepted_sequence);
-    if behind > 0 {
-        rows.push(("behind by", format!("{behind} desired states")));
+    if device.desired_sequence > device.accepted_sequence {
+        rows.push(("not yet", "it has not accepted what it should run".to_owned()));
     }
     for failed in &device.quarantine {
         let when = output::ago(Some(failed.at), now);

@@ -191,7 +191,7 @@ impl DesiredStates {
         let desired = Desired {
             fleet: root.fleet.clone(),
             device: device.clone(),
-            sequence: before.map_or(0, |before| before.sequence).max(above).saturating_add(1),
+            sequence: next_sequence(before.map_or(0, |before| before.sequence).max(above), issued),
             issued,
             expires: issued.plus(self.lifetime),
             root_version: root.version,
@@ -235,6 +235,12 @@ impl DesiredStates {
         let due = |signed: &Arc<Signed>| is_due(&signed.desired, now, version);
         self.list().into_iter().filter(due).map(|signed| signed.desired.device.clone()).collect()
     }
+}
+
+/// Above all that is known, and not below the clock: a store that was restored from a backup does not give a number
+/// again that was given after the backup, and a box that takes over a name is told more than its predecessor was.
+fn next_sequence(known: u64, issued: Timestamp) -> u64 {
+    known.saturating_add(1).max(issued.as_millis())
 }
 
 /// Whether a desired state should be signed anew.

@@ -5,6 +5,8 @@ use fieldpost_shared::id::ReleaseRef;
 use fieldpost_shared::trust::{SecretKey, SignedRoot};
 use fieldpost_shared::wire::open_controller;
 
+/// A first sequence is the time.
+const FIRST: u64 = NOW.as_millis();
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn states(registry: &Registry) -> DesiredStates {
@@ -42,7 +44,7 @@ fn what_was_assigned_is_signed_for_that_device() {
     assign(&states, "a", Some("1.0.0"));
     let sealed = &states.find(&id("a")).unwrap().sealed;
     let desired: Desired = open_controller(sealed, &registry.trust.root(), &id("a")).unwrap();
-    assert_eq!((desired.sequence, desired.issued, desired.expires), (1, NOW, NOW.plus(30 * DAY)));
+    assert_eq!((desired.sequence, desired.issued, desired.expires), (FIRST, NOW, NOW.plus(30 * DAY)));
     assert_eq!(desired.assignments[0].release, to("1.0.0").release);
     assert!(open_controller::<Desired>(sealed, &registry.trust.root(), &id("b")).is_err());
 }
@@ -53,7 +55,7 @@ fn the_same_again_changes_nothing() {
     let states = states(&registry);
     assert!(assign(&states, "a", Some("1.0.0")).signed);
     assert_eq!(assign(&states, "a", Some("1.0.0")), Change::default());
-    assert_eq!(sequence(&states, "a"), 1);
+    assert_eq!(sequence(&states, "a"), FIRST);
 }
 
 #[test]
@@ -90,7 +92,7 @@ fn the_sequence_goes_on_after_reopening_and_the_time_never_goes_back() {
     let again = states(&registry);
     assign(&again, "a", Some("1.1.0"));
     let desired = &again.find(&id("a")).unwrap().desired;
-    assert_eq!((desired.sequence, desired.issued), (2, NOW));
+    assert_eq!((desired.sequence, desired.issued), (FIRST + 1, NOW));
     assert_eq!(again.wanted(), [(to("1.1.0").release.manifest, 1)].into());
 }
 
@@ -99,8 +101,24 @@ fn a_sequence_that_the_device_knows_is_passed() {
     let registry = Registry::new();
     let states = states(&registry);
     assign(&states, "a", Some("1.0.0"));
-    states.renew(&id("a"), 41).unwrap();
-    assert_eq!(sequence(&states, "a"), 42);
+    states.renew(&id("a"), FIRST + 41).unwrap();
+    assert_eq!(sequence(&states, "a"), FIRST + 42);
+}
+
+#[test]
+fn a_store_that_went_back_in_time_gives_no_number_again() {
+    let registry = Registry::new();
+    let lost = states(&registry);
+    assign(&lost, "a", Some("1.0.0"));
+    registry.clock.advance(Duration::from_secs(60));
+    assign(&lost, "a", Some("1.1.0"));
+    let given = sequence(&lost, "a");
+    // The backup knows of the first assignment at most.
+    registry.store.commit(vec![DesiredStates::deletion(&id("a"))]).unwrap();
+    let restored = states(&registry);
+    registry.clock.advance(Duration::from_millis(1));
+    assign(&restored, "a", Some("1.0.0"));
+    assert!(sequence(&restored, "a") > given);
 }
 
 #[test]
@@ -141,5 +159,5 @@ fn more_models_than_a_device_takes_are_refused() {
     };
     (0..MAX_ASSIGNMENTS).for_each(|n| drop(assign(n).unwrap()));
     assert!(matches!(assign(MAX_ASSIGNMENTS), Err(DesiredError::TooMany(_))));
-    assert_eq!(sequence(&states, "a"), MAX_ASSIGNMENTS as u64);
+    assert_eq!(sequence(&states, "a"), FIRST + MAX_ASSIGNMENTS as u64 - 1);
 }

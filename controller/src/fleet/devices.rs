@@ -1,20 +1,23 @@
 //! Who belongs to the fleet: names, keys, labels, and whether a key still opens anything.
 
+use super::heard;
 use super::labels::{self, LabelError};
 use crate::api::types::{DeviceStatus, EnrollRequest, LabelChange, Labels, TokenKind};
 use crate::audit::{Act, Audit};
 use crate::store::{Store, StoreError, Table, Write, decode, encode};
 use crate::tokens::{TokenError, Tokens};
-use fieldpost_shared::id::DeviceId;
+use fieldpost_shared::id::{DeviceId, Digest};
 use fieldpost_shared::time::{Clock, Timestamp};
 use fieldpost_shared::trust::PublicKey;
 use fieldpost_shared::wire::v1::Inventory;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::broadcast;
 
 const FORM: u8 = 1;
+/// Keys in the table of single values: `revoked-key/` and the id of a key, which is never let in again.
+const REVOKED_KEY: &str = "revoked-key/";
 /// Most devices that wait for approval: asking needs no token, so it must not fill the disk.
 const MAX_PENDING: usize = 1_000;
 
@@ -76,6 +79,8 @@ pub struct Devices {
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
     known: RwLock<BTreeMap<DeviceId, Arc<DeviceRecord>>>,
+    /// Keys that were revoked, and the names that they had: a name may be given to another key.
+    revoked: RwLock<HashMap<Digest, DeviceId>>,
     /// One change at a time.
     change: Mutex<()>,
     changes: broadcast::Sender<DeviceId>,
@@ -94,9 +99,19 @@ impl Devices {
         let records = rows
             .iter()
             .map(|(_, value)| decode::<DeviceRecord>(FORM, value).map(|record| (record.id.clone(), Arc::new(record))));
-        let known = RwLock::new(records.collect::<Result<_, _>>()?);
+        let known: BTreeMap<_, _> = records.collect::<Result<_, _>>()?;
+        let mut revoked = HashMap::new();
+        for (key, device) in store.scan(Table::Meta, REVOKED_KEY.as_bytes())? {
+            let keyid = std::str::from_utf8(&key).ok().and_then(|key| key.strip_prefix(REVOKED_KEY)?.parse().ok());
+            let device = std::str::from_utf8(&device).ok().and_then(|device| device.parse().ok());
+            revoked.extend(keyid.zip(device));
+        }
+        // Earlier versions wrote no such rows.
+        let marked = known.values().filter(|record| record.status == DeviceStatus::Revoked);
+        revoked.extend(marked.map(|record| (record.public_key.id(), record.id.clone())));
         let (changes, _) = broadcast::channel(CHANGES);
-        Ok(Self { audit, clock, known, change: Mutex::new(()), changes })
+        let (known, revoked) = (RwLock::new(known), RwLock::new(revoked));
+        Ok(Self { audit, clock, known, revoked, change: Mutex::new(()), changes })
     }
 
     /// Names a device whenever something about it changed.
@@ -168,19 +183,24 @@ impl Devices {
                 (true, DeviceStatus::Pending) if request.token.is_empty() => return Ok(Arc::clone(known)),
                 // A revoked name may be taken by a new key: the box was replaced.
                 (true, DeviceStatus::Pending) | (false, DeviceStatus::Revoked) => (),
+                // Whoever waits for approval has shown nothing; a token wins over the name that a stranger wished for.
+                (false, DeviceStatus::Pending) if !request.token.is_empty() => (),
                 (false, _) => return Err(DeviceError::Taken(id)),
             }
         }
+        if let Some(device) = self.revoked_as(&request.public_key) {
+            return Err(DeviceError::Revoked(device));
+        }
         let other = self.list().into_iter().find(|other| other.public_key == request.public_key && other.id != id);
         if let Some(other) = other {
-            return Err(match other.status {
-                DeviceStatus::Revoked => DeviceError::Revoked(other.id.clone()),
-                DeviceStatus::Active | DeviceStatus::Pending => DeviceError::KnownAs(other.id.clone()),
-            });
+            return Err(DeviceError::KnownAs(other.id.clone()));
         }
         labels::check(&request.labels)?;
+        // What the box said that had the name before is not this one's.
+        let replaced = known.filter(|known| known.public_key != request.public_key);
+        let more = replaced.map(|before| successor_writes(&before)).unwrap_or_default();
         if request.token.is_empty() {
-            return self.ask(id, request, approval);
+            return self.ask(id, request, approval, more);
         }
         tokens.redeem(&request.token.clone(), |token, counted| {
             let mut labels = request.labels;
@@ -200,11 +220,21 @@ impl Devices {
             let detail = format!("key {}", record.public_key.id());
             let actor = format!("token {}", token.id);
             let act = Act { actor: &actor, action: "device.enroll", subject: id.as_str(), detail: &detail };
-            Ok(self.keep(act, record, vec![counted])?)
+            Ok(self.keep(act, record, more.into_iter().chain([counted]).collect())?)
         })
     }
 
-    fn ask(&self, id: DeviceId, request: EnrollRequest, approval: bool) -> Result<Arc<DeviceRecord>, DeviceError> {
+    fn revoked_as(&self, key: &PublicKey) -> Option<DeviceId> {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).get(&key.id()).cloned()
+    }
+
+    fn ask(
+        &self,
+        id: DeviceId,
+        request: EnrollRequest,
+        approval: bool,
+        more: Vec<Write>,
+    ) -> Result<Arc<DeviceRecord>, DeviceError> {
         if !approval {
             return Err(DeviceError::NoToken);
         }
@@ -223,7 +253,7 @@ impl Devices {
         };
         let detail = format!("key {}", record.public_key.id());
         let act = Act { actor: "device", action: "device.ask", subject: id.as_str(), detail: &detail };
-        Ok(self.keep(act, record, vec![])?)
+        Ok(self.keep(act, record, more)?)
     }
 
     fn known(&self, id: &DeviceId) -> Result<Arc<DeviceRecord>, DeviceError> {
@@ -262,7 +292,12 @@ impl Devices {
         let detail = format!("key {}", known.public_key.id());
         let act = Act { actor, action: "device.revoke", subject: id.as_str(), detail: &detail };
         let record = DeviceRecord { status: DeviceStatus::Revoked, ..known.as_ref().clone() };
-        Ok(self.keep(act, record, more)?)
+        let more = more.into_iter().chain([revoked_key(&record)]).collect();
+        let record = self.keep(act, record, more)?;
+        let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
+        revoked.insert(record.public_key.id(), record.id.clone());
+        drop(revoked);
+        Ok(record)
     }
 
     /// Changes labels.
@@ -283,6 +318,17 @@ impl Devices {
         let record = DeviceRecord { labels, ..known.as_ref().clone() };
         Ok(self.keep(act, record, vec![])?)
     }
+}
+
+fn revoked_key(record: &DeviceRecord) -> Write {
+    Write::put(Table::Meta, format!("{REVOKED_KEY}{}", record.public_key.id()), record.id.as_str())
+}
+
+/// What is written when another key takes over a name.
+fn successor_writes(before: &DeviceRecord) -> Vec<Write> {
+    let mut writes = heard::deletions(&before.id);
+    writes.extend((before.status == DeviceStatus::Revoked).then(|| revoked_key(before)));
+    writes
 }
 
 /// A name made of the key, for devices that wish for none.

@@ -102,6 +102,11 @@ fn a_revoked_key_opens_nothing_and_does_not_come_back() {
     assert!(matches!(f.enroll(&token, "b", 1), Err(DeviceError::Revoked(_))));
     assert!(matches!(f.devices.approve("op", &id("a")), Err(DeviceError::Revoked(_))));
     assert_eq!(f.enroll(&token, "a", 2).unwrap().status, DeviceStatus::Active);
+    // The name has another key now; the revoked one stays revoked, under every name and after a restart.
+    assert!(matches!(f.enroll(&token, "b", 1), Err(DeviceError::Revoked(_))));
+    let again = Devices::open(f.store.as_ref(), f.audit.clone(), f.clock.clone()).unwrap();
+    let refused = again.enroll(&f.tokens, request(&token, "b", 1), false);
+    assert!(matches!(refused, Err(DeviceError::Revoked(device)) if device == id("a")));
 }
 
 #[test]
@@ -112,6 +117,19 @@ fn a_device_without_a_token_waits_where_that_is_allowed() {
     assert_eq!((waiting.status, f.devices.active_key(&id("a"))), (DeviceStatus::Pending, None));
     f.devices.approve("op", &id("a")).unwrap();
     assert_eq!(f.devices.enroll(&f.tokens, request("", "a", 1), true).unwrap().status, DeviceStatus::Active);
+}
+
+#[test]
+fn a_token_wins_over_a_stranger_who_waits_under_the_name() {
+    let f = fixture();
+    f.devices.enroll(&f.tokens, request("", "a", 1), true).unwrap();
+    assert!(matches!(f.devices.enroll(&f.tokens, request("", "a", 2), true), Err(DeviceError::Taken(_))));
+    assert!(matches!(f.enroll("fp_wrong", "a", 2), Err(DeviceError::Token(_))));
+    assert_eq!(f.devices.find(&id("a")).unwrap().status, DeviceStatus::Pending);
+    let record = f.enroll(&f.token(1, &[]), "a", 2).unwrap();
+    assert_eq!((record.status, record.public_key), (DeviceStatus::Active, request("", "a", 2).public_key));
+    // The stranger's key was not revoked: it may ask under another name.
+    assert!(f.devices.enroll(&f.tokens, request("", "z", 1), true).is_ok());
 }
 
 #[test]

@@ -72,6 +72,12 @@ pub fn ack_row(device: &DeviceId, came: Timestamp, envelope: &[u8]) -> Write {
     row(ACK, device, came, envelope)
 }
 
+/// The rows to delete with a device's key: what its successor under the name says must not be held against them.
+#[must_use]
+pub fn deletions(device: &DeviceId) -> Vec<Write> {
+    [REPORT, ALIVE, ACK].map(|kind| Write::delete(Table::Reports, format!("{kind}{device}"))).to_vec()
+}
+
 /// What all devices said.
 #[derive(Debug, Default)]
 pub struct HeardStates(RwLock<HashMap<DeviceId, Arc<Heard>>>);
@@ -112,6 +118,14 @@ impl HeardStates {
     pub fn update(&self, changed: impl IntoIterator<Item = (DeviceId, Heard)>) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         all.extend(changed.into_iter().map(|(device, heard)| (device, Arc::new(heard))));
+    }
+
+    /// Forgets what devices said whose key opens nothing any more.
+    pub fn forget<'a>(&self, devices: impl IntoIterator<Item = &'a DeviceId>) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for device in devices {
+            all.remove(device);
+        }
     }
 }
 

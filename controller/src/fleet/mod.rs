@@ -26,7 +26,7 @@ use devices::{DeviceError, DeviceRecord, Devices};
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef};
 use fieldpost_shared::time::{Clock, Timestamp};
 use heard::HeardStates;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -94,6 +94,8 @@ pub struct Fleet {
     desired: DesiredStates,
     heard: HeardStates,
     listening: Mutex<Option<Timestamp>>,
+    /// Devices that knew newer orders than this store, since somebody last asked.
+    ahead: Mutex<BTreeSet<DeviceId>>,
     /// The blobs of every release that some device should run.
     live_blobs: RwLock<HashSet<Digest>>,
 }
@@ -109,6 +111,8 @@ impl Fleet {
         let desired =
             DesiredStates::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&trust), desired_lifetime)?;
         let heard = HeardStates::open(store.as_ref())?;
+        let strangers = devices.list().into_iter().filter(|record| record.status != DeviceStatus::Active);
+        heard.forget(strangers.map(|record| record.id.clone()).collect::<Vec<_>>().iter());
         let fleet = Self {
             store,
             clock,
@@ -120,6 +124,7 @@ impl Fleet {
             desired,
             heard,
             listening: Mutex::new(None),
+            ahead: Mutex::default(),
             live_blobs: RwLock::default(),
         };
         let live = fleet.live().into_iter().flat_map(|(_, blobs)| blobs).collect();
@@ -215,6 +220,21 @@ impl Fleet {
         Ok(())
     }
 
+    /// A device knows a newer desired state than this store: it was restored from a backup. Signs above it, and keeps
+    /// for the engine that what was ordered after the backup is not known here.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn overtake(&self, device: &DeviceId, above: u64) -> Result<(), FleetError> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).insert(device.clone());
+        self.renew(device, above)
+    }
+
+    /// Devices that knew newer orders than this store, since the last call.
+    pub fn take_ahead(&self) -> BTreeSet<DeviceId> {
+        std::mem::take(&mut self.ahead.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Signs a device's desired state anew, with a sequence above `above`.
     ///
     /// # Errors
@@ -246,17 +266,30 @@ impl Fleet {
         }
     }
 
-    /// Makes a device's key open nothing, and takes back what it should run.
+    /// Makes a device's key open nothing, takes back what it should run, and forgets what it said: whoever is enrolled
+    /// under its name next is another box.
     ///
     /// # Errors
     /// When there is none, or it cannot be stored.
     pub fn revoke(&self, actor: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, DeviceError> {
-        let record = self.devices.revoke(actor, device, vec![DesiredStates::deletion(device)])?;
+        let mut more = heard::deletions(device);
+        more.push(DesiredStates::deletion(device));
+        let record = self.devices.revoke(actor, device, more)?;
+        self.heard.forget([device]);
         let change = self.desired.forget(device);
         self.outbox.push_all([Item::Desired(device.clone()), Item::Ack(device.clone())]);
         self.publish(device, &change);
         self.changed(device);
         Ok(record)
+    }
+
+    /// Takes up what devices said, once it is stored. One that was revoked meanwhile said nothing: it is looked at after
+    /// the update, and [`Fleet::revoke`] forgets after the revocation, so that one of the two always comes last.
+    pub fn take_up(&self, heard: impl IntoIterator<Item = (DeviceId, heard::Heard)>) {
+        let heard: Vec<_> = heard.into_iter().collect();
+        let devices: Vec<_> = heard.iter().map(|(device, _)| device.clone()).collect();
+        self.heard.update(heard);
+        self.heard.forget(devices.iter().filter(|device| self.devices.active_key(device).is_none()));
     }
 
     /// Brings one device's windows within bounds.

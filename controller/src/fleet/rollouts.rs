@@ -28,7 +28,7 @@ impl Fleet {
             last_seen: heard.last_seen,
             alive: heard.alive(),
             hold: report.and_then(|report| report.hold.clone()),
-            settled: signed.as_ref().is_none_or(|signed| accepted >= signed.desired.sequence),
+            settled: signed.as_ref().is_none_or(|signed| accepted == signed.desired.sequence),
             desired: assignments
                 .map(|assignment| {
                     let to = AssignTo {
@@ -89,6 +89,10 @@ impl seen::Fleet for Fleet {
 
     fn listening_since(&self) -> Option<Timestamp> {
         Self::listening_since(self)
+    }
+
+    fn take_ahead(&self) -> BTreeSet<DeviceId> {
+        Self::take_ahead(self)
     }
 
     fn changes(&self) -> broadcast::Receiver<DeviceId> {

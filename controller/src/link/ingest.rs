@@ -1,8 +1,8 @@
 //! What devices say becomes state: verified, compared with what is known, stored, and only then acknowledged.
 //!
 //! One thread takes messages in batches, so that a burst costs one commit and not one each. A commit that fails is
-//! tried again until it succeeds; meanwhile the queue fills and the broker waits. Nothing that was refused changes
-//! anything, and nothing is acknowledged that is not on disk.
+//! tried again until it succeeds or the process ends, as it does when sled's disk failed; meanwhile the queue fills and
+//! the broker waits. Nothing that was refused changes anything, and nothing is acknowledged that is not on disk.
 //!
 //! Measured with `cargo bench -p fieldpost-tests --bench controller`, this crate optimised and its dependencies partly:
 //! 8,400 messages of one 30-feature window (1.7 KB) per second of one core, verified, stored in sled and acknowledged.
@@ -134,11 +134,11 @@ impl Ingest {
             self.metrics.received.get_or_create(&crate::metrics::KindLabel { kind }).inc_by(*count);
         }
         let devices: Vec<_> = batch.heard.keys().cloned().collect();
-        self.fleet.heard().update(batch.heard);
+        self.fleet.take_up(batch.heard);
         self.outbox.push_all(batch.tell);
         for (device, above) in batch.behind {
             tracing::warn!(%device, above, "a device knows a newer desired state than the store; signing above it");
-            if let Err(error) = self.fleet.renew(&device, above) {
+            if let Err(error) = self.fleet.overtake(&device, above) {
                 tracing::error!(%device, error = %Chain(&error), "a desired state cannot be signed anew");
             }
         }

@@ -13,7 +13,7 @@ use super::gates::{Gate, hard_limits};
 use super::journal::{self, JournalError};
 use super::machine::{Assessment, Command, FoldError, Progress, Refusal, Stage, State, command, fold};
 use super::order::OrderError;
-use super::start::{Circumstances, StartError, StartRequest, begin};
+use super::start::{Circumstances, StartError, StartRequest, begin, conflict};
 use super::view::{RolloutDetail, RolloutSummary};
 use crate::store::Store;
 use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
@@ -59,6 +59,15 @@ pub enum CoreError {
     /// A command makes no sense now.
     #[error("refused")]
     Refused(#[from] Refusal),
+    /// Another rollout has the devices that this one would take back.
+    #[error("cannot take rollout `{rollout}` back")]
+    Contested {
+        /// Which.
+        rollout: RolloutId,
+        /// Who has them.
+        #[source]
+        source: StartError,
+    },
     /// No such rollout.
     #[error("there is no rollout `{0}`")]
     Unknown(RolloutId),
@@ -176,6 +185,8 @@ impl Core {
         let (model, version) = (request.model.clone(), request.version.clone());
         let found = self.parts.fleet.release(&model, &version)?;
         let release = found.ok_or(StartError::UnknownRelease { model, version })?;
+        // What was found out before is not about this rollout: it begins with what the fleet shows now.
+        drop(self.parts.fleet.take_ahead());
         let devices = self.devices()?;
         let selector = request.strategy.selector.as_deref().unwrap_or("*");
         let matching = self.parts.fleet.select(selector, &devices).map_err(StartError::Fleet)?;
@@ -201,9 +212,23 @@ impl Core {
     /// When it makes no sense now, or cannot be stored.
     pub fn command(&mut self, id: &RolloutId, asked: &Command, by: &str) -> Result<RolloutSummary, CoreError> {
         let events = command::command(&self.entry(id)?.state, asked, by)?;
+        self.uncontested(id, asked)?;
         let mut devices = self.devices()?;
         self.record(id, events, &mut devices)?;
         self.summary(id)
+    }
+
+    /// An ended rollout that is taken back must not touch devices that another one owns by now.
+    fn uncontested(&self, id: &RolloutId, asked: &Command) -> Result<(), CoreError> {
+        let state = &self.entry(id)?.state;
+        if state.stage.active() || !matches!(asked, Command::Rollback { .. }) {
+            return Ok(());
+        }
+        let takes_back = state.members.iter().filter(|(_, member)| member.touched && member.treated());
+        let devices: Vec<&DeviceId> = takes_back.map(|(device, _)| device).collect();
+        let others = self.rollouts.iter().filter(|(other, _)| *other != id).map(|(_, entry)| &entry.state);
+        conflict(&state.spec.release.model, &devices, &others.collect::<Vec<_>>())
+            .map_err(|source| CoreError::Contested { rollout: id.clone(), source })
     }
 
     fn entry(&self, id: &RolloutId) -> Result<&Rollout, CoreError> {

@@ -227,6 +227,9 @@ pub enum Event {
     RevertAsked {
         /// Who.
         device: DeviceId,
+        /// The other rollout that told it to run this very release: a later one that was taken back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        under: Option<RolloutId>,
     },
     /// It reports that it did.
     Reverted {
@@ -244,12 +247,20 @@ pub enum Event {
     RolledBack {
         /// Devices that have not confirmed it: their desired state waits for them.
         pending: Vec<DeviceId>,
+        /// Devices that were left alone, since something else has told them what to run.
+        #[serde(default, skip_serializing_if = "none")]
+        left_alone: usize,
     },
     /// The last wave has passed.
     Completed {
         /// Devices that do not run the release yet: their desired state waits for them.
         pending: Vec<DeviceId>,
     },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// One stored event.

@@ -68,10 +68,10 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::RollbackStarted { reason: text(), evidence: vec![report], by: None, ending: Ending::RolledBack },
         Event::RollbackStarted { reason: text(), evidence: vec![], by: Some(text()), ending: Ending::Aborted },
         Event::AbortedKeeping { by: text(), reason: text() },
-        Event::RevertAsked { device: device.clone() },
+        Event::RevertAsked { device: device.clone(), under: None },
         Event::Reverted { device: device.clone() },
         Event::Superseded { device: device.clone(), by: None },
-        Event::RolledBack { pending: vec![device.clone()] },
+        Event::RolledBack { pending: vec![device.clone()], left_alone: 0 },
         Event::Completed { pending: vec![device] },
     ]
 }

@@ -94,7 +94,9 @@ fn headline(state: &State) -> String {
             let back = count(|progress| progress == Progress::Reverted);
             let rest =
                 if away == 0 { String::new() } else { format!("; {} will go back on coming back", devices(away)) };
-            format!("{release} was rolled back on {}{rest}: {reason}.", devices(back))
+            let alone = count(|progress| progress == Progress::Superseded);
+            let alone = if alone == 0 { String::new() } else { format!("; {} left alone", devices(alone)) };
+            format!("{release} was rolled back on {}{rest}{alone}: {reason}.", devices(back))
         }
         Stage::Aborted { reason, .. } => format!("{release} was aborted, {live} of {all} devices run it: {reason}."),
         Stage::Completed => format!("{release} is complete; {live} of {all} devices run it."),
@@ -202,20 +204,13 @@ fn sentence(event: &Event) -> String {
         Event::AbortedKeeping { by, reason } => {
             format!("{by} aborted it: {reason}. Devices that run the release keep it.")
         }
-        Event::RevertAsked { device } => format!("{device} is told to return to what it had."),
+        Event::RevertAsked { device, .. } => format!("{device} is told to return to what it had."),
         Event::Reverted { device } => format!("{device} went back."),
         Event::Superseded { device, by } => {
             let who = by.as_ref().map_or_else(|| "Something else".to_owned(), |by| format!("Rollout {by}"));
             format!("{who} has told {device} what to run since; it is left alone.")
         }
-        Event::RolledBack { pending } if pending.is_empty() => "Every touched device went back.".to_owned(),
-        Event::RolledBack { pending } => {
-            format!(
-                "Every reachable device went back; {} will on coming back: {}.",
-                devices(pending.len()),
-                names(pending)
-            )
-        }
+        Event::RolledBack { pending, left_alone } => rolled_back(pending, *left_alone),
         Event::Completed { pending } if pending.is_empty() => "Complete.".to_owned(),
         Event::Completed { pending } => {
             format!("Complete; {} will get it on coming back: {}.", devices(pending.len()), names(pending))
@@ -227,6 +222,20 @@ fn assigned(device: &DeviceId, attempt: u32, previous: Option<&ReleaseRef>, reac
     let back = previous.map_or_else(|| "not having the model".to_owned(), |p| format!("{p} ({})", p.manifest.short()));
     let away = if reachable { "" } else { " It is away, and reads this when it comes." };
     format!("{device} is told to run the release (attempt {attempt}); it would return to {back}.{away}")
+}
+
+fn rolled_back(pending: &[DeviceId], left_alone: usize) -> String {
+    let mut told = if pending.is_empty() {
+        "Every touched device went back".to_owned()
+    } else {
+        format!("Every reachable device went back; {} will on coming back: {}", devices(pending.len()), names(pending))
+    };
+    if left_alone > 0 {
+        let alone = devices(left_alone);
+        told.push_str(&format!("; {alone} left alone, since something else has told what to run there"));
+    }
+    told.push('.');
+    told
 }
 
 fn failed(device: &DeviceId, failure: &Failure, retry_at: Option<Timestamp>) -> String {

@@ -145,6 +145,10 @@ pub trait Fleet: Send + Sync + fmt::Debug {
     /// called silent for what the controller could not hear.
     fn listening_since(&self) -> Option<Timestamp>;
 
+    /// Devices that reported, since the last call, that they know newer orders than the controller: its store went back
+    /// in time.
+    fn take_ahead(&self) -> BTreeSet<DeviceId>;
+
     /// Names a device whenever something about it changed. A receiver that lags has missed nothing that it would not
     /// see when it looks.
     fn changes(&self) -> broadcast::Receiver<DeviceId>;

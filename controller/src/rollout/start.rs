@@ -167,7 +167,8 @@ pub fn begin(
     if let (true, Some((example, why))) = (fitting.is_empty(), unfit.first().cloned()) {
         return Err(StartError::NobodyFits { count: unfit.len(), example, why });
     }
-    conflict(&release.model, &fitting, seen.others)?;
+    let wanted: Vec<&DeviceId> = fitting.iter().map(|view| &view.id).collect();
+    conflict(&release.model, &wanted, seen.others)?;
     let told = |view: &&DeviceView| view.desired.get(&release.model).is_some_and(|told| told.release == *release);
     let runs = |view: &&DeviceView| view.settled && view.live(&release.model) == Some(release);
     if fitting.iter().all(|view| told(view) && runs(view)) {
@@ -191,10 +192,14 @@ pub fn owns(state: &State, device: &DeviceId) -> bool {
     state.stage.active() && state.members.get(device).is_some_and(|member| !gone(member.progress))
 }
 
-fn conflict(model: &ModelName, devices: &[&DeviceView], others: &[&State]) -> Result<(), StartError> {
+/// Refuses devices that another rollout of the model owns.
+///
+/// # Errors
+/// [`StartError::Conflict`] with the first such rollout.
+pub fn conflict(model: &ModelName, devices: &[&DeviceId], others: &[&State]) -> Result<(), StartError> {
     for other in others.iter().filter(|other| other.spec.release.model == *model) {
         let both: Vec<&str> =
-            devices.iter().filter(|view| owns(other, &view.id)).map(|view| view.id.as_str()).collect();
+            devices.iter().filter(|device| owns(other, device)).map(|device| device.as_str()).collect();
         if !both.is_empty() {
             let mut names = both.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
             if both.len() > NAMED {

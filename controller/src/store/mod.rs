@@ -13,6 +13,7 @@ pub use self::sled::SledStore;
 
 use std::fmt;
 use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
 
 /// Keys with their values, in key order.
 pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
@@ -144,9 +145,12 @@ pub enum StoreError {
         #[source]
         source: ::sled::Error,
     },
-    /// A commit failed; none of it is there.
+    /// A commit failed. Whether it is there shows when the store is opened again, as a whole or not at all.
     #[error("cannot write to the store")]
     Commit(#[source] ::sled::Error),
+    /// A commit failed before, and the database takes no more.
+    #[error("the store failed: it takes nothing until the controller is started again")]
+    Failed,
     /// A record of a newer form than this program writes.
     #[error("a record has form {found}, this program reads up to {known}: update the controller")]
     Form {
@@ -186,8 +190,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Makes all changes or none; they are on disk when this returns.
     ///
     /// # Errors
-    /// When nothing was written.
+    /// When they are not on disk, as far as is known.
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError>;
+
+    /// Cancelled once a commit failed in a way that no later one can mend: what is read may never have reached the
+    /// disk, so the process must end and open the store again. Never, where commits cannot fail so.
+    fn failure(&self) -> CancellationToken {
+        CancellationToken::new()
+    }
 }
 
 /// The first key after all keys that start with `prefix`; `None` when there is none such (all bytes 255).

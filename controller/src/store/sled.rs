@@ -4,6 +4,7 @@ use super::{Rows, Store, StoreError, Table, Write, after_prefix};
 use fieldpost_shared::durable::write_atomic;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use tokio_util::sync::CancellationToken;
 
 /// Bytes of pages that sled keeps in memory.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -16,6 +17,7 @@ const FILLED: &str = "filled";
 #[derive(Debug)]
 pub struct SledStore {
     db: ::sled::Db,
+    failed: CancellationToken,
 }
 
 impl SledStore {
@@ -30,7 +32,7 @@ impl SledStore {
         let config = ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let owned = || path.to_owned();
         match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => Self { db }.marked(path),
+            Ok(Ok(db)) => Self { db, failed: CancellationToken::new() }.marked(path),
             Ok(Err(::sled::Error::Corruption { .. } | ::sled::Error::ReportableBug(_))) | Err(_) => {
                 Err(StoreError::Corrupt { path: owned() })
             }
@@ -117,8 +119,19 @@ impl Store for SledStore {
                 Write::Delete { table, key } => batch.remove(whole_key(table, &key)),
             }
         }
-        self.db.apply_batch(batch).map_err(StoreError::Commit)?;
-        self.db.flush().map_err(StoreError::Commit).map(drop)
+        if self.failed.is_cancelled() {
+            return Err(StoreError::Failed);
+        }
+        let done = self.db.apply_batch(batch).and_then(|()| self.db.flush());
+        done.map(drop).map_err(|source| {
+            // sled remembers the first failure and refuses everything after it, and readers see what was not flushed.
+            self.failed.cancel();
+            StoreError::Commit(source)
+        })
+    }
+
+    fn failure(&self) -> CancellationToken {
+        self.failed.clone()
     }
 }
 
@@ -184,5 +197,45 @@ mod tests {
     #[test]
     fn an_undamaged_store_keeps_every_row() {
         assert_eq!(reopened_after(|_| ()).unwrap(), 2_001);
+    }
+
+    /// Set for the process that meets a full disk.
+    const CHILD: &str = "FIELDPOST_TEST_FULL_DISK";
+
+    /// Not a test of its own: what [`a_full_disk_loses_nothing_acknowledged_and_is_told`] runs with small files alone.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test that starts itself is told so by the environment")]
+    fn child_that_writes_until_the_disk_is_full() {
+        let Ok(dir) = std::env::var(CHILD) else { return };
+        let store = SledStore::open(Path::new(&dir)).unwrap();
+        let write = |number: u32| store.commit(vec![Write::put(Table::Meta, number.to_be_bytes(), vec![7; 4_000])]);
+        let mut acknowledged = 0;
+        while acknowledged < 100_000 && write(acknowledged).is_ok() {
+            acknowledged += 1;
+        }
+        assert!(store.failure().is_cancelled(), "{acknowledged} commits and no failure");
+        assert!(matches!(write(acknowledged), Err(StoreError::Failed)));
+        println!("acknowledged={acknowledged}");
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing_acknowledged_and_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SledStore::open(dir.path()).unwrap());
+        // A file may have 1,024 blocks of 512 bytes or of 1 KiB, and writing beyond is an error and no signal.
+        let name = "store::sled::tests::child_that_writes_until_the_disk_is_full";
+        let script = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" --exact \"$1\" --nocapture";
+        let mut child = std::process::Command::new("sh");
+        child.args(["-c", script]).arg(std::env::current_exe().unwrap()).arg(name).env(CHILD, dir.path());
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        let acknowledged = said.lines().find_map(|line| line.split("acknowledged=").nth(1)?.trim().parse().ok());
+        let acknowledged: u32 = acknowledged.unwrap_or_else(|| panic!("{said}"));
+        let store = reopen(dir.path()).unwrap();
+        for number in 0..acknowledged {
+            assert!(store.get(Table::Meta, &number.to_be_bytes()).unwrap().is_some(), "{number} of {acknowledged}");
+        }
+        store.commit(vec![Write::put(Table::Meta, "k", "v")]).unwrap();
     }
 }

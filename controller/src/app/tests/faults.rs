@@ -26,6 +26,20 @@ async fn a_clock_in_1970_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_failed_ends_the_controller_so_that_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::install_crypto();
+    let started = Started::open(config(dir.path(), ""), Arc::new(SystemClock::new())).await.unwrap();
+    let failure = started.fleet.store().failure();
+    let parts = started.run();
+    failure.cancel();
+    let ended = supervise::until_stopped(parts, CancellationToken::new(), PATIENCE);
+    let error = tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap_err();
+    assert!(Chain(&error).to_string().starts_with("the store stopped: the store failed"), "{}", Chain(&error));
+    assert!(!error.is_configuration(), "starting again is what helps");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path()).await;

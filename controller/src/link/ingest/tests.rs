@@ -292,8 +292,48 @@ fn a_store_that_went_back_in_time_signs_above_what_the_device_knows() {
     let f = fixture();
     let release = f.world.registry.release("1.0.0", b"model");
     f.world.assign("a", Some(&release)).unwrap();
-    assert_eq!(f.say(&Topic::Report(a()), &Report { desired_sequence: 7, ..report(at(1, 1)) }), None);
-    assert_eq!(f.ingest.fleet.desired().find(&a()).unwrap().desired.sequence, 8);
+    let signed = |f: &Fixture| f.ingest.fleet.desired().find(&a()).unwrap().desired.sequence;
+    let known = signed(&f) + 7;
+    assert_eq!(f.say(&Topic::Report(a()), &Report { desired_sequence: known, ..report(at(1, 1)) }), None);
+    assert_eq!(signed(&f), known + 1);
+    assert_eq!(f.ingest.fleet.take_ahead(), [a()].into());
+    assert!(f.ingest.fleet.take_ahead().is_empty());
+}
+
+#[test]
+fn a_device_that_knows_newer_orders_has_not_settled() {
+    let f = fixture();
+    let release = f.world.registry.release("1.0.0", b"model");
+    f.world.assign("a", Some(&release)).unwrap();
+    let signed = f.ingest.fleet.desired().find(&a()).unwrap().desired.sequence;
+    for (accepted, settled) in [(signed - 1, false), (signed, true), (signed + 1, false)] {
+        let said = Report { desired_sequence: accepted, ..report(at(1, 1)) };
+        let heard = crate::fleet::heard::Heard { report: Some(Arc::new(said)), ..Default::default() };
+        f.ingest.fleet.take_up([(a(), heard)]);
+        let views = crate::rollout::fleet::Fleet::devices(f.ingest.fleet.as_ref()).unwrap();
+        assert_eq!(views.iter().find(|view| view.id == a()).unwrap().settled, settled, "{accepted}");
+    }
+}
+
+#[test]
+fn a_box_that_takes_over_a_name_inherits_nothing() {
+    let mut f = fixture();
+    assert_eq!(f.say(&Topic::Report(a()), &report(at(9, 9))), None);
+    assert_eq!(f.say(&Topic::Alive(a()), &alive(5, true)), None);
+    assert_eq!(f.say(&Topic::Stats(a()), &stats(9, &[(1, 1)])), None);
+    // One more message is under way while its key is revoked.
+    let mut late = Batch::default();
+    late.weigh(&f.ingest, &inbound(&Topic::Report(a()), seal(&report(at(9, 10)), &f.key).unwrap())).unwrap();
+    f.ingest.fleet.revoke("op", &a()).unwrap();
+    f.ingest.fleet.store().commit(late.writes.clone()).unwrap();
+    f.ingest.apply(late);
+    assert!(f.ingest.fleet.heard().find(&a()).report.is_none());
+    f.key = f.world.enroll("a", 7);
+    let rows = f.world.registry.store.scan(Table::Reports, b"").unwrap();
+    assert!(rows.is_empty(), "{rows:?}");
+    assert_eq!(f.say(&Topic::Report(a()), &report(at(1, 1))), None, "its clock may be earlier");
+    assert_eq!(f.say(&Topic::Stats(a()), &stats(1, &[(1, 1)])), None);
+    assert_eq!(f.ingest.fleet.heard().find(&a()).stored, at(1, 1));
 }
 
 #[test]

@@ -6,7 +6,9 @@ use crate::rollout::fit::unfit;
 use crate::rollout::fleet::{AssignTo, DeviceView, FleetError, ReleaseInfo};
 use crate::rollout::journal;
 use crate::rollout::machine::sample::Group;
-use crate::rollout::machine::{Effect, Observation, Samples, State, decide, outstanding, queries, step};
+use crate::rollout::machine::{
+    Effect, Observation, Progress, Samples, State, decide, outstanding, queries, step, taken_over,
+};
 use crate::rollout::order::{ALGORITHM, SCHEMA, SignedOrder, Statement};
 use crate::rollout::start::owns;
 use fieldpost_shared::bundle::manifest::Manifest;
@@ -40,15 +42,16 @@ impl Core {
             return Ok(stuck);
         }
         let mut devices = self.devices()?;
+        let ahead = self.parts.fleet.take_ahead();
         for id in ids {
-            if let Err(error) = self.look_at(&id, &mut devices) {
+            if let Err(error) = self.look_at(&id, &mut devices, &ahead) {
                 stuck.push((id, error));
             }
         }
         Ok(stuck)
     }
 
-    fn look_at(&mut self, id: &RolloutId, devices: &mut Devices) -> Result<(), CoreError> {
+    fn look_at(&mut self, id: &RolloutId, devices: &mut Devices, ahead: &BTreeSet<DeviceId>) -> Result<(), CoreError> {
         self.catch_up(id, devices)?;
         let mut windows = Windows::new();
         for _ in 0..MAX_STEPS {
@@ -67,6 +70,7 @@ impl Core {
                 devices,
                 matching: &matching,
                 claimed: &claimed,
+                ahead,
                 listening_since,
                 candidate: &candidate,
                 samples: &samples,
@@ -234,9 +238,10 @@ impl Core {
     }
 }
 
-/// Whether another rollout has told a device something since this one told it to go back: that is left alone.
+/// Whether something else has told a device what to run since this rollout told it to go back: that is left alone.
 fn taken(state: &State, device: &DeviceId, told: Option<&AssignTo>) -> bool {
-    let foreign = told.and_then(|told| told.rollout.as_ref()).is_some_and(|rollout| *rollout != state.id);
-    let before = state.members.get(device).and_then(|member| member.previous.as_ref()) == told;
-    foreign && !before && !state.stage.active()
+    let Some(member) = state.members.get(device) else { return false };
+    // What it was told before this rollout is what a controller finds that was stopped before it told it anything.
+    let before = member.previous.as_ref() == told;
+    member.progress == Progress::Reverting && !before && taken_over(state, member, told).is_some()
 }

@@ -102,7 +102,7 @@ pub fn command(state: &State, command: &Command, by: &str) -> Result<Vec<Event>,
             let mut events = vec![Event::AbortedKeeping { by, reason: reason.clone() }];
             let undecided = |member: &Member| member.touched && member.treated() && member.progress != Progress::Live;
             let back = state.members.iter().filter(|(_, member)| undecided(member));
-            events.extend(back.map(|(device, _)| Event::RevertAsked { device: device.clone() }));
+            events.extend(back.map(|(device, _)| Event::RevertAsked { device: device.clone(), under: None }));
             Ok(events)
         }
         (Command::Rollback { reason }, stage) if may_roll_back(stage) && !matches!(stage, Stage::Draft) => {
@@ -117,8 +117,11 @@ const fn stoppable(stage: &Stage) -> bool {
     stage.active() && !matches!(stage, Stage::RollingBack { .. })
 }
 
-/// Devices of the waves so far that failed, are away, or are not live.
+/// Devices of the waves so far that failed, are away, or are not live; those that left too, since a wave of which
+/// nobody is left goes on by a person's word alone.
 fn troubled(state: &State, wave: usize) -> Vec<DeviceId> {
     let trouble = |member: &Member| member.progress != Progress::Live || member.silence.is_some();
-    state.counted(wave).filter(|(_, member)| trouble(member)).map(|(device, _)| device.clone()).collect()
+    let of_waves = |member: &Member| member.wave <= wave && !member.late && !member.accepted;
+    let troubled = state.members.iter().filter(|(_, member)| of_waves(member) && trouble(member));
+    troubled.map(|(device, _)| device.clone()).collect()
 }

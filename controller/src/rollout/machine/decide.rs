@@ -48,6 +48,9 @@ pub fn decide(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], no
         Stage::Completed => return Decision::default(),
         Stage::Draft | Stage::AwaitingApproval { .. } | Stage::Running { .. } | Stage::Paused { .. } => {}
     }
+    if let Some(paused) = went_back_in_time(state, seen) {
+        return Decision::events(vec![paused]);
+    }
     let mut reported = members(state, seen, now);
     reported.extend(joiners(state, seen));
     if !reported.is_empty() {
@@ -72,6 +75,22 @@ pub fn decide(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], no
     };
     decision.assessment.gates = reports;
     decision
+}
+
+/// A device of the rollout knows newer orders than the controller: what was ordered since the backup is not in these
+/// events, a rollback perhaps. Nothing goes on by itself until a person has looked.
+fn went_back_in_time(state: &State, seen: &Observation<'_>) -> Option<Event> {
+    let mut ahead = seen.ahead.iter().filter(|device| state.members.contains_key(*device));
+    let (first, more) = (ahead.next()?, ahead.count());
+    if !matches!(state.stage, Stage::Running { .. }) {
+        return None;
+    }
+    let others = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let reason = format!(
+        "{first}{others} had newer orders than this controller knows: its store went back in time (a restored backup); \
+         compare what devices ran with this rollout, then resume or roll back"
+    );
+    Some(Event::Paused { reason, evidence: Vec::new(), by: None })
 }
 
 /// A broken limit ends the wave; while it is paused or waits for approval too: that stops progress, not the guard.
@@ -134,9 +153,10 @@ fn evidence<'a>(state: &'a State, seen: &Observation<'a>, wave: usize, now: Time
 /// accepted, is not among them.
 fn outcomes(state: &State, seen: &Observation<'_>, wave: usize, now: Timestamp) -> Vec<Outcome> {
     let silence_counts = silence_counts(state, seen, now);
-    let verdict = |member: &Member| match (member.progress, member.silence) {
+    let verdict = |device: &DeviceId, member: &Member| match (member.progress, member.silence) {
         (Progress::Assigned | Progress::Live, Some(silence)) if silence.after_change => {
-            silence_counts.then_some((silence.since, Some(HealthFailure::Silent)))
+            let silent = silence_counts && is_silent(state, seen, device, member, now);
+            silent.then_some((silence.since, Some(HealthFailure::Silent)))
         }
         (Progress::Live, _) => Some((member.since, None)),
         (Progress::Failed, _) => {
@@ -149,7 +169,7 @@ fn outcomes(state: &State, seen: &Observation<'_>, wave: usize, now: Timestamp) 
         .iter()
         .filter(|(_, member)| !member.accepted)
         .filter_map(|(device, member)| {
-            let (at, failure) = verdict(member)?;
+            let (at, failure) = verdict(device, member)?;
             let of_wave = member.wave == wave && member.counts();
             Some(Outcome { at, device: device.clone(), of_wave, failure })
         })
@@ -158,15 +178,29 @@ fn outcomes(state: &State, seen: &Observation<'_>, wave: usize, now: Timestamp) 
     outcomes
 }
 
+/// Whether a device that had accepted the change is silent, and the controller would hear it if it were not. What was
+/// noted before the controller was cut off, or stopped, is held against nobody until it has listened long enough again:
+/// the comparison group is seen with the same eyes.
+pub(super) fn is_silent(
+    state: &State,
+    seen: &Observation<'_>,
+    device: &DeviceId,
+    member: &Member,
+    now: Timestamp,
+) -> bool {
+    member.silence.is_some_and(|silence| silence.after_change)
+        && seen.devices.get(device).is_some_and(|view| !seen.reachable(state, view, now))
+}
+
 /// Whether silence says something about the release. A site without power, a broker that restarts or a controller
 /// that was away silences everybody: unless the devices with the release are silent `factor` times as often as those
 /// without it, it is not the release. Without any others, somebody must be heard at all.
 fn silence_counts(state: &State, seen: &Observation<'_>, now: Timestamp) -> bool {
     let reachable = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| seen.reachable(state, view, now));
     let share = |silent: usize, all: usize| silent as f64 / all.max(1) as f64;
-    let treated: Vec<&Member> =
-        state.members.values().filter(|m| matches!(m.progress, Progress::Assigned | Progress::Live)).collect();
-    let silent = treated.iter().filter(|m| m.silence.is_some_and(|silence| silence.after_change)).count();
+    let runs = |member: &Member| matches!(member.progress, Progress::Assigned | Progress::Live);
+    let treated: Vec<(&DeviceId, &Member)> = state.members.iter().filter(|(_, member)| runs(member)).collect();
+    let silent = treated.iter().filter(|(device, member)| is_silent(state, seen, device, member, now)).count();
     // Those that were there when the wave began, or came since.
     let controls: Vec<bool> = state
         .members

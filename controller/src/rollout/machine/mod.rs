@@ -21,6 +21,7 @@ pub mod step;
 
 pub use command::{Command, Refusal};
 pub use decide::{Assessment, Decision, decide};
+pub use revert::taken_over;
 pub use sample::{Observation, Query, Samples, queries};
 pub use state::{AbortMode, Member, Phase, Progress, Stage, State};
 pub use step::{Effect, FoldError, fold, outstanding, step};

@@ -1,6 +1,6 @@
 //! How a wave goes on: who is told now, when everybody is live, and when the wave has shown enough.
 
-use super::decide::Decision;
+use super::decide::{Decision, is_silent};
 use super::observe::{doing, in_probation, next_attempt, previous_of};
 use super::sample::{Group, Observation};
 use super::state::{Member, Phase, Progress, State};
@@ -12,13 +12,18 @@ use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
 use std::collections::BTreeMap;
 
+/// Why a wave without members does not pass.
+const DESERTED: &str = "nobody of it is left to show that the release works";
 /// Names listed in a sentence; more are counted.
 const NAMED: usize = 5;
 
 /// How a wave begins: at once, or when somebody approves.
 pub(super) fn next_wave(state: &State, wave: usize) -> Vec<Event> {
-    let asked = state.waves.get(wave).map_or(wave + 1, |wave| wave.asked);
-    let asks = state.spec.strategy.approve_before.contains(&asked) && !state.approved.contains(&wave);
+    // A wave that adds nobody to a small fleet is left out; whoever asked to approve it approves the next one.
+    let asked = |wave: usize| state.waves.get(wave).map_or(wave + 1, |wave| wave.asked);
+    let before = wave.checked_sub(1).map_or(0, asked);
+    let mut approvals = state.spec.strategy.approve_before.iter();
+    let asks = approvals.any(|number| (before + 1..=asked(wave)).contains(number)) && !state.approved.contains(&wave);
     vec![if asks { Event::ApprovalAsked { wave } } else { Event::WaveStarted { wave } }]
 }
 
@@ -121,11 +126,22 @@ struct Tally<'a> {
     failed: Vec<&'a DeviceId>,
     live_of_wave: Vec<&'a DeviceId>,
     of_wave: usize,
+    /// A person goes on without some of the wave.
+    accepted: bool,
     all: usize,
 }
 
+impl Tally<'_> {
+    /// Whether there is nobody of the wave whose word could count, and no person's word in their stead: everybody left
+    /// the fleet, or was told something else.
+    const fn deserted(&self) -> bool {
+        self.of_wave == 0 && !self.accepted
+    }
+}
+
 fn tally(state: &State, wave: usize) -> Tally<'_> {
-    let mut tally = Tally::default();
+    let accepted = state.members.values().any(|member| member.wave == wave && member.accepted);
+    let mut tally = Tally { accepted, ..Tally::default() };
     for (device, member) in state.counted(wave) {
         let here = member.wave == wave;
         tally.all += 1;
@@ -161,6 +177,9 @@ fn deploying(state: &State, seen: &Observation<'_>, wave: usize, since: Timestam
         }
         if state.is_holdout(wave) {
             return Decision::events(vec![Event::WavePassed { wave, evidence: Vec::new() }]);
+        }
+        if tally.deserted() {
+            return pause(format!("wave {}: {DESERTED}; resume --accept goes on without evidence", wave + 1));
         }
         return Decision::events(vec![Event::SoakStarted { wave }]);
     }
@@ -240,7 +259,7 @@ fn soaking(
     let tally = tally(state, wave);
     let waited = now.since(since);
     let soaked = since.plus(strategy.soak);
-    let holds = holds(state, seen, &tally, reports, (now >= soaked).then_some(soaked));
+    let holds = holds(state, seen, &tally, reports, (now >= soaked).then_some(soaked), now);
     let sentences: Vec<String> = holds.iter().map(|hold| hold.sentence.clone()).collect();
     if waited < strategy.soak {
         let left = strategy.soak.saturating_sub(waited);
@@ -278,6 +297,7 @@ fn holds(
     tally: &Tally<'_>,
     reports: &[GateReport],
     soaked: Option<Timestamp>,
+    now: Timestamp,
 ) -> Vec<Hold> {
     let strategy = &state.spec.strategy;
     let mut holds = Vec::new();
@@ -305,6 +325,16 @@ fn holds(
             format!("{away} of {all} are not heard of, {allowed} may be: {}", names(tally.away.iter().copied())),
         );
     }
+    let unsure = |device: &&&DeviceId| {
+        let member = state.members.get(**device);
+        let noted = member.is_some_and(|member| member.silence.is_some_and(|silence| silence.after_change));
+        noted && !member.is_some_and(|member| is_silent(state, seen, device, member, now))
+    };
+    let unsure: Vec<&DeviceId> = tally.away.iter().filter(unsure).copied().collect();
+    if !unsure.is_empty() {
+        let sentence = format!("{} not heard of since the controller listens again: {}", unsure.len(), names(unsure));
+        hold("unsure", false, sentence);
+    }
     let probing =
         |device: &&&DeviceId| seen.devices.get(**device).is_some_and(|v| in_probation(v, &state.spec.release));
     let probation: Vec<&DeviceId> = tally.live.iter().filter(probing).copied().collect();
@@ -322,6 +352,9 @@ fn holds(
     if !unheard.is_empty() {
         let sentence = format!("{} not heard of since the soak was over: {}", unheard.len(), names(unheard));
         hold("unheard", false, sentence);
+    }
+    if tally.deserted() {
+        hold("deserted", true, DESERTED.to_owned());
     }
     if tally.of_wave == 0 {
         // A person accepted everybody's absence; there is nobody to ask for evidence.

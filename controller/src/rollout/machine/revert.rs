@@ -4,7 +4,7 @@ use super::decide::Decision;
 use super::sample::Observation;
 use super::state::{Member, Progress, State};
 use crate::rollout::events::Event;
-use crate::rollout::fleet::DeviceView;
+use crate::rollout::fleet::{AssignTo, DeviceView};
 use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
 
@@ -29,7 +29,7 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> D
         pending.iter().filter(|p| waits(p)).map(|(device, _)| format!("{device} goes back")).collect();
     if waiting.is_empty() {
         let pending = pending.into_iter().map(|(device, _)| device.clone()).collect();
-        return Decision::events(vec![Event::RolledBack { pending }]);
+        return Decision::events(vec![Event::RolledBack { pending, left_alone: left_alone(state) }]);
     }
     Decision::waiting(waiting)
 }
@@ -40,11 +40,22 @@ pub(super) fn ask(state: &State, seen: &Observation<'_>, device: &DeviceId, memb
     if !member.touched || !member.treated() {
         return None;
     }
-    let told = view.desired.get(&state.spec.release.model);
-    if let Some(told) = told.filter(|told| told.rollout.as_ref() != Some(&state.id)) {
-        return Some(Event::Superseded { device: device.clone(), by: told.rollout.clone() });
-    }
-    Some(Event::RevertAsked { device: device.clone() })
+    // A later rollout that was taken back told it this very release again, under its own name: then there is still
+    // something to take back.
+    let foreign = view.desired.get(&state.spec.release.model).filter(|told| told.rollout.as_ref() != Some(&state.id));
+    Some(match foreign {
+        Some(told) if told.release != state.spec.release => {
+            Event::Superseded { device: device.clone(), by: told.rollout.clone() }
+        }
+        told => Event::RevertAsked { device: device.clone(), under: told.and_then(|told| told.rollout.clone()) },
+    })
+}
+
+/// What somebody else has told a device since it was told to go back from here.
+#[must_use]
+pub fn taken_over<'t>(state: &State, member: &Member, told: Option<&'t AssignTo>) -> Option<&'t AssignTo> {
+    let asked_under = |told: &AssignTo| told.release == state.spec.release && told.rollout == member.under;
+    told.filter(|told| told.rollout.as_ref() != Some(&state.id) && !asked_under(told))
 }
 
 /// Devices on their way back that have arrived, that another rollout has taken over, or that left the fleet.
@@ -52,13 +63,17 @@ pub(super) fn stragglers(state: &State, seen: &Observation<'_>) -> Vec<Event> {
     let of = |(device, member): (&DeviceId, &Member)| {
         let device = device.clone();
         let Some(view) = seen.devices.get(&device) else { return Some(Event::Gone { device }) };
-        let told = view.desired.get(&state.spec.release.model);
-        match told.filter(|told| told.rollout.as_ref() != Some(&state.id)) {
+        match taken_over(state, member, view.desired.get(&state.spec.release.model)) {
             Some(told) => Some(Event::Superseded { device, by: told.rollout.clone() }),
             None => back(state, view, member).then_some(Event::Reverted { device }),
         }
     };
     reverting(state).into_iter().filter_map(of).collect()
+}
+
+/// Devices that had the release from here and that somebody else has told what to run since.
+fn left_alone(state: &State) -> usize {
+    state.members.values().filter(|member| member.touched && member.progress == Progress::Superseded).count()
 }
 
 fn reverting(state: &State) -> Vec<(&DeviceId, &Member)> {

@@ -210,6 +210,9 @@ pub struct Member {
     pub touched: bool,
     /// What it returns to; none is not having the model.
     pub previous: Option<AssignTo>,
+    /// When it was told to go back: the other rollout under whose name it had the release, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under: Option<RolloutId>,
     /// Counts its tries of the release over all rollouts.
     pub attempt: u32,
     /// Tries in this rollout since a person last looked.
@@ -236,6 +239,7 @@ impl Member {
             assigned: None,
             touched: false,
             previous: None,
+            under: None,
             attempt: 0,
             tries: 0,
             silence: None,

@@ -124,7 +124,7 @@ const fn device_of(event: &Event) -> Option<&DeviceId> {
         | Event::Silent { device, .. }
         | Event::Heard { device }
         | Event::Gone { device }
-        | Event::RevertAsked { device }
+        | Event::RevertAsked { device, .. }
         | Event::Reverted { device }
         | Event::Superseded { device, .. } => Some(device),
         _ => None,
@@ -265,7 +265,8 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
             waited.then_some(Progress::Assigned)
         }
         Event::Gone { .. } => Some(Progress::Gone),
-        Event::RevertAsked { .. } if member.touched => {
+        Event::RevertAsked { under, .. } if member.touched => {
+            member.under.clone_from(under);
             effects.push(Effect::Assign { device: device.clone(), to: state.return_to(&member) });
             Some(Progress::Reverting)
         }

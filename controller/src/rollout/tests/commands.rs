@@ -30,6 +30,22 @@ fn a_paused_rollout_changes_nothing_until_it_is_resumed() {
 }
 
 #[test]
+fn a_controller_whose_store_went_back_in_time_asks_before_it_goes_on() {
+    let mut rig = Rig::new(4);
+    let id = rig.start("1.1.0", "1,4");
+    rig.until(&id, "soaking");
+    // One order is not in the backup.
+    let first = rig.nth(&id, 0);
+    rig.fleet.edit(&first, |device| device.desired_sequence -= 1);
+    rig.until(&id, "paused");
+    assert!(rig.reason(&id).contains(&format!("{first} had newer orders")), "{}", rig.reason(&id));
+    rig.run(60);
+    assert_eq!(rig.stage(&id), "paused");
+    rig.command(&id, &Command::Resume { accept: false });
+    rig.until(&id, "completed");
+}
+
+#[test]
 fn limits_stay_on_while_it_is_paused() {
     let mut rig = Rig::new(4);
     let id = rig.start("1.1.0", "2,4");

@@ -75,12 +75,15 @@ pub(crate) struct FakeDevice {
 pub(crate) struct World {
     pub(crate) devices: BTreeMap<DeviceId, FakeDevice>,
     pub(crate) releases: BTreeMap<Version, (ReleaseInfo, Behaviour)>,
-    pub(crate) listening: bool,
+    /// Since when the controller hears its devices.
+    pub(crate) listening: Option<Timestamp>,
     /// Assignments after which the controller is dead; none is never.
     pub(crate) assignments_left: Option<u64>,
     /// A device that nothing can be said to.
     pub(crate) untellable: Option<DeviceId>,
     pub(crate) seconds: u64,
+    /// Devices that knew newer orders than the controller.
+    pub(crate) ahead: BTreeSet<DeviceId>,
 }
 
 /// The fleet.
@@ -140,10 +143,11 @@ impl FakeFleet {
         let world = World {
             devices: BTreeMap::new(),
             releases: BTreeMap::new(),
-            listening: true,
+            listening: Some(Timestamp::EPOCH),
             assignments_left: None,
             untellable: None,
             seconds: 0,
+            ahead: BTreeSet::new(),
         };
         Self { world: Mutex::new(world), clock, changes: broadcast::channel(1_024).0 }
     }
@@ -195,6 +199,13 @@ impl FakeFleet {
         self.world().devices.insert(device(name), fake);
     }
 
+    /// The link to the broker breaks, or is there again: then the controller has only just begun to listen.
+    pub(crate) fn listen(&self, there: bool) {
+        let now = self.clock.now();
+        let mut world = self.world();
+        world.listening = if there { world.listening.or(Some(now)) } else { None };
+    }
+
     pub(crate) fn edit(&self, name: &str, edit: impl FnOnce(&mut FakeDevice)) {
         edit(self.world().devices.get_mut(&device(name)).unwrap());
     }
@@ -204,9 +215,14 @@ impl FakeFleet {
         let now = self.clock.now();
         let mut world = self.world();
         world.seconds += 1;
-        let World { devices, releases, seconds, .. } = &mut *world;
+        let World { devices, releases, seconds, ahead, .. } = &mut *world;
         for (id, device) in devices.iter_mut() {
             device.live_second(now, *seconds, releases);
+            if device.accepted > device.desired_sequence {
+                // The controller hears it, and signs above it.
+                device.desired_sequence = device.accepted + 1;
+                ahead.insert(id.clone());
+            }
             drop(self.changes.send(id.clone()));
         }
     }
@@ -258,6 +274,9 @@ impl FakeDevice {
 
     /// Reads the desired state, as an agent does.
     fn accept(&mut self) {
+        if self.desired_sequence < self.accepted {
+            return;
+        }
         self.accepted = self.desired_sequence;
         match &self.desired {
             None => (self.live, self.candidate) = (None, None),
@@ -393,7 +412,11 @@ impl Fleet for FakeFleet {
     }
 
     fn listening_since(&self) -> Option<Timestamp> {
-        self.world().listening.then_some(Timestamp::EPOCH)
+        self.world().listening
+    }
+
+    fn take_ahead(&self) -> BTreeSet<DeviceId> {
+        std::mem::take(&mut self.world().ahead)
     }
 
     fn changes(&self) -> broadcast::Receiver<DeviceId> {

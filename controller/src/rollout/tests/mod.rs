@@ -6,6 +6,8 @@ mod fake;
 mod gates;
 mod restart;
 mod scenarios;
+mod silence;
 mod table;
+mod way_back;
 
 pub(crate) use fake::{Behaviour, Rig, quick};

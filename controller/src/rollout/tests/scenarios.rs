@@ -121,7 +121,7 @@ fn a_silent_device_does_not_let_its_wave_advance() {
     rig.release("1.2.0", Behaviour::Silences);
     let id = rig.start("1.2.0", "1,6");
     rig.until(&id, "rolled-back");
-    assert!(matches!(&rig.events(&id).last().unwrap().event, Event::RolledBack { pending } if pending.len() == 1));
+    assert!(matches!(&rig.events(&id).last().unwrap().event, Event::RolledBack { pending, .. } if pending.len() == 1));
     assert!(rig.reason(&id).contains("1 fell silent"), "{}", rig.reason(&id));
     assert_eq!(rig.count(&id, |e| matches!(e, Event::WavePassed { .. })), 0);
 }
@@ -250,7 +250,7 @@ fn a_device_that_was_away_through_the_rollback_goes_back_a_week_later() {
     rig.fleet.edit("box-2", |device| device.online = false);
     rig.fleet.world().releases.get_mut(&"1.2.0".parse().unwrap()).unwrap().1 = Behaviour::OneClass;
     rig.until(&id, "rolled-back");
-    assert!(matches!(&rig.events(&id).last().unwrap().event, Event::RolledBack { pending } if pending.len() == 1));
+    assert!(matches!(&rig.events(&id).last().unwrap().event, Event::RolledBack { pending, .. } if pending.len() == 1));
     assert_eq!((rig.running("1.0.0").len(), rig.running("1.2.0")), (3, vec!["box-2".to_owned()]));
     rig.clock.advance(std::time::Duration::from_secs(7 * 86_400));
     rig.restart();
@@ -314,7 +314,7 @@ fn a_broker_that_is_away_silences_nobody() {
     let mut rig = Rig::new(4);
     let id = rig.start("1.1.0", "2,4");
     rig.until(&id, "soaking");
-    rig.fleet.world().listening = false;
+    rig.fleet.listen(false);
     (0..4).for_each(|i| rig.fleet.edit(&format!("box-{i}"), |device| device.online = false));
     rig.run(30);
     assert_eq!(rig.count(&id, |e| matches!(e, Event::Silent { .. })), 0);

@@ -102,7 +102,7 @@ fn a_device_returns_to_what_was_recorded_when_it_was_first_told() {
     let (state, _) = step(state, &first, AT);
     let again = Event::Assigned { device: device.clone(), attempt: 2, previous: None, reachable: true };
     let (state, _) = step(state, &again, AT);
-    let (_, effects) = step(state, &Event::RevertAsked { device: device.clone() }, AT);
+    let (_, effects) = step(state, &Event::RevertAsked { device: device.clone(), under: None }, AT);
     let [Effect::Assign { to: Some(to), .. }] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!((&to.release, to.probation_s), (&previous.unwrap().release, 0));
 }
