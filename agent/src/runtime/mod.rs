@@ -13,6 +13,7 @@ mod contract;
 pub mod engine;
 mod error;
 pub(crate) mod memory;
+pub mod ml;
 mod model;
 mod prepare;
 pub mod selftest;

@@ -6,7 +6,7 @@ use fieldpost_shared::bundle::manifest::{
     Activation, Channels, ClassificationOutput, ImageInput, Layout, Missing, Postprocess, Preprocess, ResizeFilter,
     TabularInput,
 };
-use fieldpost_shared::bundle::{Dim, TensorSpec};
+use fieldpost_shared::bundle::{Dim, Dtype, TensorSpec};
 
 /// Classes answered when nobody says how many.
 const DEFAULT_TOP_K: usize = 3;
@@ -250,7 +250,8 @@ pub fn postprocess(
     match source {
         None => Ok(Postprocess::Raw),
         Some(PostprocessSource::Classification(source)) => {
-            let spec = pick("postprocess", "output", source.tensor.as_deref(), outputs)?;
+            let name = source.tensor.as_deref().or_else(|| scores(outputs));
+            let spec = pick("postprocess", "output", name, outputs)?;
             classification(source, spec, labels).map(Postprocess::Classification)
         }
         Some(PostprocessSource::Regression(source)) => {
@@ -260,6 +261,16 @@ pub fn postprocess(
                 _ => Err(shape("postprocess", spec, "a regression is [N] or [N,1]")),
             }
         }
+    }
+}
+
+/// Classical models answer with a label and with scores: the one output that holds real numbers by class is meant.
+fn scores(outputs: &[TensorSpec]) -> Option<&str> {
+    let real = |spec: &&TensorSpec| matches!(spec.dtype, Dtype::Fp32 | Dtype::Fp64) && spec.shape.len() == 2;
+    let mut found = outputs.iter().filter(real);
+    match (found.next(), found.next()) {
+        (Some(only), None) => Some(&only.name),
+        _ => None,
     }
 }
 

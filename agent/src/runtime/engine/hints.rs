@@ -11,14 +11,6 @@ const GENERIC: &str = "export with another opset (9 to 18 are run best), run a g
 /// What to do about an operator that is not there, or that refuses.
 pub(super) fn for_operator(operator: &str, domain: &str) -> &'static str {
     match operator {
-        "ZipMap" => "export from scikit-learn with the option {'zipmap': False}",
-        "Scaler" | "Imputer" | "Normalizer" | "OneHotEncoder" | "LabelEncoder" | "FeatureVectorizer"
-        | "CategoryMapper" | "DictVectorizer" => {
-            "do this step in the bundle's pre-processing or before training, or write it with plain operators (Sub, Div, Where, Gather)"
-        }
-        "TreeEnsembleRegressor" | "TreeEnsemble" | "SVMClassifier" | "SVMRegressor" | "LinearClassifier" => {
-            "convert the model to tensor operators (Hummingbird does), or train a small dense network on its answers"
-        }
         "STFT" | "DFT" | "MelWeightMatrix" => {
             "compute the spectrum before the model, or write it as a Conv with a fixed basis"
         }
@@ -32,7 +24,9 @@ pub(super) fn for_operator(operator: &str, domain: &str) -> &'static str {
         _ if domain.starts_with("com.microsoft") => {
             "it is ONNX Runtime's own: export without ONNX Runtime's graph optimisations or quantisation"
         }
-        _ if domain.starts_with("ai.onnx.ml") => "convert the model to tensor operators (Hummingbird does)",
+        _ if domain.starts_with("ai.onnx.ml") => {
+            "every operator of this domain is supported: correct what is said of it, or export the model again"
+        }
         _ => GENERIC,
     }
 }
@@ -43,7 +37,10 @@ pub(super) fn blame(path: &Path, nodes: &[NodeName], source: Cause) -> LoadError
         Some(name) => LoadError::Node {
             node: name.node.clone(),
             operator: name.operator.clone(),
-            hint: for_operator(name.operator.rsplit('.').next().unwrap_or_default(), ""),
+            hint: name.operator.rsplit_once('.').map_or_else(
+                || for_operator(&name.operator, ""),
+                |(domain, operator)| for_operator(operator, domain),
+            ),
             source,
         },
         None => LoadError::Graph { path: path.to_path_buf(), source },

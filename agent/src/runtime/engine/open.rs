@@ -8,6 +8,7 @@ use super::plans::{Base, BySizes, Plan, Plans};
 use super::tract::{Free, TractEngine};
 use super::{Order, convert};
 use crate::runtime::error::{LoadError, Side};
+use crate::runtime::ml;
 use fieldpost_shared::bundle::TensorSpec;
 use std::path::Path;
 use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt, Symbol, TractError};
@@ -22,8 +23,10 @@ pub(super) fn open(
     let path = path.as_path();
     // The shapes that files state for what is inside and what comes out are often wrong or at odds with a concrete
     // input; tract infers them (of 24 real models, 4 load only so).
-    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let proto = graph::read(path)?;
+    let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    ml::register(&mut onnx.op_register);
+    let mut proto = graph::read(path)?;
+    ml::maps_as_rows(&mut proto);
     let nodes = graph::check_operators(&proto, &onnx)?;
     graph::check_external(&proto, dir, file, allowed)?;
     let fail = |source: TractError| blame(path, &nodes, source.into());
