@@ -5,6 +5,7 @@
 
 use crate::cli::Exit;
 use bytes::{Bytes, BytesMut};
+pub use fieldpost_agent::identity::enroll::is_loopback;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
@@ -182,19 +183,6 @@ pub struct Client {
     server: Url,
     token: Option<HeaderValue>,
     http: reqwest::Client,
-}
-
-/// Whether a host is this machine, by name or address.
-#[must_use]
-pub fn is_loopback(server: &Url) -> bool {
-    match server.host_str() {
-        Some("localhost") => true,
-        Some(host) => {
-            let bare = host.trim_start_matches('[').trim_end_matches(']');
-            bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        None => false,
-    }
 }
 
 impl Client {

@@ -5,6 +5,7 @@ use fieldpost_shared::id::{DeviceId, Digest, FleetId};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::trust::{PublicKey, RootError, SignedRoot};
 use fieldpost_shared::wire::v1::Inventory;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -71,6 +72,20 @@ pub enum EnrollError {
         #[source]
         source: reqwest::Error,
     },
+    /// The controller's address is none.
+    #[error("`{url}` is not the address of a controller")]
+    Address {
+        /// What was given.
+        url: String,
+    },
+    /// What anybody on the way could read and change.
+    #[error(
+        "enrolment over plain HTTP at {url} would show the token, and let anybody on the way pose as the fleet\nnext: use https://, or, without a token, pin the fleet's root with --root-digest"
+    )]
+    Plain {
+        /// Where the controller should be.
+        url: String,
+    },
     /// The controller said no.
     #[error("the controller refused the enrolment ({status}): {message}")]
     Refused {
@@ -124,13 +139,15 @@ pub enum EnrollError {
 
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
-/// An HTTP client that trusts a private CA where one is given, and that alone.
+/// An HTTP client that trusts a private CA where one is given, and that alone. It follows no redirect: the answer of
+/// another host, perhaps over plain HTTP, is not the controller's.
 ///
 /// # Errors
 /// When the CA cannot be read.
 pub fn http_client(ca_pem: Option<&[u8]>) -> Result<reqwest::Client, EnrollError> {
     let mut builder = reqwest::Client::builder()
         .timeout(std::time::Duration::from_secs(30))
+        .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(std::time::Duration::from_secs(10));
     if let Some(pem) = ca_pem {
         let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(EnrollError::Client)?;
@@ -139,16 +156,43 @@ pub fn http_client(ca_pem: Option<&[u8]>) -> Result<reqwest::Client, EnrollError
     builder.build().map_err(EnrollError::Client)
 }
 
+/// Whether a host is this machine, by name or address.
+#[must_use]
+pub fn is_loopback(server: &Url) -> bool {
+    match server.host_str() {
+        Some("localhost") => true,
+        Some(host) => {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        None => false,
+    }
+}
+
+/// Over plain HTTP to another machine a token can be stolen and a root replaced. Where no token is sent and the root is
+/// pinned there is nothing to steal or replace: whom to let in is then decided by the key's fingerprint.
+fn check_transport(controller: &str, token: &str, pinned: Option<Digest>) -> Result<(), EnrollError> {
+    let server = Url::parse(controller).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let server = server.ok_or_else(|| EnrollError::Address { url: controller.to_owned() })?;
+    let harmless = token.is_empty() && pinned.is_some();
+    if server.scheme() == "https" || is_loopback(&server) || harmless {
+        Ok(())
+    } else {
+        Err(EnrollError::Plain { url: controller.to_owned() })
+    }
+}
+
 /// Enrols at a controller; returns the identity and the chain of roots, checked.
 ///
 /// # Errors
-/// When the controller is away, refuses, or sends a root that does not hold.
+/// When the controller is away, would be asked in the clear, refuses, or sends a root that does not hold.
 pub async fn enroll(
     client: &reqwest::Client,
     controller: &str,
     request: &EnrollRequest,
     pinned: Option<Digest>,
 ) -> Result<(Identity, Vec<SignedRoot>, Timestamp), EnrollError> {
+    check_transport(controller, &request.token, pinned)?;
     let url = format!("{}/v1/enroll", controller.trim_end_matches('/'));
     let unreachable = |source| EnrollError::Unreachable { url: url.clone(), source };
     let mut response = client.post(&url).json(request).send().await.map_err(unreachable)?;
@@ -205,3 +249,7 @@ fn check_roots(answer: &EnrollResponse, pinned: Option<Digest>) -> Result<Vec<Si
     }
     Ok(roots)
 }
+
+#[cfg(test)]
+#[path = "enroll_tests.rs"]
+mod tests;
