@@ -1,7 +1,7 @@
 //! Asking for what is missing, a small window at a time.
 
 use super::disk::{Disk, DiskError};
-use super::exchange::BlobExchange;
+use super::exchange::{BlobExchange, Request};
 use bytes::Bytes;
 use fieldpost_shared::bundle::chunk::{ChunkError, ChunkRef, MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES, unframe};
 use fieldpost_shared::id::Digest;
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub struct FetchSettings {
     /// Blobs that are asked for at once. Eight of 64 KiB keep a link of 40 Mbit/s and 100 ms busy.
     pub window: usize,
-    /// How long one blob may take before it is asked for again.
+    /// How long one blob may take, on a line that is up, before it is asked for again.
     pub patience: Duration,
     /// How often one blob is asked for before the download gives up for now.
     pub tries: u32,
@@ -111,6 +111,20 @@ impl Downloader {
         .await
     }
 
+    /// The answer, when it comes within `patience` on one connection. Time without a line does not count, since nobody
+    /// could answer: the request stands, and the next connection asks for it again.
+    async fn patiently(&self, request: &mut Request, patience: Duration) -> Option<Bytes> {
+        loop {
+            let line = self.exchange.line().await;
+            // Cancel-safe: a channel, a timer, and the closing of a channel.
+            tokio::select! {
+                answer = request.answer() => return answer,
+                () = tokio::time::sleep(patience) => return None,
+                () = line.lost() => {}
+            }
+        }
+    }
+
     /// Asks until the right content came, checks it off the reactor, and hands it to `keep` there.
     async fn blob<T: Send + 'static>(
         &self,
@@ -122,7 +136,7 @@ impl Downloader {
         for attempt in 0..self.settings.tries.max(1) {
             let mut request = self.exchange.request(digest);
             let patience = self.settings.patience.saturating_mul(attempt.saturating_add(1));
-            let Ok(Some(payload)) = tokio::time::timeout(patience, request.answer()).await else { continue };
+            let Some(payload) = self.patiently(&mut request, patience).await else { continue };
             self.received.fetch_add(u64::try_from(payload.len()).unwrap_or(0), Ordering::Relaxed);
             match check(payload, digest, limit).await? {
                 Ok(content) => {
@@ -170,37 +184,69 @@ mod tests {
         let downloader = downloader(dir.path(), &exchange, 3);
         let chunks: Vec<_> = (0..10_u8).map(|n| framed(&[n; 50])).collect();
         let (_, mut wants) = exchange.connect();
+        let most = std::cell::Cell::new(0);
         let broker = async {
             let mut open = std::collections::HashSet::new();
-            let mut most = 0;
             while let Some(want) = wants.recv().await {
                 match want {
                     Want::Start(digest) => open.insert(digest),
                     Want::Stop(digest) => open.remove(&digest),
                 };
-                most = most.max(open.len());
-                tokio::task::yield_now().await;
+                most.set(most.get().max(open.len()));
+                // Whoever asks for more has time to do so before an answer comes.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                while let Ok(Want::Start(digest)) = wants.try_recv() {
+                    open.insert(digest);
+                    most.set(most.get().max(open.len()));
+                }
                 if let Some(digest) = open.iter().next().copied() {
                     let frame = chunks.iter().find(|(chunk, _)| chunk.sha256 == digest).map(|(_, frame)| frame);
                     exchange.deliver(digest, frame.unwrap());
+                    open.remove(&digest);
                 }
             }
-            most
         };
         let refs: Vec<_> = chunks.iter().map(|(chunk, _)| *chunk).collect();
-        let most = tokio::select! {
-            most = broker => most,
-            done = downloader.chunks(&refs, |_| ()) => { done.unwrap(); 3 }
-        };
-        assert!(most <= 3);
+        tokio::select! {
+            () = broker => panic!("the exchange is gone"),
+            done = downloader.chunks(&refs, |_| ()) => done.unwrap(),
+        }
+        assert_eq!(most.get(), 3);
         assert!(downloader.disk.missing(&refs).unwrap().is_empty());
         assert_eq!(downloader.received_bytes(), 510);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn time_without_a_line_is_no_try() {
+        let dir = tempfile::tempdir().unwrap();
+        let exchange = BlobExchange::default();
+        let downloader = downloader(dir.path(), &exchange, 1);
+        let (chunk, frame) = framed(b"x");
+        let wanted = [chunk];
+        let story = async {
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+            // A line that is lost before its time is up is none either.
+            for _ in 0..10 {
+                let (_, wants) = exchange.connect();
+                tokio::time::sleep(Duration::from_millis(900)).await;
+                drop(wants);
+                tokio::time::sleep(Duration::from_secs(3_600)).await;
+            }
+            let (outstanding, wants) = exchange.connect();
+            assert_eq!(outstanding, [chunk.sha256]);
+            exchange.deliver(chunk.sha256, &frame);
+            wants
+        };
+        let (done, _wants) = tokio::join!(downloader.chunks(&wanted, |_| ()), story);
+        done.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_blob_that_never_comes_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let downloader = downloader(dir.path(), &BlobExchange::default(), 1);
+        let exchange = BlobExchange::default();
+        let (_, _wants) = exchange.connect();
+        let downloader = downloader(dir.path(), &exchange, 1);
         let (chunk, _) = framed(b"x");
         let error = downloader.chunks(&[chunk], |_| ()).await.unwrap_err();
         assert!(matches!(error, FetchError::Absent { tries: 3, .. }), "{error}");

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fieldpost_shared::id::Digest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the link must do for the downloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,25 @@ struct State {
 /// The channel to the link is unbounded in type only: each outstanding request adds one entry, and a download holds a
 /// small window of them.
 #[derive(Debug, Clone, Default)]
-pub struct BlobExchange(Arc<Mutex<State>>);
+pub struct BlobExchange(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told whenever a link is connected.
+    connects: watch::Sender<()>,
+}
+
+/// A link that is connected, as far as those who wait for its end are concerned.
+#[derive(Debug)]
+pub struct Line(mpsc::UnboundedSender<Want>);
+
+impl Line {
+    /// Waits until it is lost. Cancel-safe.
+    pub async fn lost(&self) {
+        self.0.closed().await;
+    }
+}
 
 /// An outstanding request; dropping it ends the subscription.
 #[derive(Debug)]
@@ -83,7 +101,25 @@ impl BlobExchange {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut state = self.lock();
         state.link = Some(sender);
-        (state.waiting.keys().copied().collect(), receiver)
+        let outstanding = state.waiting.keys().copied().collect();
+        drop(state);
+        self.0.connects.send_replace(());
+        (outstanding, receiver)
+    }
+
+    /// Waits until a link is connected. Cancel-safe.
+    pub async fn line(&self) -> Line {
+        let mut connects = self.0.connects.subscribe();
+        loop {
+            connects.mark_unchanged();
+            if let Some(link) = self.lock().link.clone().filter(|link| !link.is_closed()) {
+                return Line(link);
+            }
+            if connects.changed().await.is_err() {
+                // The sender lives as long as this exchange.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     fn forget(&self, digest: Digest) {
@@ -98,7 +134,7 @@ impl BlobExchange {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every critical section leaves the table consistent, so a poisoned lock is as good as any.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,6 +175,18 @@ mod tests {
             seen.push(want);
         }
         assert_eq!(seen, [Want::Start(digest(1)), Want::Start(digest(1)), Want::Stop(digest(1))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_is_waited_for_and_its_loss_is_noticed() {
+        let exchange = BlobExchange::default();
+        let soon = |future| tokio::time::timeout(std::time::Duration::from_secs(1), future);
+        assert!(soon(exchange.line()).await.is_err());
+        let (_, wants) = exchange.connect();
+        let line = soon(exchange.line()).await.unwrap();
+        drop(wants);
+        line.lost().await;
+        assert!(soon(exchange.line()).await.is_err());
     }
 
     #[test]
