@@ -91,10 +91,11 @@ impl Refusal {
         }
     }
 
-    /// Whether the same message can be accepted later, so that it is worth presenting again.
+    /// Whether the same message can be accepted later, so that it is worth presenting again. What looks expired may do so
+    /// only because this box's clock is ahead, until somebody puts it right.
     #[must_use]
     pub const fn again(&self) -> bool {
-        matches!(self, Self::RootBehind { .. } | Self::RootExpired { .. } | Self::NotStored(_))
+        matches!(self, Self::RootBehind { .. } | Self::RootExpired { .. } | Self::Expired { .. } | Self::NotStored(_))
     }
 }
 

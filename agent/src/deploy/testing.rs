@@ -1,8 +1,45 @@
 //! Things that the tests of this room build again and again.
 
-use fieldpost_shared::id::{Digest, ReleaseRef};
+use super::{Effects, Failure, Observed};
+use fieldpost_shared::bundle::manifest::Budgets;
+use fieldpost_shared::id::{Digest, ModelName, ReleaseRef};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::{Assignment, Desired};
+use tokio::sync::watch;
+
+/// A box on which nothing that is begun ever ends.
+#[derive(Debug)]
+pub(crate) struct Idle;
+
+impl Effects for Idle {
+    async fn fetch(&self, _: &Assignment, _: watch::Sender<(u64, u64)>) -> Result<(), Failure> {
+        std::future::pending().await
+    }
+
+    async fn verify(&self, _: &Assignment) -> Result<(), Failure> {
+        std::future::pending().await
+    }
+
+    async fn self_test(&self, _: &Assignment) -> Result<(), Failure> {
+        std::future::pending().await
+    }
+
+    async fn swap(&self, _: &ReleaseRef) -> Result<(), Failure> {
+        std::future::pending().await
+    }
+
+    async fn remove(&self, _: &ModelName) {}
+
+    fn observed(&self, _: &ModelName) -> Option<Observed> {
+        None
+    }
+
+    fn budgets(&self, _: &ReleaseRef) -> Option<Budgets> {
+        None
+    }
+
+    async fn collect(&self, _: &[Digest]) {}
+}
 
 /// `model@n.0.0`; the manifest's digest is that of this text.
 pub(crate) fn release(model: &str, n: u64) -> ReleaseRef {

@@ -12,7 +12,7 @@ use fieldpost_shared::wire::v1::{Ack, Desired};
 use fieldpost_shared::wire::{OpenError, Topic, Topics, open_controller};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// What a message led to, as far as the session must act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct Door {
     refused: Arc<Mutex<BTreeMap<String, u64>>>,
     /// The latest time that the controller signed, ms; what the store keeps, without a read for each message.
     latest_signed_ms: Arc<AtomicU64>,
-    /// A desired state that a newer root may make acceptable.
-    deferred: Arc<Mutex<Option<Bytes>>>,
+    /// A desired state that a newer root, or a clock put right, may make acceptable; and its sequence.
+    deferred: Arc<Mutex<Option<(u64, Bytes)>>>,
     login_offset_ms: Arc<AtomicI64>,
     http: reqwest::Client,
 }
@@ -112,7 +112,7 @@ impl Door {
         refused.iter().map(|(reason, count)| (reason.clone(), *count)).collect()
     }
 
-    /// Judges one message and acts on it.
+    /// Judges one message and acts on it. One task calls this, one message after the other.
     pub async fn hear(&self, topics: &Topics, name: &str, payload: Bytes, blobs: &BlobExchange) -> Heard {
         if payload.is_empty() {
             // A cleared retained message says nothing.
@@ -123,9 +123,9 @@ impl Door {
                 blobs.deliver(digest, &payload);
                 Heard::Other
             }
-            Ok(Topic::Desired(device)) if device == self.identity.device => self.desired(&payload).await,
-            Ok(Topic::Ack(device)) if device == self.identity.device => self.ack(&payload),
-            Ok(Topic::Trust(_)) => match self.trust(&payload) {
+            Ok(Topic::Desired(device)) if device == self.identity.device => self.desired(&payload, false).await,
+            Ok(Topic::Ack(device)) if device == self.identity.device => self.ack(&payload).await,
+            Ok(Topic::Trust(_)) => match self.trust(&payload).await {
                 Heard::NewRoot => self.root_moved().await,
                 other => other,
             },
@@ -133,15 +133,30 @@ impl Door {
         }
     }
 
-    async fn desired(&self, payload: &[u8]) -> Heard {
+    /// Presents the desired state again that was refused for a reason that time may mend: no broker sends it again on this
+    /// connection. A refusal was counted when it came.
+    pub async fn present_again(&self) -> Heard {
+        let deferred = self.deferred().take();
+        match deferred {
+            Some((_, payload)) => self.desired(&payload, true).await,
+            None => Heard::Other,
+        }
+    }
+
+    fn deferred(&self) -> MutexGuard<'_, Option<(u64, Bytes)>> {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn desired(&self, payload: &[u8], again: bool) -> Heard {
         let desired: Desired = match open_controller(payload, &self.root(), &self.identity.device) {
             Ok(desired) => desired,
             Err(error) => return self.refuse_open(&error),
         };
-        let issued = desired.issued;
+        let (sequence, issued) = (desired.sequence, desired.issued);
         match self.driver.desired(desired).await {
             Ok(()) => {
-                self.signed_time(issued);
+                self.deferred().take_if(|(deferred, _)| *deferred <= sequence);
+                self.signed_time(issued).await;
                 Heard::Other
             }
             // Every connection brings it again.
@@ -152,10 +167,13 @@ impl Door {
             }
             Err(error) => {
                 if error.again() {
-                    *self.deferred.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Some(Bytes::copy_from_slice(payload));
+                    // An older one that somebody plays back must not take the place of the newest.
+                    let mut deferred = self.deferred();
+                    if deferred.as_ref().is_none_or(|(held, _)| *held <= sequence) {
+                        *deferred = Some((sequence, Bytes::copy_from_slice(payload)));
+                    }
                 }
-                self.refuse(error.reason(), &Chain(&error))
+                if again { Heard::Other } else { self.refuse(error.reason(), &Chain(&error)) }
             }
         }
     }
@@ -165,20 +183,21 @@ impl Door {
         if let Err(error) = self.driver.root_changed().await {
             tracing::warn!(error = %Chain(&error), "the deployments did not hear of the new root");
         }
-        let deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(payload) = deferred {
-            self.desired(&payload).await;
+        match self.present_again().await {
+            Heard::NotKept => Heard::NotKept,
+            _ => Heard::NewRoot,
         }
-        Heard::NewRoot
     }
 
-    fn ack(&self, payload: &[u8]) -> Heard {
+    async fn ack(&self, payload: &[u8]) -> Heard {
         let ack: Ack = match open_controller(payload, &self.root(), &self.identity.device) {
             Ok(ack) => ack,
             Err(error) => return self.refuse_open(&error),
         };
-        self.signed_time(ack.issued);
-        match self.store.acknowledge(ack.stored) {
+        self.signed_time(ack.issued).await;
+        match self.store.background(move |store| store.acknowledge(ack.stored)).await {
+            // One that covers nothing new, perhaps played back by somebody, must not make this box send anything.
+            Ok(0) => Heard::Other,
             Ok(_) => Heard::Acknowledged,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "cannot apply an acknowledgement");
@@ -187,37 +206,38 @@ impl Door {
         }
     }
 
-    fn trust(&self, payload: &[u8]) -> Heard {
+    async fn trust(&self, payload: &[u8]) -> Heard {
         let offered = match SignedRoot::parse(payload) {
             Ok(offered) => offered,
             Err(error) => return self.refuse("root", &Chain(&error)),
         };
-        let mut root = self.root.write().unwrap_or_else(PoisonError::into_inner);
+        let root = self.root();
         if offered.metadata.version <= root.version {
             return Heard::Other;
         }
         if let Err(error) = offered.verify_after(&root) {
-            drop(root);
             return self.refuse("root", &Chain(&error));
         }
         // A thief of the old controller key may have signed far into the future: its sequence and time go with it.
         let controller_changed = offered.metadata.controller != root.controller;
         // On disk before it is believed: a version never goes back.
-        if let Err(error) = self.store.add_root(offered.metadata.version, payload, controller_changed) {
+        let (version, bytes) = (offered.metadata.version, payload.to_vec());
+        let kept = self.store.background(move |store| store.add_root(version, &bytes, controller_changed)).await;
+        if let Err(error) = kept {
             tracing::error!(error = %Chain(&error), "cannot keep a new root");
-            return Heard::Other;
+            return Heard::NotKept;
         }
-        tracing::info!(version = offered.metadata.version, "root of trust moved on");
+        tracing::info!(version, "root of trust moved on");
         if controller_changed {
             self.latest_signed_ms.store(0, Ordering::Relaxed);
         }
-        *root = Arc::new(offered.metadata);
+        *self.root.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(offered.metadata);
         Heard::NewRoot
     }
 
-    fn signed_time(&self, time: Timestamp) {
+    async fn signed_time(&self, time: Timestamp) {
         self.latest_signed_ms.fetch_max(time.as_millis(), Ordering::Relaxed);
-        if let Err(error) = self.store.witness(time) {
+        if let Err(error) = self.store.background(move |store| store.witness(time)).await {
             tracing::error!(error = %Chain(&error), "cannot keep the latest signed time");
         }
     }
@@ -237,3 +257,7 @@ impl Door {
         Heard::Other
     }
 }
+
+#[cfg(test)]
+#[path = "door_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod door;
+mod reports;
 pub mod session;
 pub mod speaker;
 pub mod tls;
@@ -13,3 +14,6 @@ pub use connection::{ConnectError, ConnectOptions, Connection, Incoming};
 pub use door::Door;
 pub use session::{Link, LinkSettings};
 pub use speaker::Speaker;
+
+#[cfg(test)]
+mod testing;

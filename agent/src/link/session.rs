@@ -2,6 +2,7 @@
 
 use super::connection::{ConnectError, ConnectOptions, Connection, Incoming, Stuck};
 use super::door::{Door, Heard};
+use super::reports;
 use super::speaker::Speaker;
 use crate::fetch::BlobExchange;
 use crate::fetch::exchange::Want;
@@ -31,8 +32,6 @@ pub struct LinkSettings {
     pub topics: Topics,
 }
 
-/// Changes are gathered this long before they are reported, so that progress does not flood the line.
-const REPORT_GATHER: Duration = Duration::from_millis(200);
 /// First wait for an acknowledgement of statistics; doubles up to five minutes.
 const ACK_PATIENCE: Backoff = Backoff { base: Duration::from_secs(10), max: Duration::from_secs(300) };
 /// Bytes of windows in one message; the envelope comes on top.
@@ -77,7 +76,6 @@ pub struct Link {
 }
 
 enum End {
-    Shutdown,
     Lost(ConnectError),
     Stuck,
     NotKept,
@@ -102,20 +100,22 @@ impl Link {
         let mut failures = 0_u32;
         while !shutdown.is_cancelled() {
             let started = self.clock.monotonic();
-            let end = tokio::select! {
-                end = self.connection(&shutdown) => end,
-                () = shutdown.cancelled() => End::Shutdown,
+            let end = match self.talk(&shutdown).await {
+                Ok(()) => break,
+                Err(end) => end,
             };
             let reason = match end {
-                End::Shutdown => break,
                 End::Lost(error) => {
                     if matches!(error, ConnectError::Refused(_)) {
-                        self.door.login_refused().await;
+                        tokio::select! {
+                            () = self.door.login_refused() => {}
+                            () = shutdown.cancelled() => break,
+                        }
                     }
                     fieldpost_shared::error_chain::Chain(&error).to_string()
                 }
                 End::Stuck => Stuck.to_string(),
-                End::NotKept => "the desired state could not be stored".to_owned(),
+                End::NotKept => "what was heard could not be stored".to_owned(),
                 End::Store(error) => fieldpost_shared::error_chain::Chain(&error).to_string(),
             };
             if self.clock.monotonic().saturating_sub(started) > STEADY {
@@ -136,20 +136,15 @@ impl Link {
         }
     }
 
-    async fn connection(&mut self, shutdown: &CancellationToken) -> End {
-        match self.talk(shutdown).await {
-            Ok(()) => End::Shutdown,
-            Err(end) => end,
-        }
-    }
-
+    /// One connection, from the login to its end; Ok when the agent is stopping. A farewell is said before that, so the
+    /// caller must not drop this future.
     async fn talk(&mut self, shutdown: &CancellationToken) -> Result<(), End> {
         let identity = self.speaker.identity().clone();
         let now = self.door.now();
-        let session = self.store.next(Counter::Session)?;
+        let session = self.store.background(|store| store.next(Counter::Session)).await?;
         let alive_topic = self.settings.topics.name(&Topic::Alive(identity.device.clone()));
         let death = self.speaker.alive(session, false, now);
-        let mut connection = Connection::open(ConnectOptions {
+        let opening = Connection::open(ConnectOptions {
             host: identity.broker.host.clone(),
             port: identity.broker.port,
             tls: self.settings.tls.clone(),
@@ -158,9 +153,11 @@ impl Link {
             keep_alive: self.settings.keep_alive,
             will: Some((alive_topic.clone(), death.clone())),
             inflight: 16,
-        })
-        .await
-        .map_err(End::Lost)?;
+        });
+        let mut connection = tokio::select! {
+            opened = opening => opened.map_err(End::Lost)?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
         tracing::info!(broker = %identity.broker.host, port = identity.broker.port, "line up");
         self.state.send_replace(LineState::Up);
 
@@ -170,9 +167,9 @@ impl Link {
         connection.publish(alive_topic.clone(), self.speaker.alive(session, true, now), true)?;
         let (outstanding, wants) = self.exchange.connect();
         connection.subscribe(outstanding.into_iter().map(|blob| self.settings.topics.name(&Topic::Blob(blob))))?;
-        self.publish_report(&connection)?;
+        let sent = self.publish_report(&connection).await?;
 
-        let ended = self.converse(&mut connection, wants, shutdown).await;
+        let ended = self.converse(&mut connection, wants, sent, shutdown).await;
         if matches!(ended, Ok(())) {
             connection.publish(alive_topic, death, true)?;
             connection.close(Duration::from_secs(2)).await;
@@ -185,10 +182,11 @@ impl Link {
         &mut self,
         connection: &mut Connection,
         mut wants: mpsc::UnboundedReceiver<Want>,
+        mut sent: (Report, Duration),
         shutdown: &CancellationToken,
     ) -> Result<(), End> {
         let mut pump = Pump::default();
-        self.pump(connection, &mut pump)?;
+        self.pump(connection, &mut pump).await?;
         let mut report_due = self.clock.monotonic().saturating_add(self.settings.report_interval);
         let outbox_filled = Arc::clone(&self.outbox_filled);
         loop {
@@ -199,7 +197,7 @@ impl Link {
                         match self.door.hear(&self.settings.topics, &topic, payload, &self.exchange).await {
                             Heard::Acknowledged => {
                                 pump = Pump::default();
-                                self.pump(connection, &mut pump)?;
+                                self.pump(connection, &mut pump).await?;
                             }
                             Heard::NewRoot => {
                                 let next = self.settings.topics.name(&self.door.next_root());
@@ -224,43 +222,50 @@ impl Link {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    self.report.mark_unchanged();
-                    report_due = report_due.min(now.saturating_add(REPORT_GATHER));
+                    let due = reports::due(Some(&sent), &self.report.borrow_and_update(), now);
+                    report_due = report_due.min(due);
                 }
                 () = tokio::time::sleep(report_due.saturating_sub(now)) => {
-                    self.publish_report(connection)?;
+                    sent = self.publish_report(connection).await?;
+                    // It may be the clock that was wrong: what it made look expired is looked at again.
+                    if self.door.present_again().await == Heard::NotKept {
+                        return Err(End::NotKept);
+                    }
                     report_due = now.saturating_add(self.settings.report_interval);
                 }
-                () = outbox_filled.notified() => self.pump(connection, &mut pump)?,
+                () = outbox_filled.notified() => self.pump(connection, &mut pump).await?,
                 () = tokio::time::sleep(pump.remaining(now)), if pump.waiting_since.is_some() => {
                     pump.again();
-                    self.pump(connection, &mut pump)?;
+                    self.pump(connection, &mut pump).await?;
                 }
                 () = shutdown.cancelled() => return Ok(()),
             }
         }
     }
 
-    fn publish_report(&mut self, connection: &Connection) -> Result<(), End> {
+    /// Sends the report as it is now; gives what was sent, and when.
+    async fn publish_report(&mut self, connection: &Connection) -> Result<(Report, Duration), End> {
         let mut report = self.report.borrow_and_update().clone();
-        report.sequence = self.store.next(Counter::Report)?;
+        let sent = (report.clone(), self.clock.monotonic());
+        report.sequence = self.store.background(|store| store.next(Counter::Report)).await?;
         report.at = self.door.now();
-        let payload = self.speaker.report(&report);
-        if payload.len() > MAX_PAYLOAD_BYTES {
-            tracing::error!(bytes = payload.len(), "report too large to send");
-            return Ok(());
+        match reports::fitted(report, MAX_PAYLOAD_BYTES, |report| self.speaker.report(report)) {
+            Some(payload) => {
+                let topic = Topic::Report(self.speaker.identity().device.clone());
+                connection.publish(self.settings.topics.name(&topic), payload, true)?;
+            }
+            None => tracing::error!("a report is too large to send"),
         }
-        let topic = self.settings.topics.name(&Topic::Report(self.speaker.identity().device.clone()));
-        Ok(connection.publish(topic, payload, true)?)
+        Ok(sent)
     }
 
     /// Sends the oldest windows that no acknowledgement covers, one message at a time.
-    fn pump(&self, connection: &Connection, pump: &mut Pump) -> Result<(), End> {
+    async fn pump(&self, connection: &Connection, pump: &mut Pump) -> Result<(), End> {
         if pump.waiting_since.is_some() {
             return Ok(());
         }
         // What is handed out got its number durably: a window that may have been sent is never merged with another.
-        let windows = self.store.pending(0, STATS_BYTES)?;
+        let windows = self.store.background(|store| store.pending(0, STATS_BYTES)).await?;
         if windows.is_empty() {
             return Ok(());
         }
@@ -290,3 +295,7 @@ impl Pump {
         self.waiting_since = None;
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -190,4 +190,11 @@ impl Store {
             Ok(())
         })
     }
+
+    /// Makes the accepted desired state unreadable, as damage does.
+    #[cfg(test)]
+    pub(crate) fn spoil_desired(&self) {
+        let spoil = |trees: &Trees| Ok(trees.meta.insert(DESIRED, vec![FORM]).map(drop)?);
+        self.database.run("spoil", spoil).expect("a test's database takes a write");
+    }
 }

@@ -11,6 +11,7 @@
 //! Small values only: models and chunks are files. Every method blocks for a flush at most, and is durable when it
 //! returns. Damage is set aside (`DATA/db.corrupt`) and a new database begins, with a later epoch.
 
+mod background;
 mod database;
 mod error;
 mod journal;

@@ -1,0 +1,112 @@
+use super::super::testing::{Fixture, NOW, key, root};
+use super::*;
+use crate::deploy::testing::{assignment, desired};
+use fieldpost_shared::id::{Digest, ReleaseRef};
+use fieldpost_shared::stats::{Baseline, WindowStats};
+use fieldpost_shared::wire::seal;
+use fieldpost_shared::wire::v1::Sequence;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn of_box_1(topic: fn(fieldpost_shared::id::DeviceId) -> Topic) -> Topic {
+    topic("box-1".parse().unwrap())
+}
+
+fn ack(fixture: &Fixture, number: u64) -> Ack {
+    let stored = Sequence { epoch: fixture.store.epoch(), number };
+    Ack { fleet: "default".parse().unwrap(), device: "box-1".parse().unwrap(), stored, issued: NOW }
+}
+
+fn push(fixture: &Fixture) {
+    let version = semver::Version::new(1, 0, 0);
+    let release = ReleaseRef { model: "m".parse().unwrap(), version, manifest: Digest::of(b"m") };
+    fixture.store.push(&release, &WindowStats::open("m", "1.0.0", &Baseline::default(), 1)).unwrap();
+    assert_eq!(fixture.store.pending(0, 1 << 20).unwrap().len(), 1);
+}
+
+/// Expires tomorrow.
+fn tomorrow(sequence: u64) -> Desired {
+    Desired { issued: NOW, ..desired(sequence, NOW.plus(DAY).as_millis(), &[assignment("m", sequence, 1)]) }
+}
+
+fn accepted(fixture: &Fixture) -> u64 {
+    fixture.store.known().unwrap().desired.map_or(0, |desired| desired.sequence)
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_is_played_back_asks_for_nothing() {
+    let fixture = Fixture::new();
+    push(&fixture);
+    let ack = ack(&fixture, 1);
+    assert_eq!(fixture.hear(of_box_1(Topic::Ack), &ack, 3).await, Heard::Acknowledged);
+    assert_eq!(fixture.hear(of_box_1(Topic::Ack), &ack, 3).await, Heard::Other);
+}
+
+#[tokio::test]
+async fn what_expired_only_by_a_clock_ahead_is_accepted_once_the_clock_is_right() {
+    let fixture = Fixture::new();
+    fixture.clock.jump_to(NOW.plus(10 * DAY));
+    fixture.hear(of_box_1(Topic::Desired), &tomorrow(7), 3).await;
+    fixture.door.present_again().await;
+    assert_eq!(accepted(&fixture), 0);
+    assert_eq!(fixture.door.refused(), [("desired-expired".to_owned(), 1)], "counted when it came, and then no more");
+    fixture.clock.jump_to(NOW);
+    fixture.door.present_again().await;
+    assert_eq!(accepted(&fixture), 7);
+}
+
+#[tokio::test]
+async fn an_expired_root_that_a_clock_ahead_made_so_is_no_refusal_for_ever() {
+    let fixture = Fixture::new();
+    fixture.clock.jump_to(NOW.plus(100 * DAY));
+    fixture.hear(of_box_1(Topic::Desired), &tomorrow(7), 3).await;
+    assert_eq!(fixture.door.refused(), [("root-expired".to_owned(), 1)]);
+    fixture.clock.jump_to(NOW);
+    fixture.door.present_again().await;
+    assert_eq!(accepted(&fixture), 7);
+}
+
+#[tokio::test]
+async fn an_older_state_played_back_does_not_displace_the_one_that_waits() {
+    let fixture = Fixture::new();
+    fixture.clock.jump_to(NOW.plus(10 * DAY));
+    fixture.hear(of_box_1(Topic::Desired), &tomorrow(7), 3).await;
+    fixture.hear(of_box_1(Topic::Desired), &tomorrow(6), 3).await;
+    fixture.clock.jump_to(NOW);
+    fixture.door.present_again().await;
+    assert_eq!(accepted(&fixture), 7);
+}
+
+#[tokio::test]
+async fn nothing_is_presented_again_after_something_newer_was_accepted() {
+    let fixture = Fixture::new();
+    fixture.clock.jump_to(NOW.plus(10 * DAY));
+    fixture.hear(of_box_1(Topic::Desired), &tomorrow(7), 3).await;
+    fixture.clock.jump_to(NOW);
+    fixture.hear(of_box_1(Topic::Desired), &tomorrow(8), 3).await;
+    assert!(fixture.door.deferred().is_none());
+    assert_eq!(accepted(&fixture), 8);
+}
+
+#[tokio::test]
+async fn a_root_that_could_not_be_kept_is_asked_for_again() {
+    let fixture = Fixture::new();
+    fixture.hear(of_box_1(Topic::Desired), &tomorrow(7), 3).await;
+    // The step to new controller keys rewrites the desired state, which does not read any more.
+    fixture.store.spoil_desired();
+    let next = root(2, 4);
+    assert_eq!(fixture.hear_bytes(Topic::Trust(2), next.to_bytes()).await, Heard::NotKept);
+    assert_eq!(fixture.door.root().version, 1, "not believed before it is on disk");
+}
+
+#[tokio::test]
+async fn a_root_moves_on_and_what_waited_for_it_is_accepted() {
+    let fixture = Fixture::new();
+    let waits = Desired { root_version: 2, ..tomorrow(7) };
+    fixture.hear_bytes(of_box_1(Topic::Desired), seal(&waits, &key(3)).unwrap()).await;
+    assert_eq!(accepted(&fixture), 0);
+    assert_eq!(fixture.hear_bytes(Topic::Trust(2), root(2, 3).to_bytes()).await, Heard::NewRoot);
+    assert_eq!(accepted(&fixture), 7);
+    assert_eq!(fixture.driver.status().borrow().desired_sequence, 7);
+}
