@@ -5,7 +5,6 @@ use crate::fetch::assemble::{AssembleError, assemble};
 use crate::fetch::disk::DiskError;
 use crate::fetch::fit::{Room, Unfit, check, missing_cpu_features};
 use crate::fetch::{Disk, Downloader, FetchError};
-use crate::runtime::memory::resident_bytes;
 use crate::runtime::{LoadError, LoadedModel, golden_set, self_test};
 use crate::serve::Registry;
 use fieldpost_shared::bundle::Manifest;
@@ -49,7 +48,6 @@ pub(super) struct BoxEffects {
 pub(super) struct Installed {
     release: Digest,
     budgets: Budgets,
-    rss_before: Option<u64>,
 }
 
 /// What the steps before have already made.
@@ -221,12 +219,11 @@ impl Effects for BoxEffects {
     }
 
     async fn swap(&self, release: &ReleaseRef) -> Result<(), Failure> {
-        let rss_before = resident_bytes();
         let model = match self.prepared(&release.manifest).model {
             Some(model) => model,
             None => self.load(release).await?,
         };
-        let installed = Installed { release: release.manifest, budgets: model.manifest().budgets.clone(), rss_before };
+        let installed = Installed { release: release.manifest, budgets: model.manifest().budgets.clone() };
         self.installed.lock().unwrap_or_else(PoisonError::into_inner).insert(release.model.clone(), installed);
         self.registry.install(model);
         // The registry holds it now; a second copy here would keep a replaced model in memory.
@@ -240,16 +237,7 @@ impl Effects for BoxEffects {
     }
 
     fn observed(&self, model: &ModelName) -> Option<Observed> {
-        let seen = self.registry.observed(model)?;
-        let installed = self.installed.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = installed.get(model).and_then(|installed| installed.rss_before);
-        Some(Observed {
-            release: seen.release,
-            requests: seen.requests,
-            model_errors: seen.model_errors,
-            p95: seen.p95,
-            rss_growth_bytes: resident_bytes().zip(before).map(|(now, before)| now.saturating_sub(before)),
-        })
+        self.registry.observed(model)
     }
 
     fn budgets(&self, release: &ReleaseRef) -> Option<Budgets> {

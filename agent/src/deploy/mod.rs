@@ -11,6 +11,7 @@ mod handle;
 mod jobs;
 mod journal;
 pub mod machine;
+mod memory;
 pub mod probation;
 pub mod slot;
 mod status;

@@ -9,6 +9,8 @@ use super::event::Event;
 use super::handle::{Command, DriverHandle};
 use super::jobs::{Done, Jobs, Outcome, Running};
 use super::journal::{Journal, RootView};
+use super::machine::{acquit, is_loading};
+use super::memory::MemoryWatch;
 use super::probation::judge;
 use super::slot::{Slot, State};
 use super::status::DeployStatus;
@@ -62,6 +64,8 @@ struct Run {
     unsaved_failures: Vec<Quarantined>,
     /// Monotonic time at which this run of the agent began its probation.
     probation_since: Duration,
+    /// What its probation saw of the process's memory.
+    memory: MemoryWatch,
 }
 
 /// Drives all slots. Made by [`Driver::open`], then [`Driver::run`].
@@ -140,6 +144,7 @@ impl<E: Effects> Driver<E> {
 
     async fn drive(&mut self, shutdown: &CancellationToken) -> Result<(), DriverError> {
         self.settled_for = (self.held(), self.fresh());
+        acquit(self.runs.values_mut().map(|run| &mut run.slot));
         for model in self.models() {
             self.deliver(&model, Event::Started).await?;
         }
@@ -192,13 +197,16 @@ impl<E: Effects> Driver<E> {
         self.deliver(model, event).await
     }
 
-    fn look(&self, model: &ModelName) -> Event {
+    fn look(&mut self, model: &ModelName) -> Event {
         let elapsed_ms = self.probation_elapsed_ms(model);
-        let live = self.runs.get(model).and_then(|run| run.slot.live.as_ref());
+        let others_at_work = self.runs.iter().any(|(name, run)| name != model && is_loading(&run.slot.state));
         let effects = self.jobs.effects();
-        let harm = live.and_then(|live| {
-            let observed = effects.observed(model)?;
-            judge(&live.release, &observed, &effects.budgets(&live.release).unwrap_or_default())
+        let harm = self.runs.get_mut(model).and_then(|run| {
+            let live = run.slot.live.as_ref()?;
+            let mut observed = effects.observed(model)?;
+            observed.rss_growth_bytes = run.memory.held(observed.rss_growth_bytes, others_at_work);
+            let harm = judge(&live.release, &observed, &effects.budgets(&live.release).unwrap_or_default());
+            run.memory.proven(harm)
         });
         Event::Checked { elapsed_ms, harm }
     }

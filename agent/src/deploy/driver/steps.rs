@@ -2,11 +2,12 @@
 
 use super::{Driver, DriverError};
 use crate::deploy::effects::Effects;
-use crate::deploy::event::{Context, Effect, Event, Wish};
+use crate::deploy::event::{Context, Effect, Event, Job, Wish};
 use crate::deploy::journal::Journal;
-use crate::deploy::machine::{Step, step};
+use crate::deploy::machine::{Step, is_loading, step};
+use crate::deploy::memory::MemoryWatch;
 use crate::deploy::slot::{Slot, State};
-use crate::store::StoreError;
+use crate::store::{MAX_QUARANTINE, StoreError};
 use fieldpost_shared::backoff::Backoff;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::{Digest, ModelName};
@@ -32,6 +33,9 @@ impl<E: Effects> Driver<E> {
 
     /// Applies an event now or, when the journal cannot be written, as soon as it can.
     pub(super) async fn deliver(&mut self, model: &ModelName, event: Event) -> Result<(), DriverError> {
+        if matches!(event, Event::Checked { .. }) {
+            return self.looked(model, event).await;
+        }
         if let Some(run) = self.runs.get_mut(model).filter(|run| !run.waiting.is_empty()) {
             // One reminder is as good as many.
             if !(event == Event::Changed && run.waiting.contains(&event)) {
@@ -42,6 +46,19 @@ impl<E: Effects> Driver<E> {
         if let Err(error) = self.apply(model, event.clone()).await {
             self.runs.entry(model.clone()).or_default().waiting.push_back(event);
             self.write_failed(error)?;
+        }
+        Ok(())
+    }
+
+    /// A look at a release never queues: harm must not wait behind what a full disk holds up. What a look came to and could
+    /// not be written down, the next one comes to again.
+    async fn looked(&mut self, model: &ModelName, event: Event) -> Result<(), DriverError> {
+        if let Err(error) = self.apply(model, event).await {
+            // Looks come every second: they must not put off the next try of all that waits.
+            if self.trouble.is_none() || error.needs_restart() {
+                self.write_failed(error)?;
+            }
+            self.begin(model, Effect::Begin(Job::Watch));
         }
         Ok(())
     }
@@ -59,6 +76,10 @@ impl<E: Effects> Driver<E> {
         if next.slot != before || !next.failed.is_empty() {
             match unsaved {
                 None => self.write(model, &next).await?,
+                // A probation may begin and turn to harm without the journal. Its good end makes files needless, and waits.
+                Some(error) if matches!(before.state, State::Probation { .. }) && waits_for_disk(&next.slot.state) => {
+                    return Err(error);
+                }
                 Some(_) => self.remember_unsaved(model, &next.failed),
             }
         }
@@ -123,10 +144,20 @@ impl<E: Effects> Driver<E> {
             self.quarantine.retain(|entry| entry.release != failed.release);
             self.quarantine.push(failed);
         }
+        // As the store does: a report that tells of all for ever would grow beyond any message.
+        while self.quarantine.len() > MAX_QUARANTINE {
+            let oldest = self.quarantine.iter().enumerate().min_by_key(|(_, entry)| entry.at).map(|(index, _)| index);
+            self.quarantine.remove(oldest.unwrap_or_default());
+        }
         let in_probation = |slot: &Slot| matches!(slot.state, State::Probation { .. });
+        if is_loading(&before.state) || is_loading(&after.state) {
+            let others = self.runs.iter_mut().filter(|(name, _)| *name != model);
+            others.for_each(|(_, run)| run.memory.disturb());
+        }
         let run = self.runs.entry(model.clone()).or_default();
         if in_probation(&after) && !in_probation(before) {
             run.probation_since = self.clock.monotonic();
+            run.memory = MemoryWatch::default();
         }
         run.slot = after;
     }
@@ -237,8 +268,9 @@ impl<E: Effects> Driver<E> {
     }
 }
 
-/// Taking back a release that does harm, and loading at a start what had served before, do not wait for a disk that cannot
-/// be written. Were the agent to die before it can be, the next start would find what it was before, and do the same again.
+/// Taking back a release that does harm, loading at a start what had served before, and watching a release that answers
+/// already do not wait for a disk that cannot be written. Were the agent to die before it can be, the next start would find
+/// what it was before, and do the same again.
 fn waits_for_disk(state: &State) -> bool {
-    !matches!(state, State::Reverting { .. } | State::Restoring { .. })
+    !matches!(state, State::Reverting { .. } | State::Restoring { .. } | State::Probation { .. })
 }

@@ -6,7 +6,10 @@
 
 mod back;
 mod start;
+mod suspects;
 mod wanted;
+
+pub use suspects::{acquit, is_loading};
 
 use super::event::{Context, Effect, Event, Job};
 use super::probation::Harm;

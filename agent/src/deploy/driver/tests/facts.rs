@@ -1,6 +1,7 @@
 //! One fact each.
 
 use super::*;
+use crate::store::MAX_QUARANTINE;
 
 fn in_probation(status: &DeployStatus) -> bool {
     status.models.iter().any(|m| matches!(m.candidate, Some((_, Phase::Probation))))
@@ -107,6 +108,50 @@ async fn harm_is_taken_back_though_the_disk_is_full_and_written_down_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_that_was_swapped_in_as_the_disk_became_full_is_watched_and_taken_back() {
+    let (world, _clock, agent) = box_with_release_1().await;
+    world.lock().replies.insert(("swap", release("m", 2).manifest), Reply::Fills);
+    world.lock().harmful.insert(release("m", 2).manifest);
+    agent.desired(2, &[assignment("m", 2, 1)]).await;
+    agent.until("quarantined", |status| !status.quarantine.is_empty()).await;
+    agent.live("m", 1).await;
+    assert_eq!(world.answering("m"), Some(1));
+    assert!(matches!(world.slot("m").unwrap().state, State::Swapping { .. }), "nothing could be written");
+    world.lock().full = false;
+    agent.until("written", |status| status.trouble.is_none()).await;
+    assert_eq!(world.slot("m").unwrap().state, State::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probation_that_began_on_a_full_disk_ends_when_there_is_space() {
+    let (world, _clock, agent) = box_with_release_1().await;
+    world.lock().replies.insert(("swap", release("m", 2).manifest), Reply::Fills);
+    agent.desired(2, &[assignment("m", 2, 1)]).await;
+    agent.until("in probation", in_probation).await;
+    seconds(600).await;
+    assert!(in_probation(&agent.handle.status().borrow()), "its end deletes files, so it waits for the journal");
+    world.lock().full = false;
+    agent.live("m", 2).await;
+    assert_eq!(world.slot("m").unwrap().state, State::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn harm_does_not_queue_behind_a_change_that_cannot_be_written() {
+    let (world, _clock, agent) = box_with_release_1().await;
+    agent.desired(2, &[assignment("m", 2, 1)]).await;
+    agent.until("in probation", in_probation).await;
+    // The removal is accepted; its step is not written.
+    let write = world.lock().writes + 2;
+    world.lock().fault = Some((write, Fault::Error));
+    world.lock().may_vanish = true;
+    agent.desired(3, &[]).await;
+    world.lock().full = true;
+    world.lock().harmful.insert(release("m", 2).manifest);
+    agent.until("quarantined", |status| !status.quarantine.is_empty()).await;
+    assert!(world.lock().full, "while the disk is full");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_disk_stops_changes_and_they_go_on_when_there_is_space() {
     let (world, _clock, agent) = box_with_release_1().await;
     world.lock().full = true;
@@ -138,6 +183,55 @@ async fn the_second_death_in_probation_starts_with_previous() {
     assert_eq!(world.lock().quarantine[0].kind, FailureKind::Crash);
     seconds(600).await;
     assert_eq!(world.answering("m"), Some(1), "it is not tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_that_another_model_takes_is_not_held_against_a_release_in_probation() {
+    let (world, _clock, agent) = box_with_release_1().await;
+    agent.desired(2, &[assignment("m", 2, 1)]).await;
+    agent.until("in probation", in_probation).await;
+    world.lock().replies.insert(("test", release("x", 1).manifest), Reply::Hang);
+    agent.desired(3, &[assignment("m", 2, 1), assignment("x", 1, 1)]).await;
+    seconds(2).await;
+    world.lock().grown_mib = 80;
+    agent.live("m", 2).await;
+    assert_eq!(world.lock().quarantine, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_takes_too_much_memory_for_three_looks_is_taken_back() {
+    let (world, _clock, agent) = box_with_release_1().await;
+    agent.desired(2, &[assignment("m", 2, 1)]).await;
+    agent.until("in probation", in_probation).await;
+    world.lock().grown_mib = 80;
+    seconds(2).await;
+    world.lock().grown_mib = 10;
+    seconds(2).await;
+    assert_eq!(world.lock().quarantine, [], "a peak is no proof");
+    world.lock().grown_mib = 80;
+    let status = agent.until("quarantined", |status| !status.quarantine.is_empty()).await;
+    assert_eq!(status.quarantine[0].kind, FailureKind::Memory);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deaths_in_the_self_test_of_one_model_are_not_held_against_another_in_probation() {
+    let (world, clock, mut agent) = box_with_release_1().await;
+    let assignments = [Assignment { probation_s: 600, ..assignment("m", 2, 1) }, assignment("x", 1, 1)];
+    agent.desired(2, &assignments[..1]).await;
+    agent.until("in probation", in_probation).await;
+    world.lock().replies.insert(("test", release("x", 1).manifest), Reply::Hang);
+    agent.desired(3, &assignments).await;
+    let tested =
+        |status: &DeployStatus| status.models.iter().any(|m| matches!(m.candidate, Some((_, Phase::SelfTesting))));
+    for _ in 0..2 {
+        agent.until("self-test", tested).await;
+        agent.kill(&world).await;
+        agent = start(&world, &clock);
+    }
+    let status = agent.until("quarantined", |status| !status.quarantine.is_empty()).await;
+    assert_eq!(status.quarantine[0].release, release("x", 1));
+    seconds(60).await;
+    assert_eq!(world.answering("m"), Some(2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,6 +273,23 @@ async fn a_quarantined_release_waits_for_a_higher_attempt() {
     assert_eq!(world.answering("m"), Some(1));
     agent.desired(4, &[assignment("m", 2, 2)]).await;
     agent.live("m", 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_that_is_full_forgets_the_oldest() {
+    let (world, clock) = (world(), Arc::new(PausedClock::new()));
+    let entry = |n: u64| {
+        let (release, at) = (release("x", n), Timestamp::from_millis(n));
+        Quarantined { release, attempt: 1, rollout: None, kind: FailureKind::Errors, detail: String::new(), at }
+    };
+    world.lock().quarantine = (1..=u64::try_from(MAX_QUARANTINE).unwrap()).map(entry).collect();
+    world.lock().replies.insert(("test", release("m", 2).manifest), Reply::Panic);
+    let agent = start(&world, &clock);
+    agent.desired(1, &[assignment("m", 2, 1)]).await;
+    let failed = |status: &DeployStatus| status.quarantine.iter().any(|entry| entry.release == release("m", 2));
+    let status = agent.until("quarantined", failed).await;
+    assert_eq!(status.quarantine.len(), MAX_QUARANTINE);
+    assert!(!status.quarantine.contains(&entry(1)) && status.quarantine.contains(&entry(2)));
 }
 
 #[tokio::test(start_paused = true)]

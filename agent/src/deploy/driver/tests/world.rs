@@ -32,6 +32,8 @@ pub(super) enum Reply {
     FailTimes(u32, Failure),
     Hang,
     Panic,
+    /// Well, and the disk is full from then on.
+    Fills,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +57,8 @@ pub(super) struct Inside {
     pub(super) replies: BTreeMap<(&'static str, Digest), Reply>,
     /// Releases that fail all their requests.
     pub(super) harmful: BTreeSet<Digest>,
+    /// Growth of the process's memory, MiB; each look has a budget of 20.
+    pub(super) grown_mib: u64,
     pub(super) log: Vec<String>,
     pub(super) running_heavy: u32,
     pub(super) most_heavy: u32,
@@ -172,6 +176,10 @@ impl World {
             None => Ok(()),
             Some(Reply::Fail(failure) | Reply::FailTimes(_, failure)) => Err(failure),
             Some(Reply::Hang) => std::future::pending().await,
+            Some(Reply::Fills) => {
+                self.lock().full = true;
+                Ok(())
+            }
             Some(Reply::Panic) => panic!("a bug in {step}"),
         }
     }
@@ -256,11 +264,17 @@ impl Effects for World {
         let inside = self.lock();
         let release = inside.answering.get(model)?.clone();
         let model_errors = if inside.harmful.contains(&release.manifest) { 50 } else { 0 };
-        Some(Observed { release, requests: 50, model_errors, p95: None, rss_growth_bytes: None })
+        Some(Observed {
+            release,
+            requests: 50,
+            model_errors,
+            p95: None,
+            rss_growth_bytes: Some(inside.grown_mib << 20),
+        })
     }
 
     fn budgets(&self, _: &ReleaseRef) -> Option<Budgets> {
-        Some(Budgets { error_rate: Some(0.01), ..Budgets::default() })
+        Some(Budgets { error_rate: Some(0.01), rss_mib: Some(20.0), ..Budgets::default() })
     }
 
     async fn collect(&self, keep: &[Digest]) {
