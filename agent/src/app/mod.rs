@@ -4,6 +4,8 @@ pub mod control;
 mod effects;
 pub(crate) mod inventory;
 mod reporting;
+mod start;
+mod supervise;
 
 use crate::cli::CommandError;
 use crate::config::Config;
@@ -30,12 +32,14 @@ use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
+use supervise::Parts;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long parts may take to stop.
+/// How long parts may take to stop; and the windows of statistics after them.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long requests that run may take when stopping: less than the parts may, so that a slow one is no failure.
+const DRAIN: Duration = Duration::from_secs(8);
 /// Where the addresses that were bound are written, for scripts.
 pub const ENDPOINTS_FILE: &str = "endpoints.json";
 
@@ -61,6 +65,7 @@ pub async fn enroll(
     let (identity, roots, _time) =
         enroll::enroll(&client, controller, &request, pinned).await.map_err(|error| match error {
             EnrollError::Unreachable { .. } => CommandError::Unreachable(anyhow::Error::from(error)),
+            EnrollError::Plain { .. } | EnrollError::Address { .. } => CommandError::Usage(error.into()),
             other => CommandError::Failed(other.into()),
         })?;
     let clock = SystemClock::new();
@@ -142,6 +147,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         queue: NonZeroUsize::new(config.queue).unwrap_or(defaults.queue),
         threads: config.inference_threads(defaults.threads),
         deadline: config.deadline,
+        drain: DRAIN,
         ..defaults
     };
     let server = Server::bind(settings, registry.clone(), status_handle).await.context("cannot serve predictions")?;
@@ -174,6 +180,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         installed: std::sync::Mutex::default(),
     };
     let journal: Arc<dyn Journal> = Arc::<Store>::clone(&store);
+    start::expect_live(journal.as_ref(), &registry).context("cannot read the deployment journal")?;
     let (driver, driver_handle) =
         Driver::open(journal, Arc::new(effects), Arc::clone(&clock), DriverSettings::default())
             .context("cannot read the deployment journal")?;
@@ -213,50 +220,50 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     let control = control::Control { driver: driver_handle, line, report, endpoints, clock };
     let socket = control::bind(&config.data_dir).context("cannot take commands")?;
 
-    let mut tasks = JoinSet::new();
+    let mut parts = Parts::default();
     // The line goes first when stopping, statistics last: what is still answered is still counted.
     let windows_stop = CancellationToken::new();
-    tasks.spawn(link.run(shutdown.clone()));
-    let deploying = drive(driver, shutdown.clone());
-    tasks.spawn(deploying);
-    tasks.spawn(control::serve(socket, control, shutdown.clone()));
-    tasks.spawn(reporter.run(report_sender.clone(), config.report_interval, shutdown.clone()));
-    tasks.spawn(publish_status(report_sender.subscribe(), status_sender, shutdown.clone()));
-    tasks.spawn(server.run(shutdown.clone()));
-    let mut windows = JoinSet::new();
+    parts.spawn_plain("line", link.run(shutdown.clone()));
+    parts.spawn("deployments", drive(driver, shutdown.clone()));
+    parts.spawn_plain("control socket", control::serve(socket, control, shutdown.clone()));
+    let reporting = reporter.run(report_sender.clone(), config.report_interval, shutdown.clone());
+    parts.spawn_plain("reports", reporting);
+    parts.spawn_plain("status", publish_status(report_sender.subscribe(), status_sender, shutdown.clone()));
+    parts.spawn_plain("server", server.run(shutdown.clone()));
+    let mut windows = Parts::default();
     let timer = crate::monitor::timer::run(registry, config.data_dir.clone(), windows_stop.clone());
-    windows.spawn(reporting::keep_windows(timer, closed, store, outbox_filled));
-    notify_systemd(&mut tasks, shutdown.clone());
+    windows.spawn_plain("statistics", reporting::keep_windows(timer, closed, store, outbox_filled));
+    notify_systemd(&mut parts, shutdown.clone());
     tracing::info!(http = %serving, "agent runs");
 
-    let failed = tokio::select! {
+    let broken = tokio::select! {
         signal = stop_signal() => {
             tracing::info!(signal = signal.context("cannot listen for signals")?, "stopping");
-            false
+            None
         }
-        () = shutdown.cancelled() => true,
+        broken = parts.ended() => Some(broken),
+        broken = windows.ended() => Some(broken),
     };
-    shutdown.cancel();
-    let stopped = tokio::time::timeout(STOP_DEADLINE, async { while tasks.join_next().await.is_some() {} }).await;
-    windows_stop.cancel();
-    let kept = tokio::time::timeout(STOP_DEADLINE, async { while windows.join_next().await.is_some() {} }).await;
-    if stopped.is_err() || kept.is_err() {
-        return Err(anyhow!("some parts did not stop within {STOP_DEADLINE:?}").into());
+    if let Some(broken) = &broken {
+        tracing::error!(reason = %broken, "a part of the agent has ended; stopping for a restart");
     }
+    shutdown.cancel();
+    let stopped = parts.stop(STOP_DEADLINE).await;
+    windows_stop.cancel();
+    let kept = windows.stop(STOP_DEADLINE).await;
     tracing::info!("stopped");
-    if failed {
-        Err(anyhow!("the deployment journal is damaged\nnext: start again; a new one begins").into())
-    } else {
-        Ok(())
+    match broken {
+        Some(broken) => Err(broken.into()),
+        None => Ok(stopped.and(kept)?),
     }
 }
 
 /// A journal that is damaged ends the agent, for a restart to begin a new one.
-async fn drive<E: Effects>(driver: Driver<E>, shutdown: CancellationToken) {
-    if let Err(error) = driver.run(shutdown.clone()).await {
-        tracing::error!(error = %Chain(&error), "deployments cannot go on; stopping for a restart");
-        shutdown.cancel();
-    }
+async fn drive<E: Effects>(driver: Driver<E>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    driver.run(shutdown).await.map_err(|error| {
+        tracing::error!(error = %Chain(&error), "deployments cannot go on");
+        anyhow!("the deployment journal is damaged\nnext: start again; a new one begins")
+    })
 }
 
 async fn publish_status(
@@ -295,11 +302,11 @@ pub(crate) async fn stop_signal() -> std::io::Result<&'static str> {
 }
 
 /// Tells systemd that the agent is ready, and pats the watchdog from the reactor: a reactor that hangs is restarted.
-fn notify_systemd(tasks: &mut JoinSet<()>, shutdown: CancellationToken) {
+fn notify_systemd(parts: &mut Parts, shutdown: CancellationToken) {
     // Outside systemd there is nobody to tell.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
     if let Some(timeout) = sd_notify::watchdog_enabled() {
-        tasks.spawn(async move {
+        parts.spawn_plain("watchdog", async move {
             while !shutdown.is_cancelled() {
                 drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
                 tokio::select! {

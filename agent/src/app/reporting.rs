@@ -5,10 +5,11 @@ use crate::deploy::DriverHandle;
 use crate::fetch::{Disk, Downloader};
 use crate::link::Door;
 use crate::monitor::ClosedWindow;
-use crate::store::Store;
+use crate::store::{MAX_WINDOW_BYTES, Store, StoreError};
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::Clock;
 use fieldpost_shared::wire::v1::{Inventory, Report, Sequence};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -17,6 +18,14 @@ use tokio_util::sync::CancellationToken;
 /// How long after a change of the deployments somebody may be waiting for word, and how often it is sent then.
 const WATCHED: Duration = Duration::from_secs(900);
 const WATCHED_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Closed windows that may wait for a disk that takes none; beyond that the oldest are merged.
+const MAX_WAITING: usize = 64;
+/// Between two tries to keep what waits.
+const KEEP_AGAIN: Duration = Duration::from_secs(10);
+
+/// Fetched bytes are counted on the disk in steps of so many while a download runs.
+const COUNTED_BYTES: u64 = 4 << 20;
 
 /// What a report is made of.
 #[derive(Debug, Clone)]
@@ -31,7 +40,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// The report now; its sequence is given when it is sent.
+    /// The report now; its sequence is given when it is sent. Reads the store: blocking.
     pub(super) fn compose(&self) -> Report {
         let (identity, status) = (self.door.identity(), self.driver.status().borrow().clone());
         let known = self.store.known().ok().and_then(|known| known.desired);
@@ -62,12 +71,13 @@ impl Reporter {
         loop {
             let now = self.clock.monotonic();
             let wait = if now < watched_until { interval.min(WATCHED_INTERVAL) } else { interval };
-            tokio::select! {
+            let idle = tokio::select! {
                 changed = status.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     watched_until = now.saturating_add(WATCHED);
+                    false
                 }
                 () = tokio::time::sleep(wait) => {
                     let (disk, serving) = (self.disk.clone(), self.inventory.serving.clone());
@@ -75,44 +85,130 @@ impl Reporter {
                     if let Ok(inventory) = read {
                         self.inventory = inventory;
                     }
+                    true
                 }
                 () = shutdown.cancelled() => return,
-            }
+            };
             let received = self.downloader.received_bytes();
-            if let Err(error) = self.store.add_fetched_bytes(received.saturating_sub(kept)) {
-                tracing::error!(error = %Chain(&error), "cannot count fetched bytes");
+            let fetched = received.saturating_sub(kept);
+            // Each count is a write to the flash; a crash may forget the last of it.
+            let fetched = if idle || fetched >= COUNTED_BYTES { fetched } else { 0 };
+            kept = kept.saturating_add(fetched);
+            let reporter = self.clone();
+            let composed = tokio::task::spawn_blocking(move || {
+                if fetched > 0
+                    && let Err(error) = reporter.store.add_fetched_bytes(fetched)
+                {
+                    tracing::error!(error = %Chain(&error), "cannot count fetched bytes");
+                }
+                reporter.compose()
+            });
+            match composed.await {
+                Ok(composed) => drop(report.send_replace(composed)),
+                Err(error) => tracing::error!(%error, "cannot compose a report"),
             }
-            kept = received;
-            report.send_replace(self.compose());
         }
     }
 }
 
-/// Lets `timer` close windows, and puts them into the outbox until it ends.
+/// Lets `timer` close windows, and puts them into the outbox until it ends. What the disk does not take waits here, and is
+/// tried again.
 pub(super) async fn keep_windows(
     timer: impl Future<Output = ()>,
     mut closed: mpsc::Receiver<ClosedWindow>,
     store: Arc<Store>,
     filled: Arc<Notify>,
 ) {
-    let keep = |window: ClosedWindow| {
-        let (store, filled) = (Arc::clone(&store), Arc::clone(&filled));
-        async move {
-            match tokio::task::spawn_blocking(move || store.push(&window.release, &window.content)).await {
-                Ok(Ok(())) => filled.notify_one(),
-                Ok(Err(error)) => tracing::error!(error = %Chain(&error), "cannot keep a window of statistics"),
-                Err(error) => tracing::error!(%error, "cannot keep a window of statistics"),
-            }
-        }
-    };
+    let mut waiting = Waiting { store, filled, windows: VecDeque::new(), refused: false };
     tokio::pin!(timer);
     loop {
+        // Cancel-safe: a window that was not taken stays in its channel, a sleep begins anew.
         tokio::select! {
-            Some(window) = closed.recv() => keep(window).await,
+            Some(window) = closed.recv() => waiting.keep(window).await,
+            () = tokio::time::sleep(KEEP_AGAIN), if waiting.refused => waiting.flush().await,
             () = &mut timer => break,
         }
     }
     while let Ok(window) = closed.try_recv() {
-        keep(window).await;
+        waiting.keep(window).await;
+    }
+    if !waiting.windows.is_empty() {
+        tracing::error!(
+            windows = waiting.windows.len(),
+            "windows of statistics are lost: the disk took none to the end"
+        );
     }
 }
+
+/// Closed windows on their way to the outbox, oldest first.
+struct Waiting {
+    store: Arc<Store>,
+    filled: Arc<Notify>,
+    windows: VecDeque<ClosedWindow>,
+    /// The store did not take the oldest at the last try.
+    refused: bool,
+}
+
+impl Waiting {
+    async fn keep(&mut self, window: ClosedWindow) {
+        self.windows.push_back(window);
+        if self.windows.len() > MAX_WAITING && !merge_oldest(&mut self.windows) {
+            tracing::error!(
+                "a window of statistics is lost: the disk takes none, and no two of those that wait fit together"
+            );
+            self.windows.pop_front();
+        }
+        self.flush().await;
+    }
+
+    async fn flush(&mut self) {
+        while let Some(window) = self.windows.front().cloned() {
+            let store = Arc::clone(&self.store);
+            let pushed = tokio::task::spawn_blocking(move || store.push(&window.release, &window.content)).await;
+            match pushed {
+                Ok(Ok(())) => {
+                    self.refused = false;
+                    self.filled.notify_one();
+                }
+                // No try of this very window can end better.
+                Ok(Err(error @ StoreError::WindowTooLarge { .. })) => {
+                    tracing::error!(error = %Chain(&error), "a window of statistics is lost");
+                }
+                Err(error) => tracing::error!(%error, "a window of statistics is lost"),
+                Ok(Err(error)) => {
+                    if !self.refused {
+                        tracing::error!(error = %Chain(&error), "cannot keep a window of statistics; tried again");
+                    }
+                    self.refused = true;
+                    return;
+                }
+            }
+            self.windows.pop_front();
+        }
+    }
+}
+
+/// Makes one window of the oldest two that are of one release and fit together; false when there are none.
+fn merge_oldest(windows: &mut VecDeque<ClosedWindow>) -> bool {
+    for older in 0..windows.len() {
+        for newer in older.saturating_add(1)..windows.len() {
+            let (Some(one), Some(other)) = (windows.get(older), windows.get(newer)) else { continue };
+            if one.release != other.release {
+                continue;
+            }
+            let mut content = one.content.clone();
+            if content.merge(&other.content).is_ok() && content.encode().len() <= MAX_WINDOW_BYTES {
+                windows.remove(newer);
+                if let Some(one) = windows.get_mut(older) {
+                    one.content = content;
+                }
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+#[path = "reporting_tests.rs"]
+mod tests;

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Runs signed machine-learning models on this box, as the fleet's controller asks, and takes them back when they fail.
 #[derive(Debug, Parser)]
@@ -33,6 +34,9 @@ const EXAMPLES: &str = "Examples:
   fieldpost-agent try digits-1.0.0.fieldpost seven.png
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 4 the agent or the controller cannot be reached.";
+
+/// How long work on other threads may go on after a command has ended.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 struct Common {
@@ -176,7 +180,7 @@ pub fn execute(cli: Cli) -> Result<(), CommandError> {
         .context("cannot start the async runtime")?;
     // A bundle is tried without any configuration: nothing of this box's agent is touched.
     let command = match cli.command {
-        Command::Try(args) => return runtime.block_on(try_bundle::run(args, output)),
+        Command::Try(args) => return run_to_end(runtime, try_bundle::run(args, output)),
         other => other,
     };
     let mut overrides = Overrides { data_dir: cli.common.data_dir, ..Overrides::default() };
@@ -187,7 +191,7 @@ pub fn execute(cli: Cli) -> Result<(), CommandError> {
     }
     let config =
         Config::load(cli.common.config.as_deref(), overrides).map_err(|error| CommandError::Usage(error.into()))?;
-    runtime.block_on(async {
+    run_to_end(runtime, async {
         match command {
             Command::Run { .. } => app::run(config).await,
             Command::Enroll(args) => enroll(config, args, output).await,
@@ -203,6 +207,14 @@ pub fn execute(cli: Cli) -> Result<(), CommandError> {
     })
 }
 
+/// Runs a command, and does not wait for what it left behind on other threads: a self-test that was given up may compute
+/// for another minute, which is longer than the system waits before it kills.
+fn run_to_end<T>(runtime: tokio::runtime::Runtime, command: impl Future<Output = T>) -> T {
+    let outcome = runtime.block_on(command);
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    outcome
+}
+
 async fn enroll(config: Config, args: EnrollArgs, output: Output) -> Result<(), CommandError> {
     let labels: BTreeMap<String, String> = config.labels.clone().into_iter().chain(args.labels).collect();
     let identity = app::enroll(&config, args.token, args.device, labels, args.root_digest).await?;
@@ -213,4 +225,22 @@ async fn enroll(config: Config, args: EnrollArgs, output: Output) -> Result<(), 
         ("next", "fieldpost-agent run".to_owned()),
     ];
     output::print(output, &identity, &output::pairs(&table)).map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fieldpost_shared::time::{Clock as _, SystemClock};
+    use std::sync::mpsc;
+
+    #[test]
+    fn an_end_does_not_wait_for_a_computation_that_was_given_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (_held, forever) = mpsc::channel::<()>();
+        let clock = SystemClock::new();
+        run_to_end(runtime, async {
+            drop(tokio::task::spawn_blocking(move || forever.recv_timeout(Duration::from_secs(30))));
+        });
+        assert!(clock.monotonic() < Duration::from_secs(20), "{:?}", clock.monotonic());
+    }
 }
