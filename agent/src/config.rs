@@ -250,7 +250,7 @@ pub(crate) fn log_filter() -> Option<String> {
 }
 
 /// Where to serve gRPC. Who takes any free port for HTTP gets one here too.
-fn grpc(stated: Option<&str>, http: SocketAddr) -> Result<Option<GrpcAddress>, ConfigError> {
+pub(crate) fn grpc(stated: Option<&str>, http: SocketAddr) -> Result<Option<GrpcAddress>, ConfigError> {
     let Some(text) = stated else {
         let port = if http.port() == 0 { 0 } else { 8001 };
         let address = SocketAddr::from(([127, 0, 0, 1], port));

@@ -35,7 +35,7 @@ class KServe(unittest.IsolatedAsyncioTestCase, field.Case):
         for binary in (True, False):
             answer = await self.client.infer(URL, request("digits", {"image": ("FP32", images)}, binary), "digits")
             self.close(answer.outputs[0].as_numpy(), logits)
-            self.assertEqual((answer.id, answer.model_name, answer.model_version), ("seven", "digits", "1.0.0"))
+            self.assertEqual((answer.id, answer.model_name), ("seven", "digits"))
 
     async def test_every_type(self):
         arrays = {f"in_{kind}": (kind, array) for kind, array in field.VALUES.items()}

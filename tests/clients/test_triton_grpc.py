@@ -135,7 +135,7 @@ class ByHand(field.Case):
             getattr(tensor.contents, name).extend(values)
         return request
 
-    def test_typed_contents_of_every_type(self):
+    def test_a_type_without_typed_contents_is_told_so(self):
         fields = {"BOOL": "bool", "UINT8": "uint", "UINT16": "uint", "UINT32": "uint", "UINT64": "uint64", "INT8": "int"}
         fields |= {"INT16": "int", "INT32": "int", "INT64": "int64", "FP32": "fp32", "FP64": "fp64", "BYTES": "bytes"}
         request = service_pb2.ModelInferRequest(model_name="echo")

@@ -37,6 +37,9 @@ pub(super) struct TryArgs {
     /// Where to serve; a loopback address, port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000", requires = "serve")]
     http: SocketAddr,
+    /// Where to serve gRPC too; a loopback address, port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", requires = "serve")]
+    grpc: Option<String>,
     /// Inference threads [default: one per processor]
     #[arg(long, value_name = "N", requires = "serve")]
     threads: Option<NonZeroUsize>,
@@ -56,7 +59,7 @@ fn parse_key(text: &str) -> Result<PublicKey, String> {
 
 pub(super) async fn run(args: TryArgs, output: Output) -> Result<(), CommandError> {
     init_logging(config::log_filter().as_deref().unwrap_or("warn"))?;
-    let TryArgs { bundle, inputs, serve, http, threads, root, publisher } = args;
+    let TryArgs { bundle, inputs, serve, http, grpc, threads, root, publisher } = args;
     let believed = match root {
         Some(root) => Believed::Root(root),
         None if publisher.is_empty() => Believed::Anybody,
@@ -64,7 +67,11 @@ pub(super) async fn run(args: TryArgs, output: Output) -> Result<(), CommandErro
     };
     let work = if serve {
         let http = config::loopback(http).map_err(|error: ConfigError| CommandError::Usage(error.into()))?;
-        Work::Serve { http, threads }
+        let grpc = match grpc.as_deref() {
+            Some(text) => config::grpc(Some(text), http).map_err(|error| CommandError::Usage(error.into()))?,
+            None => None,
+        };
+        Work::Serve { http, grpc, threads }
     } else {
         Work::Once(inputs)
     };

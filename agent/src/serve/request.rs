@@ -16,6 +16,9 @@ pub(crate) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-requ
 /// Milliseconds that the caller will wait for the answer, counted from when its request was read.
 pub const DEADLINE_HEADER: HeaderName = HeaderName::from_static("x-request-deadline-ms");
 
+/// For the rest of a small body that is refused.
+const DRAIN: Duration = Duration::from_secs(1);
+
 /// Longest request id that is echoed.
 const MAX_ID_BYTES: usize = 128;
 
@@ -128,6 +131,17 @@ impl Room {
             None => *taken = Some(more),
         }
         Ok(())
+    }
+}
+
+/// Takes in a small body that nobody will read: a connection that is closed on bytes not yet read may lose its answer.
+/// Who sends a large one has not sent it yet.
+pub(crate) async fn drain(headers: &HeaderMap, body: Body) {
+    if stated_bytes(headers).is_some_and(|stated| stated <= Room::SMALL_BYTES) {
+        let mut chunks = body.into_data_stream();
+        let rest = async { while let Ok(Some(_chunk)) = chunks.try_next().await {} };
+        // Who is slow with it is not waited for.
+        drop(tokio::time::timeout(DRAIN, rest).await);
     }
 }
 

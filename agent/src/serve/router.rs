@@ -87,9 +87,16 @@ async fn predict_model(State(app): Shared, Path(path): Path<Named>, request: Req
     answer(&app, Some(&path.model), None, None, request).await
 }
 
-async fn infer(State(app): Shared, Path(path): Path<Named>, request: Request) -> Result<Response, ApiError> {
-    let form = Form::Tensors { json_bytes: infer::json_bytes(request.headers())? };
-    Ok(answer(&app, Some(&path.model), path.version.as_deref(), Some(form), request).await)
+async fn infer(State(app): Shared, Path(path): Path<Named>, request: Request) -> Response {
+    let form = match infer::json_bytes(request.headers()) {
+        Ok(json_bytes) => Form::Tensors { json_bytes },
+        Err(error) => {
+            let (parts, body) = request.into_parts();
+            request::drain(&parts.headers, body).await;
+            return error.into_response();
+        }
+    };
+    answer(&app, Some(&path.model), path.version.as_deref(), Some(form), request).await
 }
 
 /// Answers a prediction. `form` is taken from the request when it is not given.
@@ -123,10 +130,19 @@ async fn compute(
     id: RequestId,
 ) -> Reply {
     // Who asks for what is not here is told so before it sends a large body, and so is who sends what cannot be read.
-    find(app, model, version)?;
-    let patience = request::patience(headers, app.settings.deadline)?;
-    let packed = Coding::of_body(headers)?;
-    let room = app.room.take(request::stated_bytes(headers), app.settings.max_body_bytes)?;
+    let admit = || {
+        find(app, model, version)?;
+        let patience = request::patience(headers, app.settings.deadline)?;
+        let room = app.room.take(request::stated_bytes(headers), app.settings.max_body_bytes)?;
+        Ok((patience, Coding::of_body(headers)?, room))
+    };
+    let (patience, packed, room) = match admit() {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            request::drain(headers, body).await;
+            return Err(refusal);
+        }
+    };
     let bytes = request::body(headers, body, app.settings.max_body_bytes, app.settings.read_timeout).await?;
     let mut body = Held { bytes, room };
     if let Some(coding) = packed {

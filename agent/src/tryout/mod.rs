@@ -18,6 +18,7 @@ mod tests;
 
 use crate::app::stop_signal;
 use crate::cli::{CommandError, Output};
+use crate::serve::{GrpcAddress, ServeSettings};
 use anyhow::{Context as _, anyhow};
 use fieldpost_shared::time::{Clock, SystemClock};
 use fieldpost_shared::trust::PublicKey;
@@ -60,6 +61,8 @@ pub(crate) enum Work {
     Serve {
         /// Where.
         http: SocketAddr,
+        /// Where over gRPC too, if anywhere.
+        grpc: Option<GrpcAddress>,
         /// Inference threads; none is one per processor.
         threads: Option<NonZeroUsize>,
     },
@@ -78,7 +81,11 @@ pub(crate) async fn run(order: Order) -> Result<(), CommandError> {
             let opened = open::open(&order.bundle, &order.believed, clock.as_ref())?;
             match &order.work {
                 Work::Once(inputs) => once::run(&opened, inputs, order.output, clock.as_ref(), &stop).map(|()| None),
-                Work::Serve { http, threads } => Ok(Some((opened, *http, *threads))),
+                Work::Serve { http, grpc, threads } => {
+                    let settings = ServeSettings::new(*http);
+                    let threads = threads.unwrap_or(settings.threads);
+                    Ok(Some((opened, ServeSettings { grpc: *grpc, threads, ..settings })))
+                }
             }
         }
     };
@@ -95,6 +102,6 @@ pub(crate) async fn run(order: Order) -> Result<(), CommandError> {
     };
     match done.map_err(|error| anyhow!("loading broke off: {error}"))?? {
         None => Ok(()),
-        Some((opened, http, threads)) => serve::run(opened, http, threads, order.output, clock).await,
+        Some((opened, settings)) => serve::run(opened, settings, order.output, clock).await,
     }
 }

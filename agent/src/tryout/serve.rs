@@ -11,7 +11,6 @@ use anyhow::{Context as _, anyhow};
 use fieldpost_shared::bundle::manifest::Preprocess;
 use fieldpost_shared::time::Clock;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -23,8 +22,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(
     opened: Opened,
-    http: SocketAddr,
-    threads: Option<NonZeroUsize>,
+    settings: ServeSettings,
     form: Output,
     clock: Arc<dyn Clock>,
 ) -> Result<(), CommandError> {
@@ -32,10 +30,8 @@ pub(super) async fn run(
     let registry = Registry::new(clock, MonitorSettings::default(), closed_sender);
     registry.install(Arc::clone(&opened.model) as Arc<dyn crate::serve::Model>);
     let (_status, status) = watch::channel(show::head_json(&opened));
-    let defaults = ServeSettings::new(http);
-    let settings = ServeSettings { threads: threads.unwrap_or(defaults.threads), ..defaults };
     let server = Server::bind(settings, registry.clone(), status).await.context("cannot serve predictions")?;
-    announce(&opened, server.address(), form)?;
+    announce(&opened, server.address(), server.grpc_address(), form)?;
 
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
@@ -51,11 +47,14 @@ pub(super) async fn run(
 }
 
 /// Says where it listens, before the first request: whoever started it reads this line.
-fn announce(opened: &Opened, address: SocketAddr, form: Output) -> Result<(), CommandError> {
+fn announce(opened: &Opened, address: SocketAddr, grpc: Option<SocketAddr>, form: Output) -> Result<(), CommandError> {
     if form == Output::Json {
         let mut head = show::head_json(opened);
         if let Some(fields) = head.as_object_mut() {
             fields.insert("http".to_owned(), address.to_string().into());
+            if let Some(grpc) = grpc {
+                fields.insert("grpc".to_owned(), grpc.to_string().into());
+            }
         }
         return Ok(line(&head.to_string())?);
     }
@@ -67,6 +66,9 @@ fn announce(opened: &Opened, address: SocketAddr, form: Output) -> Result<(), Co
     };
     let mut rows = show::head(opened);
     rows.push(("serving", format!("http://{address} until Ctrl-C")));
+    if let Some(grpc) = grpc {
+        rows.push(("grpc", grpc.to_string()));
+    }
     rows.push(("ask it", example));
     Ok(line(pairs(&rows).trim_end())?)
 }

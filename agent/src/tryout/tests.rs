@@ -154,7 +154,7 @@ async fn a_port_that_is_taken_is_named() {
     let bundle = write(dir.path(), &digits(0.0));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let http = taken.local_addr().unwrap();
-    let work = Work::Serve { http, threads: None };
+    let work = Work::Serve { http, grpc: None, threads: None };
     let order = Order { bundle, believed: Believed::Anybody, work, output: Output::Json };
     let error = super::run(order).await.unwrap_err().to_string();
     assert!(error.contains(&http.to_string()) && error.contains("another program has the port"), "{error}");

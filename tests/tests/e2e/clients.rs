@@ -14,6 +14,11 @@ use tokio::process::Command;
 const MODELS: [(&str, &str); 4] =
     [("digits-1.0", "digits"), ("cancer-1.0", "cancer"), ("bad/int-io", "int-io"), ("bad/echo", "echo")];
 
+/// The files of the suite. Each is a process of its own: tritonclient and kserve register messages of the same names.
+const SUITES: [&str; 4] = ["test_raw", "test_triton_http", "test_triton_grpc", "test_kserve"];
+
+const PROXIES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
@@ -60,27 +65,34 @@ async fn play() -> anyhow::Result<()> {
         "http": endpoints["http"], "grpc": endpoints["grpc"], "http_socket": endpoints["http_socket"],
         "pid": agent.pid(), "models": models(),
     });
+    let mut ran = 0;
+    for file in SUITES {
+        ran += run(&python, file, &told).await.with_context(|| format!("tests/clients/{file}.py"))?;
+    }
+    // A suite that found nothing to test has shown nothing.
+    if ran < 35 {
+        bail!("only {ran} tests ran");
+    }
+    Ok(())
+}
+
+/// Runs one file of the suite; gives the number of its tests.
+async fn run(python: &Path, file: &str, told: &Value) -> anyhow::Result<u32> {
     let tests = Command::new(python)
-        .args(["-B", "-m", "unittest", "discover", "--verbose", "--start-directory"])
-        .arg(python::clients())
+        .args(["-B", "-m", "unittest", "--verbose", file])
+        .current_dir(python::clients())
         .env("FIELDPOST_AGENT", told.to_string())
         // These would send what is meant for the agent elsewhere.
-        .envs(
-            ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"].map(|name| (name, "")),
-        )
+        .envs(PROXIES.map(|name| (name, "")))
         .env("no_proxy", "*")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(PATIENCE * 5, tests).await.context("the clients did not end")??;
+    let output = tokio::time::timeout(PATIENCE * 5, tests).await.context("it did not end")??;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         bail!("{}\n{said}", String::from_utf8_lossy(&output.stdout));
     }
-    // A suite that found nothing to test has shown nothing.
-    let count = said.lines().rev().find_map(|line| line.strip_prefix("Ran ")?.split(' ').next()?.parse::<u32>().ok());
-    if count.is_none_or(|count| count < 35) {
-        bail!("too few tests ran: {said}");
-    }
-    Ok(())
+    let count = said.lines().rev().find_map(|line| line.strip_prefix("Ran ")?.split(' ').next()?.parse().ok());
+    count.with_context(|| format!("it does not say how many tests ran: {said}"))
 }

@@ -168,7 +168,7 @@ fn texts_go_in_and_come_out() {
         .input("x", data_type(Dtype::Bytes), &["N"])
         .output("y", data_type(Dtype::Bytes), &["N"]);
     let texts = Tensor::from_texts(vec![2], ["w\u{f6}rter", ""]).unwrap();
-    assert_eq!(opened(&graph).unwrap().run(&[texts.clone()]).unwrap(), [texts]);
+    assert_eq!(opened(&graph).unwrap().run(std::slice::from_ref(&texts)).unwrap(), [texts]);
 }
 
 fn relu(shape: &[&str]) -> Onnx {

@@ -168,11 +168,11 @@ fn version_of(version: &str) -> Option<&str> {
     Some(version).filter(|version| !version.is_empty())
 }
 
-/// A model that is not there yet is not ready; one that is not known is an error, as over HTTP.
+/// What is not here, or not yet, is not ready: no error, as clients expect of this call.
 fn model_ready(app: &App, message: &Bytes) -> Result<Vec<u8>, Status> {
     let ready = match named(app, message) {
         Ok(_live) => true,
-        Err(status) if status.code() == Code::Unavailable => false,
+        Err(status) if matches!(status.code(), Code::Unavailable | Code::NotFound) => false,
         Err(status) => return Err(status),
     };
     Ok(Yes { yes: ready }.encode_to_vec())

@@ -43,7 +43,7 @@ impl Statistics {
     pub(crate) fn answered(&self, timing: Timing, now: Timestamp) {
         let parts = [timing.input, timing.infer, timing.output];
         let mut counts = self.lock();
-        counts.last_inference = u64::try_from(now.as_millis()).unwrap_or_default();
+        counts.last_inference = now.as_millis();
         counts.rows = counts.rows.saturating_add(u64::try_from(timing.rows).unwrap_or(u64::MAX));
         counts.success.add(timing.queue + parts.iter().sum::<Duration>());
         counts.queue.add(timing.queue);
