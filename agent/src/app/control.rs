@@ -29,6 +29,9 @@ pub const SOCKET: &str = "control.sock";
 pub struct Status {
     /// The line to the broker.
     pub line: LineState,
+    /// Why the journal cannot be written, while it cannot.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// What is reported to the controller.
     pub report: Report,
     /// Where predictions are served, as in the endpoints file.
@@ -57,7 +60,7 @@ pub struct Control {
     pub report: watch::Receiver<Report>,
     /// Where predictions are served.
     pub endpoints: serde_json::Value,
-    /// Time.
+    /// The time that holds are judged by.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -101,7 +104,8 @@ pub async fn serve(listener: UnixListener, control: Control, shutdown: Cancellat
 
 async fn status(State(control): State<Control>) -> Json<Status> {
     let (line, report) = (control.line.borrow().clone(), control.report.borrow().clone());
-    Json(Status { line, report, endpoints: control.endpoints })
+    let trouble = control.driver.status().borrow().trouble.clone();
+    Json(Status { line, trouble, report, endpoints: control.endpoints })
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,11 +8,12 @@ mod start;
 mod supervise;
 
 use crate::cli::CommandError;
+use crate::clock::TrustedClock;
 use crate::config::Config;
 use crate::deploy::{Driver, DriverSettings, Effects, Journal};
 use crate::fetch::{BlobExchange, Disk, Downloader, FetchSettings};
 use crate::identity::enroll::{self, EnrollError, EnrollRequest, http_client};
-use crate::identity::{Identity, load_or_make_key};
+use crate::identity::{Identity, IdentityError, load_or_make_key};
 use crate::link::session::LineState;
 use crate::link::{Door, Link, LinkSettings, Speaker};
 use crate::monitor::MonitorSettings;
@@ -125,13 +126,20 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let shutdown = CancellationToken::new();
     let disk = Disk::open(&config.data_dir).context("cannot use the data directory")?;
-    let identity = Identity::load(&config.data_dir).map_err(|error| CommandError::Usage(error.into()))?;
+    let identity = Identity::load(&config.data_dir).map_err(|error| match error {
+        // No restart helps: systemd leaves exit code 2 alone.
+        IdentityError::NotEnrolled(_) => CommandError::Usage(error.into()),
+        _ => CommandError::Failed(error.into()),
+    })?;
     let key = load_or_make_key(&config.data_dir).context("cannot use the device key")?;
     let ca = ca(&config)?;
     let tls = tls(&identity, ca.as_deref())?;
     let (store, _) = open_store(&config, clock.as_ref())?;
     let store = Arc::new(store);
     let root = Arc::new(RwLock::new(Arc::new(newest_root(&store)?)));
+    // Whether something has expired is judged by this one, everywhere.
+    let latest_signed = store.known().context("cannot read the database")?.latest_signed;
+    let trusted = Arc::new(TrustedClock::new(Arc::clone(&clock), latest_signed));
     let http = http_client(ca.as_deref()).context("cannot set up HTTPS")?;
 
     // What answers.
@@ -175,19 +183,18 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         inventory: inventory.clone(),
         cpu_features: inventory::cpu_features(),
         budget_bytes: config.download_budget_bytes,
-        clock: Arc::clone(&clock),
+        clock: Arc::<TrustedClock>::clone(&trusted),
         prepared: std::sync::Mutex::default(),
         installed: std::sync::Mutex::default(),
     };
     let journal: Arc<dyn Journal> = Arc::<Store>::clone(&store);
     start::expect_live(journal.as_ref(), &registry).context("cannot read the deployment journal")?;
     let (driver, driver_handle) =
-        Driver::open(journal, Arc::new(effects), Arc::clone(&clock), DriverSettings::default())
+        Driver::open(journal, Arc::new(effects), Arc::<TrustedClock>::clone(&trusted), DriverSettings::default())
             .context("cannot read the deployment journal")?;
 
     // What is said and heard.
-    let door = Door::new(identity.clone(), root, Arc::clone(&store), driver_handle.clone(), Arc::clone(&clock), http)
-        .context("cannot read the database")?;
+    let door = Door::new(identity.clone(), root, Arc::clone(&store), driver_handle.clone(), Arc::clone(&trusted), http);
     let reporter = reporting::Reporter {
         driver: driver_handle.clone(),
         door: door.clone(),
@@ -217,7 +224,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         outbox_filled: Arc::clone(&outbox_filled),
         state: line_sender,
     };
-    let control = control::Control { driver: driver_handle, line, report, endpoints, clock };
+    let control = control::Control { driver: driver_handle, line, report, endpoints, clock: trusted };
     let socket = control::bind(&config.data_dir).context("cannot take commands")?;
 
     let mut parts = Parts::default();

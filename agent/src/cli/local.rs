@@ -57,6 +57,9 @@ pub(super) async fn status(config: &Config, output: Output) -> Result<(), Comman
         ("outbox", format!("{} windows, {} bytes", report.outbox.windows, report.outbox.bytes)),
         ("fetched", format!("{} bytes", report.fetched_bytes)),
     ];
+    if let Some(trouble) = &status.trouble {
+        rows.push(("trouble", format!("the journal cannot be written, nothing changes until it can: {trouble}")));
+    }
     if let Some(hold) = &report.hold {
         rows.push(("hold", hold.clone()));
     }
@@ -100,13 +103,15 @@ fn models_table(status: &Status) -> String {
 pub(super) async fn rollback(config: &Config, model: &ModelName, output: Output) -> Result<(), CommandError> {
     let answer: Value = ask(config, "/rollback", Some(json!({ "model": model }))).await?;
     let now = answer.get("live").and_then(Value::as_str).unwrap_or("nothing").to_owned();
-    Ok(print(output, &answer, &format!("{model} is back at {now}"))?)
+    Ok(print(output, &answer, &format!("{model} goes back to {now}; `fieldpost-agent models` shows when it is there"))?)
 }
 
 pub(super) async fn hold(config: &Config, reason: &str, minutes: u64, output: Output) -> Result<(), CommandError> {
     let body = json!({ "reason": reason, "seconds": minutes.saturating_mul(60) });
     let answer: Value = ask(config, "/hold", Some(body)).await?;
-    Ok(print(output, &answer, &format!("changes are refused for {minutes} minutes; `release-hold` ends it"))?)
+    // The agent bounds it: what it says holds.
+    let until = answer.get("until").and_then(Value::as_str).unwrap_or("further notice").to_owned();
+    Ok(print(output, &answer, &format!("changes are refused until {until}; `release-hold` ends it"))?)
 }
 
 pub(super) async fn release_hold(config: &Config, output: Output) -> Result<(), CommandError> {

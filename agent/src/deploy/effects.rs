@@ -45,11 +45,11 @@ pub trait Effects: Send + Sync + 'static {
         progress: watch::Sender<(u64, u64)>,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Assembles the files and checks their digests. A wrong one is deleted, with the chunks it came from, before this
-    /// fails with `retry`, so that the next fetch brings it anew.
+    /// Assembles the files and checks their digests. A damaged chunk is deleted before this fails with `retry`, so that the
+    /// next fetch brings it anew; a file that is not what the manifest says though its chunks are is the publisher's fault.
     fn verify(&self, assignment: &Assignment) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Loads the release and runs its golden samples; frees it again.
+    /// Loads the release and runs its golden samples. It may stay loaded for the swap that follows.
     fn self_test(&self, assignment: &Assignment) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Loads a release from the disk and makes it the one that answers. Also called at the start for the live release, and

@@ -1,9 +1,10 @@
 //! What is heard on the line: believed or refused, once, with a reason that is counted.
 
+use crate::clock::TrustedClock;
 use crate::deploy::{DriverHandle, Refusal};
 use crate::fetch::BlobExchange;
 use crate::identity::Identity;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use bytes::Bytes;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::{Clock, Timestamp};
@@ -11,7 +12,7 @@ use fieldpost_shared::trust::{RootMetadata, SignedRoot};
 use fieldpost_shared::wire::v1::{Ack, Desired};
 use fieldpost_shared::wire::{OpenError, Topic, Topics, open_controller};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// What a message led to, as far as the session must act on it.
@@ -34,10 +35,8 @@ pub struct Door {
     root: Arc<RwLock<Arc<RootMetadata>>>,
     store: Arc<Store>,
     driver: DriverHandle,
-    clock: Arc<dyn Clock>,
+    clock: Arc<TrustedClock>,
     refused: Arc<Mutex<BTreeMap<String, u64>>>,
-    /// The latest time that the controller signed, ms; what the store keeps, without a read for each message.
-    latest_signed_ms: Arc<AtomicU64>,
     /// A desired state that a newer root, or a clock put right, may make acceptable; and its sequence.
     deferred: Arc<Mutex<Option<(u64, Bytes)>>>,
     login_offset_ms: Arc<AtomicI64>,
@@ -46,20 +45,17 @@ pub struct Door {
 
 impl Door {
     /// A door that believes `root`.
-    ///
-    /// # Errors
-    /// When the store does not read.
+    #[must_use]
     pub fn new(
         identity: Identity,
         root: Arc<RwLock<Arc<RootMetadata>>>,
         store: Arc<Store>,
         driver: DriverHandle,
-        clock: Arc<dyn Clock>,
+        clock: Arc<TrustedClock>,
         http: reqwest::Client,
-    ) -> Result<Self, StoreError> {
-        let latest_signed_ms = Arc::new(AtomicU64::new(store.known()?.latest_signed.as_millis()));
+    ) -> Self {
         let (refused, deferred, login_offset_ms) = Default::default();
-        Ok(Self { identity, root, store, driver, clock, refused, latest_signed_ms, deferred, login_offset_ms, http })
+        Self { identity, root, store, driver, clock, refused, deferred, login_offset_ms, http }
     }
 
     /// Whose door this is.
@@ -80,11 +76,10 @@ impl Door {
         Topic::Trust(self.root().version.saturating_add(1))
     }
 
-    /// The time to judge by: the clock, but never before the latest time that somebody trusted signed. A box without
-    /// a battery wakes in 1970 and must not believe what expired long ago.
+    /// The time to judge by.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.clock.now().max(Timestamp::from_millis(self.latest_signed_ms.load(Ordering::Relaxed)))
+        self.clock.now()
     }
 
     /// The time to put into a login. Unsigned hints from the controller's HTTP count here, and only here.
@@ -229,14 +224,14 @@ impl Door {
         }
         tracing::info!(version, "root of trust moved on");
         if controller_changed {
-            self.latest_signed_ms.store(0, Ordering::Relaxed);
+            self.clock.forget_signed();
         }
         *self.root.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(offered.metadata);
         Heard::NewRoot
     }
 
     async fn signed_time(&self, time: Timestamp) {
-        self.latest_signed_ms.fetch_max(time.as_millis(), Ordering::Relaxed);
+        self.clock.witness(time);
         if let Err(error) = self.store.background(move |store| store.witness(time)).await {
             tracing::error!(error = %Chain(&error), "cannot keep the latest signed time");
         }

@@ -1,6 +1,7 @@
 //! A box for the tests of this room: a store, deployments that wait for ever, a door, and the keys of its fleet.
 
 use super::{Door, Link, LinkSettings, Speaker};
+use crate::clock::TrustedClock;
 use crate::deploy::testing::Idle;
 use crate::deploy::{Driver, DriverHandle, DriverSettings, Journal};
 use crate::fetch::BlobExchange;
@@ -9,7 +10,7 @@ use crate::link::session::LineState;
 use crate::store::{Store, StoreSettings};
 use bytes::Bytes;
 use fieldpost_shared::backoff::Backoff;
-use fieldpost_shared::time::{Clock, ManualClock, SystemClock, Timestamp};
+use fieldpost_shared::time::{ManualClock, SystemClock, Timestamp};
 use fieldpost_shared::trust::root::{RoleKeys, SCHEMA};
 use fieldpost_shared::trust::{RootMetadata, SecretKey, SignedRoot};
 use fieldpost_shared::wire::v1::{Body, Inventory, OutboxReport, Report, Sequence};
@@ -77,17 +78,18 @@ impl Fixture {
         drop(rustls::crypto::ring::default_provider().install_default());
         let data = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(NOW));
-        let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let shared = Arc::new(TrustedClock::new(Arc::<ManualClock>::clone(&clock), Timestamp::EPOCH));
         let store = Arc::new(Store::open(data.path(), StoreSettings::default(), clock.as_ref()).unwrap().0);
         store.add_root(1, &root(1, 3).to_bytes(), false).unwrap();
         let journal: Arc<dyn Journal> = Arc::<Store>::clone(&store);
         let (running, driver) =
-            Driver::open(journal, Arc::new(Idle), Arc::clone(&shared), DriverSettings::default()).unwrap();
+            Driver::open(journal, Arc::new(Idle), Arc::<TrustedClock>::clone(&shared), DriverSettings::default())
+                .unwrap();
         let mut driving = JoinSet::new();
         driving.spawn(async move { running.run(CancellationToken::new()).await.unwrap() });
         let root = Arc::new(RwLock::new(Arc::new(root(1, 3).metadata)));
         let http = reqwest::Client::builder().build().unwrap();
-        let door = Door::new(identity(0), root, Arc::clone(&store), driver.clone(), shared, http).unwrap();
+        let door = Door::new(identity(0), root, Arc::clone(&store), driver.clone(), shared, http);
         let topics = Topics::new("fp/1").unwrap();
         Self { clock, store, door, driver, topics, _driving: driving, _data: data }
     }

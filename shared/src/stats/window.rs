@@ -22,12 +22,13 @@ pub const FULL_PER_BIN: u64 = 6;
 /// Number of the wire form.
 const FORM: u8 = 1;
 
-/// Whether a window of `n` requests that was opened at `opened_ms` closes at `now_ms` (unix milliseconds; a clock that went back has
-/// not aged it): full at max(500, 6 per bin), old at `max_age` even when it is empty, since silence is news.
+/// Whether a window of `n` requests that was opened at `opened_ms` closes at `now_ms` (unix milliseconds): full at max(500,
+/// 6 per bin), old at `max_age` even when it is empty, since silence is news. A clock that jumped back by more than that
+/// closes it too, or else it would stay open until the clock is there again.
 #[must_use]
 pub fn should_close(n: u64, bins: usize, opened_ms: u64, now_ms: u64, max_age: Duration) -> bool {
     let full = FULL_AT.max(FULL_PER_BIN.saturating_mul(bins as u64));
-    n >= full || u128::from(now_ms.saturating_sub(opened_ms)) >= max_age.as_millis()
+    n >= full || u128::from(now_ms.abs_diff(opened_ms)) >= max_age.as_millis()
 }
 
 /// What a window or a baseline from outside may measure. The decoders themselves refuse what is above the defaults.

@@ -14,8 +14,6 @@ use std::fmt;
 pub const SCHEMA: &str = "fieldpost.root/1";
 /// Most bytes of a signed root.
 pub const MAX_ROOT_BYTES: usize = 100 * 1024;
-/// Most versions that one update may walk through.
-pub const MAX_CHAIN: u64 = 1_024;
 
 /// The roles that root metadata names keys for. Device keys are enrolled, not listed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

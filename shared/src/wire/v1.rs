@@ -172,7 +172,7 @@ pub struct Report {
     pub device: DeviceId,
     /// Counts up; an older report changes nothing.
     pub sequence: Sequence,
-    /// The device's own clock.
+    /// The device's clock; where that is behind, the latest signed time that it heard, going on from there.
     pub at: Timestamp,
     /// Highest desired sequence that the device accepted.
     pub desired_sequence: u64,

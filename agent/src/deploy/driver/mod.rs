@@ -233,7 +233,7 @@ impl<E: Effects> Driver<E> {
     }
 
     fn held(&self) -> bool {
-        self.hold.as_ref().is_some_and(|hold| hold.holds(self.clock.now()))
+        self.hold.as_ref().is_some_and(|hold| hold.holds(self.trusted_now()))
     }
 
     fn fresh(&self) -> bool {

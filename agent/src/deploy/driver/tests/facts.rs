@@ -306,6 +306,18 @@ async fn a_hold_refuses_changes_until_its_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hold_ends_by_the_time_that_was_signed_where_the_clock_is_behind() {
+    let (_world, clock, agent) = box_with_release_1().await;
+    let began = clock.monotonic();
+    let until = clock.now().plus(Duration::from_secs(1_800));
+    agent.handle.hold("harvest".into(), Some(until)).await.unwrap();
+    let issued = until.plus(Duration::from_secs(1));
+    agent.handle.desired(Desired { issued, ..desired(2, FOREVER, &[assignment("m", 2, 1)]) }).await.unwrap();
+    agent.live("m", 2).await;
+    assert!(clock.monotonic().saturating_sub(began) < Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hold_in_the_middle_of_a_fetch_puts_it_off() {
     let (world, _clock, agent) = box_with_release_1().await;
     world.lock().replies.insert(("fetch", release("m", 2).manifest), Reply::Hang);
