@@ -24,7 +24,7 @@ pub(crate) mod fixtures;
 mod onnx_builder;
 
 pub use answer::{Answer, Ranked};
-pub use engine::{external_files, inspect};
+pub use engine::{classes, external_files, inspect};
 pub use error::{InferError, InputError, LoadError, Side};
 pub use model::{LoadedModel, golden_set};
 pub use prepare::PredictInput;

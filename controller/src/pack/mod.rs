@@ -32,13 +32,13 @@ use fieldpost_agent::runtime::{self, LoadedModel, SelfTestReport, self_test};
 use fieldpost_shared::bundle::archive::Bundle;
 use fieldpost_shared::bundle::golden::MAX_SAMPLES;
 use fieldpost_shared::bundle::manifest::{Budgets, FileRole, Measured, Preprocess, SCHEMA};
-use fieldpost_shared::bundle::{GoldenSet, Manifest};
+use fieldpost_shared::bundle::{Dim, GoldenSet, Manifest};
 use fieldpost_shared::time::{Clock, Timestamp};
 use fieldpost_shared::trust::{Kind, SecretKey, envelope};
 use files::Blobs;
 use reference::{Reference, file_sample, folder, spread};
 use request::{Sample, Target};
-use source::{MAX_SOURCE_BYTES, Source};
+use source::{MAX_SOURCE_BYTES, PostprocessSource, Source};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -89,7 +89,14 @@ pub fn pack(dir: &Path, options: &Options<'_>, progress: &mut dyn Progress) -> R
     let (inputs, outputs) = runtime::inspect(dir, &model_path).map_err(unusable)?;
     let mut reference = open_reference(dir, &source)?;
     let header = reference.as_ref().and_then(|(_, data)| data.header());
-    let labels = statements::labels(dir, &source)?;
+    let mut labels = statements::labels(dir, &source)?;
+    if source.labels.is_none() && matches!(source.postprocess, Some(PostprocessSource::Classification(_))) {
+        let classes = runtime::classes(dir, &model_path).map_err(unusable)?;
+        let columns = Some(Dim::Fixed(classes.len() as u64));
+        if outputs.iter().any(|spec| spec.shape.len() == 2 && spec.shape.last() == columns.as_ref()) {
+            labels = classes;
+        }
+    }
 
     let mut blobs = Blobs::default();
     let mut entries = vec![blobs.add(&model_path, FileRole::Model, &model_file)?];

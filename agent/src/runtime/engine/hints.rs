@@ -37,10 +37,10 @@ pub(super) fn blame(path: &Path, nodes: &[NodeName], source: Cause) -> LoadError
         Some(name) => LoadError::Node {
             node: name.node.clone(),
             operator: name.operator.clone(),
-            hint: name.operator.rsplit_once('.').map_or_else(
-                || for_operator(&name.operator, ""),
-                |(domain, operator)| for_operator(operator, domain),
-            ),
+            hint: name
+                .operator
+                .rsplit_once('.')
+                .map_or_else(|| for_operator(&name.operator, ""), |(domain, operator)| for_operator(operator, domain)),
             source,
         },
         None => LoadError::Graph { path: path.to_path_buf(), source },

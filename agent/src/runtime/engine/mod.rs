@@ -69,3 +69,12 @@ pub fn inspect(dir: &Path, file: &str) -> Result<(Vec<TensorSpec>, Vec<TensorSpe
 pub fn external_files(dir: &Path, file: &str) -> Result<Vec<String>, LoadError> {
     graph::external_files(&graph::read(&dir.join(file))?, file)
 }
+
+/// The names of the classes that an ONNX file's scores are of, in order, where a classical model's graph says them; else
+/// empty. Blocking.
+///
+/// # Errors
+/// When the file is not a whole ONNX model.
+pub fn classes(dir: &Path, file: &str) -> Result<Vec<String>, LoadError> {
+    Ok(super::ml::classes(&graph::read(&dir.join(file))?))
+}

@@ -125,19 +125,25 @@ fn values(tensor: &TensorProto) -> TractResult<Scalars> {
     let scalars = match dtype {
         DataType::Float => {
             let list = || tensor.float_data.iter().map(|value| f64::from(*value)).collect();
-            Scalars::Reals(fixed(raw, |bytes| f64::from(f32::from_le_bytes(bytes)))?.unwrap_or_else(list), f32::datum_type())
+            Scalars::Reals(
+                fixed(raw, |bytes| f64::from(f32::from_le_bytes(bytes)))?.unwrap_or_else(list),
+                f32::datum_type(),
+            )
         }
-        DataType::Double => {
-            Scalars::Reals(fixed(raw, f64::from_le_bytes)?.unwrap_or_else(|| tensor.double_data.clone()), f64::datum_type())
-        }
+        DataType::Double => Scalars::Reals(
+            fixed(raw, f64::from_le_bytes)?.unwrap_or_else(|| tensor.double_data.clone()),
+            f64::datum_type(),
+        ),
         DataType::Float16 => {
             let half = |bits: u16| f64::from(f32::from(f16::from_bits(bits)));
-            let list = || tensor.int32_data.iter().map(|bits| half(u16::try_from(bits & 0xffff).unwrap_or(0))).collect();
+            let list =
+                || tensor.int32_data.iter().map(|bits| half(u16::try_from(bits & 0xffff).unwrap_or(0))).collect();
             Scalars::Reals(fixed(raw, |bytes| half(u16::from_le_bytes(bytes)))?.unwrap_or_else(list), f16::datum_type())
         }
-        DataType::Int64 => {
-            Scalars::Ints(fixed(raw, i64::from_le_bytes)?.unwrap_or_else(|| tensor.int64_data.clone()), i64::datum_type())
-        }
+        DataType::Int64 => Scalars::Ints(
+            fixed(raw, i64::from_le_bytes)?.unwrap_or_else(|| tensor.int64_data.clone()),
+            i64::datum_type(),
+        ),
         DataType::Int32 => Scalars::Ints(
             fixed(raw, |bytes| i64::from(i32::from_le_bytes(bytes)))?.unwrap_or_else(|| ints(tensor)),
             i32::datum_type(),

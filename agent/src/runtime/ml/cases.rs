@@ -19,6 +19,10 @@ pub(super) struct Case {
     rel: f64,
 }
 
+fn texts(tensor: &Tensor) -> Vec<String> {
+    tensor.try_as_plain_ram().unwrap().as_slice::<String>().unwrap().to_vec()
+}
+
 /// All cases of a group.
 pub(super) fn read(group: &str) -> Vec<Case> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/models/ml/{group}.jsonl"));
@@ -47,7 +51,8 @@ fn number(json: &Value) -> f64 {
 
 fn tensor(json: &Value) -> Tensor {
     let array = |name: &str| json[name].as_array().unwrap();
-    let shape: Vec<usize> = array("shape").iter().map(|size| usize::try_from(size.as_u64().unwrap()).unwrap()).collect();
+    let shape: Vec<usize> =
+        array("shape").iter().map(|size| usize::try_from(size.as_u64().unwrap()).unwrap()).collect();
     let floats = || Tensor::from_shape(&shape, &array("data").iter().map(number).collect::<Vec<f64>>()).unwrap();
     let ints = || array("data").iter().map(|value| value.as_i64().unwrap()).collect::<Vec<i64>>();
     let cast = |tensor: Tensor, to| tensor.cast_to_dt(to).unwrap().into_owned();
@@ -112,8 +117,8 @@ fn difference(found: &Tensor, expected: &Tensor, case: &Case) -> Option<String> 
         return Some(format!("{found:?} instead of {expected:?}"));
     }
     if found.datum_type() == String::datum_type() {
-        let texts = |tensor: &Tensor| tensor.try_as_plain_ram().unwrap().as_slice::<String>().unwrap().to_vec();
-        return (texts(found) != texts(expected)).then(|| format!("{:?} instead of {:?}", texts(found), texts(expected)));
+        return (texts(found) != texts(expected))
+            .then(|| format!("{:?} instead of {:?}", texts(found), texts(expected)));
     }
     let numbers = |tensor: &Tensor| {
         let wide = tensor.cast_to::<f64>().unwrap();

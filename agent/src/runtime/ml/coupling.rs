@@ -54,8 +54,7 @@ pub(super) fn couple(pairs: &Square, classes: usize) -> Vec<f32> {
     let mut p = vec![1.0 / classes as f32; classes];
     let enough = 0.005 / classes as f32;
     for _ in 0..100 {
-        let mut qp: Vec<f32> =
-            (0..classes).map(|i| p.iter().enumerate().map(|(j, p)| q.at(i, j) * p).sum()).collect();
+        let mut qp: Vec<f32> = (0..classes).map(|i| p.iter().enumerate().map(|(j, p)| q.at(i, j) * p).sum()).collect();
         let mut pqp: f32 = p.iter().zip(&qp).map(|(p, qp)| p * qp).sum();
         let worst = qp.iter().map(|qp| (qp - pqp).abs()).fold(0.0, f32::max);
         if worst < enough {

@@ -20,7 +20,11 @@ struct Affine {
 
 impl Affine {
     fn new(coefficients: Vec<f32>, intercepts: Vec<f32>, targets: usize) -> TractResult<Self> {
-        ensure!(targets > 0 && targets <= coefficients.len(), "{targets} targets for {} coefficients", coefficients.len());
+        ensure!(
+            targets > 0 && targets <= coefficients.len(),
+            "{targets} targets for {} coefficients",
+            coefficients.len()
+        );
         ensure!(
             coefficients.len().is_multiple_of(targets),
             "{} coefficients are no multiple of {targets} targets",
@@ -32,7 +36,9 @@ impl Affine {
     }
 
     fn run(&self, row: &[f32]) -> impl Iterator<Item = f32> {
-        rows::of(&self.coefficients, self.features).zip(&self.intercepts).map(move |(weights, bias)| dot(row, weights) + bias)
+        rows::of(&self.coefficients, self.features)
+            .zip(&self.intercepts)
+            .map(move |(weights, bias)| dot(row, weights) + bias)
     }
 }
 

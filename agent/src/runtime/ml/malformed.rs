@@ -39,7 +39,12 @@ fn branches_in_a_circle_are_refused() {
 fn branches_to_nowhere_are_refused() {
     check(TREES, "nodes_falsenodeids", |list| list.ints[0] = 1 << 40, "has no node 1099511627776");
     check("version5_0_1", "nodes_falsenodeids", |list| list.ints.fill(4000), "a branch leads to");
-    check("version5_0_1", "nodes_falsenodeids", |list| list.ints[0] = -1, "`nodes_falsenodeids` has the unexpected value -1");
+    check(
+        "version5_0_1",
+        "nodes_falsenodeids",
+        |list| list.ints[0] = -1,
+        "`nodes_falsenodeids` has the unexpected value -1",
+    );
 }
 
 #[test]
@@ -57,7 +62,12 @@ fn places_outside_are_refused() {
     check(TREES, "nodes_featureids", |list| list.ints.fill(-5), "`nodes_featureids` has the unexpected value -5");
     check(TREES, "nodes_featureids", |list| list.ints.fill(77), "the input has 4 features, the model reads the 78th");
     check(TREES, "target_ids", |list| list.ints[0] = 3, "`target_ids` speaks of 3, there are 3");
-    check("svm_rbf_3_none", "vectors_per_class", |list| list.ints[0] = -1, "`vectors_per_class` has the unexpected value -1");
+    check(
+        "svm_rbf_3_none",
+        "vectors_per_class",
+        |list| list.ints[0] = -1,
+        "`vectors_per_class` has the unexpected value -1",
+    );
 }
 
 #[test]

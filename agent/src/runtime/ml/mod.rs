@@ -11,6 +11,7 @@
 
 mod attributes;
 mod categories;
+mod classes;
 mod columns;
 mod coupling;
 mod kernel;
@@ -31,6 +32,7 @@ mod malformed;
 #[cfg(test)]
 mod tests;
 
+pub use classes::classes;
 pub use maps::maps_as_rows;
 
 use kernel::build;

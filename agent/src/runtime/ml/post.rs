@@ -59,7 +59,8 @@ impl Post {
 }
 
 fn softmax<T: Real>(scores: &mut [T], counts: impl Fn(T) -> bool) {
-    let largest = scores.iter().copied().fold(T::LOWEST, |largest, score| if score > largest { score } else { largest });
+    let largest =
+        scores.iter().copied().fold(T::LOWEST, |largest, score| if score > largest { score } else { largest });
     let mut sum = T::default();
     for score in scores.iter_mut() {
         *score = if counts(*score) { (*score - largest).exp() } else { T::default() };

@@ -222,7 +222,13 @@ impl Kernel for Imputer {
             Imputed::Floats(values, missing) if input.datum_type() == f64::datum_type() => {
                 values.check("imputed_value_floats", columns)?;
                 let at = |column| values.get(column).map_or(f64::NAN, f64::from);
-                impute(&numbers::<f64>(input)?, columns, input.shape(), |value| is_missing(value, f64::from(*missing)), at)
+                impute(
+                    &numbers::<f64>(input)?,
+                    columns,
+                    input.shape(),
+                    |value| is_missing(value, f64::from(*missing)),
+                    at,
+                )
             }
             Imputed::Floats(values, missing) => {
                 values.check("imputed_value_floats", columns)?;

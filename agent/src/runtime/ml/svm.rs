@@ -323,7 +323,13 @@ impl Kernel for SvmRegressor {
             let mut score = [dot(&similar, &self.coefficients) + self.rho];
             self.post.apply_to_targets(&mut score);
             let [score] = score;
-            scores.push(if !self.one_class { score } else if score > 0.0 { 1.0 } else { -1.0 });
+            scores.push(if !self.one_class {
+                score
+            } else if score > 0.0 {
+                1.0
+            } else {
+                -1.0
+            });
         }
         Ok(tvec![Tensor::from_shape(&[rows, 1], &scores)?.into_tvalue()])
     }

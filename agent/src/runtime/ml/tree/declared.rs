@@ -153,10 +153,7 @@ pub(super) fn targets(name: &str, stated: i64) -> TractResult<usize> {
 impl Declared {
     /// Checks that following branches from any root ends in a leaf, and that no number is NaN.
     pub(super) fn check(&self) -> TractResult<()> {
-        ensure!(
-            self.splits.len() <= MAX_NODES && self.weights.leaves() <= MAX_NODES,
-            "more than {MAX_NODES} nodes"
-        );
+        ensure!(self.splits.len() <= MAX_NODES && self.weights.leaves() <= MAX_NODES, "more than {MAX_NODES} nodes");
         ensure!(!self.roots.is_empty(), "there is no tree");
         if let Some(at) = self.splits.iter().position(|split| split.test.is_nan()) {
             bail!("branch {at} compares with NaN");

@@ -18,7 +18,9 @@ pub(super) fn read(attributes: &Attributes<'_>) -> TractResult<Declared> {
     };
     let (yes, no) = (sized("nodes_truenodeids")?, sized("nodes_falsenodeids")?);
     let (yes_leaf, no_leaf) = (sized("nodes_trueleafs")?, sized("nodes_falseleafs")?);
-    let Scalars::Ints(modes, _) = tensor("nodes_modes")? else { bail!("attribute `nodes_modes` does not hold integers") };
+    let Scalars::Ints(modes, _) = tensor("nodes_modes")? else {
+        bail!("attribute `nodes_modes` does not hold integers")
+    };
     attributes.check_len("nodes_modes", modes.len(), count)?;
     let splits = tensor("nodes_splits")?;
     let mut double = splits.dtype() == DatumType::F64;
