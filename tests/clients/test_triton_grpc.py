@@ -114,8 +114,6 @@ class Sync(field.Case):
         self.refused("INVALID_ARGUMENT", "it is missing", "digits", {"picture": ("FP32", images)})
         self.refused("INVALID_ARGUMENT", "has FP64", "digits", {"image": ("FP64", images.astype(np.float64))})
         self.refused("INVALID_ARGUMENT", "its shape is", "digits", {"image": ("FP32", images.reshape(5, 64))})
-        late = {"image": ("FP32", images)}
-        self.refused("DEADLINE_EXCEEDED", "(?i)deadline", "digits", late, client_timeout=0.000001)
 
 
 class ByHand(field.Case):
