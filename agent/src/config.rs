@@ -1,6 +1,7 @@
 //! Configuration of the agent: defaults < file < environment < flags. The environment is read here alone.
 
 use crate::serve::GrpcAddress;
+use crate::serve::Portion;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -48,6 +49,8 @@ pub struct ConfigFile {
     pub threads: Option<usize>,
     /// Share of the processors that inference may take when `threads` does not say.
     pub cpu_fraction: Option<f64>,
+    /// Percent of the predictions that are told of in the log.
+    pub access_log_percent: Option<f64>,
     /// Milliseconds a request may take when its client states nothing.
     pub deadline_ms: Option<u64>,
     /// Log filter, such as `info` or `fieldpost_agent=debug`.
@@ -93,6 +96,8 @@ pub struct Config {
     pub threads: usize,
     /// Share of the processors for inference.
     pub cpu_fraction: f64,
+    /// Predictions that are told of in the log.
+    pub access_log: Portion,
     /// Deadline of a request.
     pub deadline: Duration,
     /// Log filter.
@@ -196,6 +201,7 @@ impl Config {
             queue: file.queue.unwrap_or(256),
             threads: file.threads.unwrap_or(0),
             cpu_fraction: file.cpu_fraction.unwrap_or(1.0),
+            access_log: portion(file.access_log_percent.unwrap_or(0.0))?,
             deadline: Duration::from_millis(file.deadline_ms.unwrap_or(10_000)),
             log: environment.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
         };
@@ -233,6 +239,11 @@ impl Config {
         loopback(self.http)?;
         Ok(self)
     }
+}
+
+fn portion(percent: f64) -> Result<Portion, ConfigError> {
+    let (key, expected) = ("access_log_percent", "between 0 and 100");
+    Portion::percent(percent).ok_or_else(|| ConfigError::Value { key, expected, found: percent.to_string() })
 }
 
 /// The address, when it is one that only this box can reach.
@@ -360,6 +371,13 @@ mod tests {
         assert!(resolve("colour = 1").unwrap_err().to_string().contains("colour"));
         assert!(resolve("keep_alive_s = 1").unwrap_err().to_string().contains("keep_alive_s"));
         assert!(resolve("http = \"0.0.0.0:80\"").unwrap_err().to_string().contains("loopback"));
+    }
+
+    #[test]
+    fn the_access_log_is_a_share() {
+        assert_eq!(resolve("").unwrap().access_log, Portion::NONE);
+        assert_eq!(resolve("access_log_percent = 100.0").unwrap().access_log, Portion::ALL);
+        assert!(resolve("access_log_percent = 101.0").is_err());
     }
 
     #[test]

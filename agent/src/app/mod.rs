@@ -155,6 +155,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         queue: NonZeroUsize::new(config.queue).unwrap_or(defaults.queue),
         threads: config.inference_threads(defaults.threads),
         deadline: config.deadline,
+        access_log: config.access_log,
         drain: DRAIN,
         ..defaults
     };

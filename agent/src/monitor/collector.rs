@@ -67,6 +67,26 @@ pub struct Timing {
     pub together: usize,
 }
 
+impl Timing {
+    /// Time in the model per row of everything that ran in one go.
+    #[must_use]
+    pub fn per_row(&self) -> Duration {
+        let rows = self.rows.max(1).saturating_mul(self.together.max(1));
+        self.infer / u32::try_from(rows).unwrap_or(u32::MAX)
+    }
+}
+
+/// A request that two releases answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compared<'a> {
+    /// Time per row of the one that serves.
+    pub latency: Duration,
+    /// Time per row of the other.
+    pub other_latency: Duration,
+    /// By row: whether both gave the same first answer, and how far the scores are apart.
+    pub rows: &'a [(bool, f64)],
+}
+
 /// The counts of one live release.
 #[derive(Debug)]
 pub struct Collector {
@@ -102,8 +122,7 @@ impl Collector {
         if let Some(kind) = unheard {
             self.recorder.failed(kind);
         }
-        let rows = timing.rows.max(1).saturating_mul(timing.together.max(1));
-        let latency = timing.infer / u32::try_from(rows).unwrap_or(u32::MAX);
+        let latency = timing.per_row();
         self.latency.insert(latency);
         self.recorder.answered(latency, timing.queue);
         measured.0.iter().for_each(|(feature, value)| self.recorder.input(*feature, *value));
@@ -130,6 +149,32 @@ impl Collector {
     pub fn crashed(&mut self) {
         self.recorder.failed(ErrorKind::Crash);
         self.model_errors = self.model_errors.saturating_add(1);
+    }
+
+    /// The truth about an answer: its class, and the one that had been predicted.
+    pub fn labelled(&mut self, actual: usize, predicted: usize) {
+        self.recorder.labelled_class(actual, predicted);
+    }
+
+    /// Another release saw a request that this one answered; `None` when it failed.
+    pub fn compared(&mut self, version: &str, pair: Option<Compared<'_>>) {
+        let rows = pair.map_or(&[][..], |pair| pair.rows);
+        rows.iter().for_each(|(same, _)| self.recorder.shadowed(!same));
+        let Some(paired) = self.recorder.paired(version) else { return };
+        match pair {
+            None => paired.other_errors = paired.other_errors.saturating_add(1),
+            Some(Compared { latency, other_latency, rows }) => {
+                paired.answered(latency, other_latency);
+                rows.iter().for_each(|(same, delta)| paired.row(*same, *delta));
+            }
+        }
+    }
+
+    /// Another release was to see a request, and there was no time for it.
+    pub fn passed_over(&mut self, version: &str) {
+        if let Some(paired) = self.recorder.paired(version) {
+            paired.passed_over = paired.passed_over.saturating_add(1);
+        }
     }
 
     /// A reading of the box.

@@ -3,9 +3,12 @@
 
 use super::coding::Coding;
 use super::error::ApiError;
+use super::feedback::Prediction;
 use super::oip::infer::Written;
+use super::pool::Desk;
 use super::registry::Live;
 use super::request::RequestId;
+use super::shadow::{Question, Watched};
 use super::{grpc, metrics::Pending, oip, predict};
 use crate::monitor::collector::{Measured, Timing};
 use crate::runtime::{Answer, InferError, InputError, PredictInput};
@@ -16,7 +19,7 @@ use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::stats::ErrorKind;
 use fieldpost_shared::time::Clock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -94,13 +97,16 @@ impl From<InferError> for Failed {
     }
 }
 
+/// What a request for tensors says of itself: its own id, and the outputs that it names.
+type AskedFor = (Option<String>, Vec<oip::tensors::Wanted>);
+
 /// A request whose inputs are tensors now.
 #[derive(Debug)]
 pub(super) struct Ready {
     call: Call,
     pub(super) inputs: Vec<Tensor>,
     /// Of a request for tensors: its own id, and the outputs that it names.
-    wanted: Option<(Option<String>, Vec<oip::tensors::Wanted>)>,
+    wanted: Option<AskedFor>,
     queue: Duration,
     input: Duration,
 }
@@ -135,7 +141,7 @@ impl Call {
         }
     }
 
-    fn prepare(&self) -> Result<(Vec<Tensor>, Option<(Option<String>, Vec<oip::tensors::Wanted>)>), Failed> {
+    fn prepare(&self) -> Result<(Vec<Tensor>, Option<AskedFor>), Failed> {
         let model = self.live.model.as_ref();
         Ok(match self.form {
             Form::Image => (model.prepare(&PredictInput::Image(&self.body))?, None),
@@ -199,26 +205,26 @@ impl Ready {
     /// Counts and answers it with the model's `outputs`, which took `infer` and were made for `together` requests in one go.
     pub(super) fn end(
         self,
-        clock: &dyn Clock,
+        desk: &Desk<Call>,
         outputs: Result<Vec<Tensor>, InferError>,
         infer: Duration,
         together: usize,
     ) {
-        let (call, started) = (&self.call, clock.monotonic());
+        let (call, started) = (&self.call, desk.clock().monotonic());
         let done = outputs.map_err(|error| blame_input(error, &self.inputs)).and_then(|outputs| {
             guarded(|| {
                 let answers = call.live.model.answer(&outputs)?;
                 let body = self.body(&answers, &outputs)?;
                 let measured = call.live.meter.measure(&self.inputs);
                 let rows = rows(call.live.model.manifest(), &self.inputs);
-                let output = clock.monotonic().saturating_sub(started);
+                let output = desk.clock().monotonic().saturating_sub(started);
                 let timing = Timing { queue: self.queue, input: self.input, infer, output, rows, together };
-                Ok(Done { body, timing, measured, answers })
+                Ok((Done { body, timing, measured, answers }, outputs))
             })
         });
-        let reply = match done {
-            Ok(done) => {
-                let unheard = call.given_up(clock.monotonic());
+        match done {
+            Ok((done, outputs)) => {
+                let unheard = call.given_up(desk.clock().monotonic());
                 call.live.collector().answered(done.timing, &done.measured, &done.answers, unheard);
                 call.live.metrics.inferred(done.timing.rows);
                 match unheard {
@@ -231,24 +237,55 @@ impl Ready {
                         call.live.counts.failed(call.live.since(call.queued));
                     }
                 }
-                Ok(done.body)
+                self.remember(&done.answers);
+                let watched = self.watched(done.answers, outputs, done.timing);
+                self.call.answer(Ok(done.body));
+                // Only after the answer: nobody waits for a shadow.
+                if let Some(watched) = watched {
+                    watched.leave(desk);
+                }
             }
-            Err(failed) => Err(call.count_failed(failed)),
+            Err(failed) => {
+                let error = call.count_failed(failed);
+                self.call.answer(Err(error));
+            }
+        }
+    }
+
+    /// The id by which the caller knows it.
+    fn id(&self) -> &str {
+        let own = self.wanted.as_ref().and_then(|(own, _)| own.as_deref());
+        own.unwrap_or_else(|| self.call.id.as_str())
+    }
+
+    /// Keeps a prediction that the truth may be told of.
+    fn remember(&self, answers: &[Answer]) {
+        let [Answer::Classification { class, .. }] = answers else { return };
+        let prediction = Prediction { by: Arc::downgrade(&self.call.live), class: *class };
+        let mut recent = self.call.live.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.remember(self.id(), prediction);
+    }
+
+    /// What another release is to see of this request, if one is.
+    fn watched(&self, answers: Vec<Answer>, outputs: Vec<Tensor>, timing: Timing) -> Option<Watched> {
+        let call = &self.call;
+        let other = call.live.with_rival(|rival| rival?.watches(call.id.as_str()).cloned())?;
+        let question = match call.form {
+            Form::Image => Question::Image(call.body.clone()),
+            Form::Features => Question::Features(call.body.clone()),
+            _ => Question::Tensors(self.inputs.clone()),
         };
-        self.call.answer(reply);
+        Some(Watched { live: Arc::clone(&call.live), other, question, answers, outputs, latency: timing.per_row() })
     }
 
     fn body(&self, answers: &[Answer], outputs: &[Tensor]) -> Result<Written, ApiError> {
         let model = self.call.live.model.as_ref();
-        let (manifest, release, id) = (model.manifest(), model.release(), self.call.id.as_str());
+        let (manifest, release, id) = (model.manifest(), model.release(), self.id());
         match &self.wanted {
-            Some((own, wanted)) => {
-                let id = own.as_deref().unwrap_or(id);
-                match self.call.form {
-                    Form::Message => Ok(grpc::infer::write(release, manifest, id, wanted, outputs)),
-                    _ => oip::infer::write(release, manifest, id, wanted, outputs),
-                }
-            }
+            Some((_, wanted)) => match self.call.form {
+                Form::Message => Ok(grpc::infer::write(release, manifest, id, wanted, outputs)),
+                _ => oip::infer::write(release, manifest, id, wanted, outputs),
+            },
             None => predict::write(release, manifest, id, answers, outputs).map(Written::json),
         }
         .map(|written| written.packed(self.call.coding))

@@ -211,8 +211,8 @@ mod tests {
     fn who_was_away_gets_no_credit() {
         let mut fair = queue(400, &[("slow", 10)]);
         order(&mut fair, 10);
-        (0..10).for_each(|_| drop(fair.push(&name("slow"), "slow")));
-        (0..200).for_each(|_| drop(fair.push(&name("late"), "late")));
+        (0..10).for_each(|_| assert_eq!(fair.push(&name("slow"), "slow"), Pushed::Taken));
+        (0..200).for_each(|_| assert_eq!(fair.push(&name("late"), "late"), Pushed::Taken));
         // The late one starts where the last turn of the other began, and not at zero.
         assert!(order(&mut fair, 150).contains(&"slow"));
     }

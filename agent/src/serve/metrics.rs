@@ -25,8 +25,8 @@ pub(crate) const OPEN_METRICS_TYPE: &str = "application/openmetrics-text";
 /// Content type of OpenMetrics.
 pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Versions of one model whose series are kept: the live one and the one before it.
-const KEPT_VERSIONS: usize = 2;
+/// Versions of one model whose series are kept: the live one, the one before it, and the one beside it.
+const KEPT_VERSIONS: usize = 3;
 
 /// A counter that is exposed under exactly its name.
 #[derive(Debug, Clone, Default)]
@@ -88,6 +88,8 @@ pub struct Metrics {
     inferences: Family<Labels, Exact>,
     executions: Family<Labels, Exact>,
     pending: Family<Labels, Gauge>,
+    /// Answers of which the truth is known, and those of them that were right.
+    labelled: [Family<Labels, Exact>; 2],
     /// Triton's cumulative durations: request, queue, compute input, infer, output.
     durations_us: [Family<Labels, Exact>; 5],
     request_seconds: Histograms,
@@ -111,6 +113,7 @@ impl Default for Metrics {
             inferences: Family::default(),
             executions: Family::default(),
             pending: Family::default(),
+            labelled: Default::default(),
             durations_us: Default::default(),
             request_seconds: histograms(),
             queue_seconds: histograms(),
@@ -123,6 +126,13 @@ impl Default for Metrics {
             r.register("nv_inference_count", "Inferences, each row of a batch being one", metrics.inferences.clone());
             r.register("nv_inference_exec_count", "Executions of the model", metrics.executions.clone());
             r.register("nv_inference_pending_request_count", "Requests that wait or run", metrics.pending.clone());
+            let [labelled, right] = &metrics.labelled;
+            r.register("fieldpost_labelled", "Answers of which the truth was told", labelled.clone());
+            r.register(
+                "fieldpost_labelled_correct",
+                "Answers that were right, of those; their ratio is the accuracy",
+                right.clone(),
+            );
             let parts = ["request", "queue", "compute_input", "compute_infer", "compute_output"];
             for (part, family) in parts.iter().zip(&metrics.durations_us) {
                 let help = format!("Time of answered requests, microseconds, cumulative: {}", part.replace('_', " "));
@@ -169,6 +179,7 @@ impl Metrics {
             inferences: self.inferences.get_or_create_owned(&labels),
             executions: self.executions.get_or_create_owned(&labels),
             pending: self.pending.get_or_create_owned(&labels),
+            labelled: self.labelled.each_ref().map(|family| family.get_or_create_owned(&labels)),
             durations_us: self.durations_us.each_ref().map(|family| family.get_or_create_owned(&labels)),
             request_seconds: self.request_seconds.get_or_create_owned(&labels),
             queue_seconds: self.queue_seconds.get_or_create_owned(&labels),
@@ -182,7 +193,11 @@ impl Metrics {
             self.failure.remove(&FailureLabels { model: model.to_owned(), version: version.to_owned(), reason });
         }
         self.pending.remove(&labels);
-        for family in [&self.success, &self.inferences, &self.executions].into_iter().chain(&self.durations_us) {
+        for family in [&self.success, &self.inferences, &self.executions]
+            .into_iter()
+            .chain(&self.durations_us)
+            .chain(&self.labelled)
+        {
             family.remove(&labels);
         }
         for family in [&self.request_seconds, &self.queue_seconds, &self.infer_seconds] {
@@ -222,6 +237,7 @@ pub(crate) struct ModelMetrics {
     inferences: Exact,
     executions: Exact,
     pending: Gauge,
+    labelled: [Exact; 2],
     durations_us: [Exact; 5],
     request_seconds: Histogram,
     queue_seconds: Histogram,
@@ -248,6 +264,13 @@ impl ModelMetrics {
     /// How often the model ran.
     pub(crate) fn executions(&self) -> u64 {
         self.executions.0.load(Ordering::Relaxed)
+    }
+
+    /// The truth about an answer is known.
+    pub(crate) fn labelled(&self, correct: bool) {
+        let [labelled, right] = &self.labelled;
+        labelled.add(1);
+        right.add(u64::from(correct));
     }
 
     pub(crate) fn answered(&self, timing: Timing) {

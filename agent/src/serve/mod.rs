@@ -5,14 +5,18 @@
 //!                                            holds the Arc from here        full: 503          prepare, infer, answer, count
 //! ```
 //!
+//! Threads are shared fairly among models (`fair`); what waits together runs together where that pays (`batch`); a release may
+//! stand beside the live one (`rival`, `shadow`); the truth may be told of a recent prediction (`recent`, `feedback`).
+//!
 //! A request belongs to the release that was live when it was queued, and finishes on it: a swap fails nobody.
 //! What a caller did wrong is 4xx and counted apart from what the model did wrong (500).
 //!
 //! | status | when |
 //! |---|---|
 //! | 400 | malformed JSON, image or header; wrong tensor; several models live and none named |
-//! | 404 | no such path, model or version |
+//! | 404 | no such path, model or version; feedback for a prediction that is not kept |
 //! | 408 | the body did not come in time |
+//! | 409 | feedback for a prediction that has its label |
 //! | 413, 415 | body too large; neither JSON nor image |
 //! | 500 | the model failed on a sound request |
 //! | 503 | queue full, or the model is not ready; with `Retry-After` |
@@ -25,17 +29,22 @@ mod connection;
 mod doors;
 mod error;
 mod fair;
+mod feedback;
 mod grpc;
 mod metrics;
 mod model;
 mod oip;
+mod page;
 mod pool;
 mod predict;
+mod recent;
 mod registry;
 mod request;
+mod rival;
 mod router;
 mod run;
 mod server;
+mod shadow;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -46,6 +55,7 @@ pub use metrics::Metrics;
 pub use model::Model;
 pub use registry::Registry;
 pub use request::DEADLINE_HEADER;
+pub use rival::{Portion, RivalError, Sticky};
 pub use server::{GrpcAddress, ServeError, ServeSettings, Server, StatusHandle};
 pub use unix::SocketError;
 

@@ -29,8 +29,9 @@ pub(crate) trait Work: fmt::Debug + Send + Sized + 'static {
 /// Work that nobody waits for.
 pub(crate) type Chore = Box<dyn FnOnce() + Send>;
 
-/// Most chores that wait; more are dropped.
+/// Most chores that wait, and the most memory that they hold, bytes; more are dropped.
 const CHORES: usize = 32;
+const CHORE_BYTES: usize = 32 << 20;
 
 /// There is no room for this one, or the pool is closing.
 #[derive(Debug)]
@@ -58,7 +59,8 @@ struct Shared<T> {
 struct State<T> {
     waiting: Fair<T>,
     running: usize,
-    chores: VecDeque<Chore>,
+    chores: VecDeque<(usize, Chore)>,
+    chore_bytes: usize,
     closed: bool,
 }
 
@@ -80,7 +82,7 @@ impl<T: Work> Pool<T> {
         let shared = Arc::new(Shared {
             threads: threads.get(),
             clock,
-            state: Mutex::new(State { waiting, running: 0, chores: VecDeque::new(), closed: false }),
+            state: Mutex::new(State { waiting, running: 0, chores: VecDeque::new(), chore_bytes: 0, closed: false }),
             work: Condvar::new(),
             rest: Condvar::new(),
         });
@@ -140,12 +142,14 @@ impl<T: Work> Desk<T> {
         &self.0.clock
     }
 
-    /// Leaves a chore for when nobody waits; `false` when too many wait already.
-    pub(crate) fn later(&self, chore: Chore) -> bool {
+    /// Leaves a chore that holds so much memory for when nobody waits; `false` when too much waits already.
+    pub(crate) fn later(&self, bytes: usize, chore: Chore) -> bool {
         let mut state = self.0.lock();
-        let room = !state.closed && state.chores.len() < CHORES;
+        let sum = state.chore_bytes.saturating_add(bytes);
+        let room = !state.closed && state.chores.len() < CHORES && sum <= CHORE_BYTES;
         if room {
-            state.chores.push_back(chore);
+            state.chores.push_back((bytes, chore));
+            state.chore_bytes = sum;
         }
         drop(state);
         self.0.rest.notify_one();
@@ -196,7 +200,8 @@ impl<T> Shared<T> {
             let idle = state.waiting.waiting() == 0 && state.running < self.threads;
             let chore = if idle { state.chores.pop_front() } else { None };
             match chore {
-                Some(chore) => {
+                Some((bytes, chore)) => {
+                    state.chore_bytes = state.chore_bytes.saturating_sub(bytes);
                     drop(state);
                     guarded("a chore broke off", chore);
                     state = self.lock();

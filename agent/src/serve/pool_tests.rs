@@ -5,11 +5,13 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(10);
 
+type Run = Box<dyn FnOnce(usize, &Desk<Job>) + Send>;
+
 /// What to do, and who else was run with it.
 struct Job {
     model: ModelName,
     together: usize,
-    run: Box<dyn FnOnce(usize, &Desk<Job>) + Send>,
+    run: Run,
 }
 
 impl fmt::Debug for Job {
@@ -136,7 +138,7 @@ fn a_chore_waits_until_nobody_does_and_is_not_lost() {
     let (go, gate) = mpsc::channel::<()>();
     let chore = order.clone();
     let first = move |_, desk: &Desk<Job>| {
-        assert!(desk.later(Box::new(move || chore.send("chore").unwrap())));
+        assert!(desk.later(1, Box::new(move || chore.send("chore").unwrap())));
         gate.recv().unwrap();
     };
     pool.submit(Job { run: Box::new(first), ..job("m", || ()) }).unwrap();
@@ -150,9 +152,21 @@ fn chores_are_bounded() {
     let pool = pool(1, 4);
     let (sender, seen) = mpsc::channel();
     let run = move |_, desk: &Desk<Job>| {
-        let taken = (0..CHORES + 5).filter(|_| desk.later(Box::new(|| ()))).count();
+        let taken = (0..CHORES + 5).filter(|_| desk.later(1, Box::new(|| ()))).count();
         sender.send(taken).unwrap();
     };
     pool.submit(Job { run: Box::new(run), ..job("m", || ()) }).unwrap();
     assert_eq!(seen.recv_timeout(LONG).unwrap(), CHORES);
+}
+
+#[test]
+fn the_memory_of_chores_is_bounded() {
+    let pool = pool(1, 4);
+    let (sender, seen) = mpsc::channel();
+    let run = move |_, desk: &Desk<Job>| {
+        let taken = (0..4).filter(|_| desk.later(CHORE_BYTES / 2, Box::new(|| ()))).count();
+        sender.send(taken).unwrap();
+    };
+    pool.submit(Job { run: Box::new(run), ..job("m", || ()) }).unwrap();
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), 2);
 }

@@ -2,10 +2,13 @@
 
 use super::batch::Batching;
 use super::error::ApiError;
+use super::feedback::Prediction;
 use super::metrics::{Metrics, ModelMetrics};
 use super::model::Model;
 use super::oip::messages::ModelStatistics;
 use super::oip::statistics::Statistics;
+use super::recent::Recent;
+use super::rival::{Portion, Rival, RivalError, Role, Sticky};
 use crate::deploy::Observed;
 use crate::monitor::collector::{Collector, Meter};
 use crate::monitor::{ClosedWindow, MonitorSettings};
@@ -40,6 +43,8 @@ struct Slots {
     live: BTreeMap<ModelName, Arc<Live>>,
     /// Models that this box should serve: without a live release they are "not ready", and not "unknown".
     expected: BTreeSet<ModelName>,
+    /// The last predictions of each, whichever release made them.
+    recent: BTreeMap<ModelName, Arc<Mutex<Recent<Prediction>>>>,
 }
 
 /// A release that answers, with what it counts. A request holds it from the queue to its answer.
@@ -52,7 +57,9 @@ pub(crate) struct Live {
     /// What the statistics extension tells.
     pub(crate) counts: Statistics,
     clock: Arc<dyn Clock>,
+    pub(crate) recent: Arc<Mutex<Recent<Prediction>>>,
     collector: Mutex<Collector>,
+    rival: RwLock<Option<Rival>>,
 }
 
 impl Live {
@@ -83,6 +90,36 @@ impl Live {
     pub(crate) fn collector(&self) -> MutexGuard<'_, Collector> {
         lock(&self.collector)
     }
+
+    /// Counts that the truth about an answer is known.
+    pub(crate) fn labelled(&self, actual: usize, predicted: usize) {
+        self.metrics.labelled(actual == predicted);
+        self.collector().labelled(actual, predicted);
+    }
+
+    fn observed(&self) -> Observed {
+        let rss_growth_bytes = self.model.resident_growth_bytes();
+        Observed { rss_growth_bytes, ..self.collector().observed() }
+    }
+
+    /// Looks at what stands beside it.
+    pub(crate) fn with_rival<T>(&self, look: impl FnOnce(Option<&Rival>) -> T) -> T {
+        look(self.rival.read().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+
+    /// The other arm of a split, by its version.
+    pub(crate) fn arm(&self, version: &str) -> Option<Arc<Self>> {
+        self.with_rival(|rival| rival.filter(|rival| rival.is_arm(version)).map(|rival| Arc::clone(&rival.live)))
+    }
+
+    /// The release beside it.
+    pub(crate) fn rival(&self) -> Option<ReleaseRef> {
+        self.with_rival(|rival| rival.map(|rival| rival.live.release().clone()))
+    }
+
+    fn take_rival(&self) -> Option<Arc<Self>> {
+        self.rival.write().unwrap_or_else(PoisonError::into_inner).take().map(|rival| rival.live)
+    }
 }
 
 impl Registry {
@@ -106,32 +143,103 @@ impl Registry {
     }
 
     /// Atomically makes a release live: requests that are queued from now on go to it, those before finish on the old one.
-    /// The old one's window closes with the last of them.
+    /// The old one's window closes with the last of them. What stood beside the old one does not stand beside the new one.
     pub fn install(&self, model: Arc<dyn Model>) {
-        let release = model.release().clone();
-        let live = Arc::new(Live {
-            meter: Meter::new(model.manifest()),
-            metrics: self.0.metrics.of(&release),
-            batching: Batching::of(model.manifest(), model.plan_room()),
-            counts: Statistics::default(),
-            clock: Arc::clone(&self.0.clock),
-            collector: Mutex::new(Collector::new(release.clone(), model.manifest(), self.0.clock.now())),
-            model,
-        });
+        let name = model.release().model.clone();
         let old = self.write(|slots| {
-            slots.expected.insert(release.model.clone());
-            slots.live.insert(release.model, live)
+            let live = self.make(slots, model);
+            slots.expected.insert(name.clone());
+            slots.live.insert(name, live)
         });
-        lock(&self.0.retired).extend(old);
+        self.retire(old);
     }
 
     /// Takes a model away: it is unknown from now on. Running requests finish.
     pub fn remove(&self, model: &ModelName) {
         let old = self.write(|slots| {
             slots.expected.remove(model);
+            slots.recent.remove(model);
             slots.live.remove(model)
         });
-        lock(&self.0.retired).extend(old);
+        self.retire(old);
+    }
+
+    /// Shows a portion of the live release's requests to another release too, when nobody waits, and counts in the live
+    /// one's window how the two compare. The other's answers are thrown away. What stood there before goes, but for the
+    /// same release, which keeps its counts.
+    ///
+    /// # Errors
+    /// When nothing is live to stand beside, or the release is live itself.
+    pub fn set_shadow(&self, model: Arc<dyn Model>, portion: Portion) -> Result<(), RivalError> {
+        self.set_rival(model, Role::Shadow { portion })
+    }
+
+    /// Lets another release answer a portion of the requests, by their ids or by what callers say. Each has windows of its
+    /// own. Otherwise as [`Self::set_shadow`].
+    ///
+    /// # Errors
+    /// As [`Self::set_shadow`].
+    pub fn set_split(&self, model: Arc<dyn Model>, portion: Portion, by: Sticky) -> Result<(), RivalError> {
+        self.set_rival(model, Role::Split { portion, by })
+    }
+
+    fn set_rival(&self, model: Arc<dyn Model>, role: Role) -> Result<(), RivalError> {
+        let release = model.release().clone();
+        let old = self.write(|slots| {
+            let live = slots.live.get(&release.model).cloned();
+            let live = live.ok_or_else(|| RivalError::NotLive(release.model.clone()))?;
+            if *live.release() == release {
+                return Err(RivalError::Live(release.clone()));
+            }
+            let mut place = live.rival.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(rival) = place.as_mut().filter(|rival| *rival.live.release() == release) {
+                rival.role = role;
+                return Ok(None);
+            }
+            Ok(place.replace(Rival { live: self.make(slots, model), role }))
+        })?;
+        lock(&self.0.retired).extend(old.map(|rival| rival.live));
+        Ok(())
+    }
+
+    /// Takes away what stands beside the live release. Running requests finish.
+    pub fn clear_rival(&self, model: &ModelName) {
+        let live = self.read(|slots| slots.live.get(model).cloned());
+        lock(&self.0.retired).extend(live.and_then(|live| live.take_rival()));
+    }
+
+    /// The release beside the live one.
+    #[must_use]
+    pub fn rival(&self, model: &ModelName) -> Option<ReleaseRef> {
+        self.read(|slots| slots.live.get(model).cloned())?.rival()
+    }
+
+    /// What the release beside the live one did since it was put there, as an arm of a split.
+    #[must_use]
+    pub fn observed_rival(&self, model: &ModelName) -> Option<Observed> {
+        let live = self.read(|slots| slots.live.get(model).cloned())?;
+        let rival = live.with_rival(|rival| rival.map(|rival| Arc::clone(&rival.live)))?;
+        Some(rival.observed())
+    }
+
+    fn make(&self, slots: &mut Slots, model: Arc<dyn Model>) -> Arc<Live> {
+        let release = model.release().clone();
+        Arc::new(Live {
+            meter: Meter::new(model.manifest()),
+            metrics: self.0.metrics.of(&release),
+            batching: Batching::of(model.manifest(), model.plan_room()),
+            counts: Statistics::default(),
+            clock: Arc::clone(&self.0.clock),
+            recent: Arc::clone(slots.recent.entry(release.model.clone()).or_default()),
+            collector: Mutex::new(Collector::new(release, model.manifest(), self.0.clock.now())),
+            rival: RwLock::default(),
+            model,
+        })
+    }
+
+    fn retire(&self, old: Option<Arc<Live>>) {
+        let rival = old.as_ref().and_then(|live| live.take_rival());
+        lock(&self.0.retired).extend(old.into_iter().chain(rival));
     }
 
     /// The release that answers for a model.
@@ -144,8 +252,7 @@ impl Registry {
     #[must_use]
     pub fn observed(&self, model: &ModelName) -> Option<Observed> {
         let live = self.read(|slots| slots.live.get(model).cloned())?;
-        let rss_growth_bytes = live.model.resident_growth_bytes();
-        Some(Observed { rss_growth_bytes, ..live.collector().observed() })
+        Some(live.observed())
     }
 
     /// Counts against the live release that the process died with it.
@@ -228,8 +335,17 @@ impl Registry {
         })
     }
 
-    fn all(&self) -> Vec<Arc<Live>> {
-        self.read(|slots| slots.live.values().cloned().collect())
+    /// The last predictions of a model.
+    pub(crate) fn recent(&self, name: &str) -> Result<Arc<Mutex<Recent<Prediction>>>, ApiError> {
+        self.find(Some(name)).map(|live| Arc::clone(&live.recent))
+    }
+
+    /// All that are live, with those beside them.
+    pub(crate) fn all(&self) -> Vec<Arc<Live>> {
+        let live: Vec<Arc<Live>> = self.read(|slots| slots.live.values().cloned().collect());
+        let beside = |live: &Arc<Live>| live.with_rival(|rival| rival.map(|rival| Arc::clone(&rival.live)));
+        let rivals: Vec<Arc<Live>> = live.iter().filter_map(beside).collect();
+        live.into_iter().chain(rivals).collect()
     }
 
     fn read<T>(&self, look: impl FnOnce(&Slots) -> T) -> T {

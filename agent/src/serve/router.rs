@@ -10,11 +10,13 @@ use super::oip::routes;
 use super::pool::{Pool, Refused};
 use super::registry::{Live, Registry};
 use super::request::{self, REQUEST_ID_HEADER, RequestId, RequestIds, Room};
+use super::rival;
 use super::server::{ServeSettings, StatusHandle};
-use super::{metrics, predict};
+use super::{feedback, metrics, page, predict};
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -54,6 +56,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v2/", get(server_metadata))
         .route("/metrics", get(metrics_text))
         .route("/status", get(status))
+        .merge(feedback::routes())
+        .merge(page::routes())
         .merge(routes::routes())
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "no such path") })
         .method_not_allowed_fallback(|| async {
@@ -110,10 +114,17 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let id = app.ids.of(&parts.headers);
     let id_header = id.header();
-    let mut response = match compute(app, model, version, form, &parts.headers, body, id).await {
+    let logged = app.settings.access_log.holds(b"access log", id.as_str().as_bytes());
+    let logged = logged.then(|| (id.clone(), app.registry.clock().monotonic()));
+    let mut response = match compute(app, model, version, form, &parts, body, id).await {
         Ok(written) => written.into_response(),
         Err(error) => error.into_response(),
     };
+    if let Some((id, begun)) = logged {
+        let took_us = app.registry.clock().monotonic().saturating_sub(begun).as_micros();
+        let (path, status) = (parts.uri.path(), response.status().as_u16());
+        tracing::info!(request = id.as_str(), path, status, took_us, "answered");
+    }
     if let Some(id) = id_header {
         response.headers_mut().insert(REQUEST_ID_HEADER, id);
     }
@@ -125,10 +136,11 @@ async fn compute(
     model: Option<&str>,
     version: Option<&str>,
     form: Option<Form>,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: Body,
     id: RequestId,
 ) -> Reply {
+    let headers = &parts.headers;
     // Who asks for what is not here is told so before it sends a large body, and so is who sends what cannot be read.
     let admit = || {
         find(app, model, version)?;
@@ -153,7 +165,7 @@ async fn compute(
         None => predict::form_of(headers, &body.bytes)?,
     };
     // Only now, so that it is the release that is live when the request is whole: a slow sender does not hold an old one.
-    let live = find(app, model, version)?;
+    let live = rival::route(find(app, model, version)?, version, &id, headers, Some(&parts.uri));
     ask(app, live, Whole { form, body, id, patience, coding: Coding::accepted(headers) }).await
 }
 
@@ -199,6 +211,10 @@ pub(crate) fn find(app: &App, model: Option<&str>, version: Option<&str>) -> Res
     let there = &live.release().version;
     if version.is_none_or(|asked| there.to_string() == asked) {
         return Ok(live);
+    }
+    // The other arm of a split answers who asks for it by its version; a shadow answers nobody.
+    if let Some(arm) = version.and_then(|asked| live.arm(asked)) {
+        return Ok(arm);
     }
     let message = format!("version {there} of `{}` is live, and no other", live.release().model);
     Err(ApiError::new(StatusCode::NOT_FOUND, message))

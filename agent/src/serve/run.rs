@@ -7,7 +7,6 @@ use super::registry::Live;
 use crate::runtime::InferError;
 use fieldpost_shared::bundle::Tensor;
 use fieldpost_shared::id::ModelName;
-use fieldpost_shared::time::Clock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -29,7 +28,7 @@ impl Work for Call {
         if more.is_empty() {
             if let Some(ready) = self.begin(desk.clock()) {
                 offer(&ready, desk);
-                alone(ready, desk.clock());
+                alone(ready, desk);
             }
             return;
         }
@@ -37,7 +36,7 @@ impl Work for Call {
             std::iter::once(self).chain(more).filter_map(|call| call.begin(desk.clock())).collect();
         while !ready.is_empty() {
             let group = alike(&mut ready);
-            together(group, desk.clock());
+            together(group, desk);
         }
     }
 }
@@ -55,9 +54,10 @@ fn alike(ready: &mut Vec<Ready>) -> Vec<Ready> {
     }
 }
 
-fn together(group: Vec<Ready>, clock: &dyn Clock) {
+fn together(group: Vec<Ready>, desk: &Desk<Call>) {
+    let clock = desk.clock();
     let Some(live) = group.first().map(|ready| Arc::clone(ready.live())).filter(|_| group.len() > 1) else {
-        return group.into_iter().for_each(|ready| alone(ready, clock));
+        return group.into_iter().for_each(|ready| alone(ready, desk));
     };
     let requests: Vec<&[Tensor]> = group.iter().map(|ready| ready.inputs.as_slice()).collect();
     let begun = clock.monotonic();
@@ -65,16 +65,17 @@ fn together(group: Vec<Ready>, clock: &dyn Clock) {
     let took = clock.monotonic().saturating_sub(begun);
     let Some(answers) = answers else {
         // One of them is bad, and nobody knows which: each by itself, so that it fails alone.
-        return group.into_iter().for_each(|ready| alone(ready, clock));
+        return group.into_iter().for_each(|ready| alone(ready, desk));
     };
     live.metrics.executed();
     let size = group.len();
     for (ready, outputs) in group.into_iter().zip(answers) {
-        ready.end(clock, Ok(outputs), took, size);
+        ready.end(desk, Ok(outputs), took, size);
     }
 }
 
-fn alone(ready: Ready, clock: &dyn Clock) {
+fn alone(ready: Ready, desk: &Desk<Call>) {
+    let clock = desk.clock();
     let live = Arc::clone(ready.live());
     let begun = clock.monotonic();
     let outputs = catch_unwind(AssertUnwindSafe(|| live.model.infer(&ready.inputs)))
@@ -84,7 +85,7 @@ fn alone(ready: Ready, clock: &dyn Clock) {
         live.metrics.executed();
     }
     drop(live);
-    ready.end(clock, outputs, took, 1);
+    ready.end(desk, outputs, took, 1);
 }
 
 /// The first requests of a release are its examples when it is measured.
@@ -99,7 +100,8 @@ fn offer(ready: &Ready, desk: &Desk<Call>) {
                 live.batching.measure(live.model.as_ref(), &samples, clock.as_ref());
             }
         };
-        if !desk.later(Box::new(measure)) {
+        let bytes = ready.inputs.iter().map(|tensor| tensor.data.len()).sum::<usize>().saturating_mul(2);
+        if !desk.later(bytes, Box::new(measure)) {
             tracing::debug!(release = %live.release(), "not measured: too much else waits");
         }
     }

@@ -4,6 +4,7 @@ use super::doors::{self, Grpc, Http, Rules};
 use super::pool::Pool;
 use super::registry::Registry;
 use super::request::{RequestIds, Room};
+use super::rival::Portion;
 use super::router::{App, router};
 use super::unix::{Socket, SocketError};
 use std::io;
@@ -55,6 +56,8 @@ pub struct ServeSettings {
     /// For a request's head, for its body, and for each write to a caller who does not read. Also the longest time that a
     /// connection may be idle.
     pub read_timeout: Duration,
+    /// Predictions over HTTP that are told of in the log, by their ids.
+    pub access_log: Portion,
     /// For requests that still run when the server is told to end.
     pub drain: Duration,
 }
@@ -76,6 +79,7 @@ impl ServeSettings {
             deadline: Duration::from_secs(30),
             connections: at_least_one(512),
             read_timeout: Duration::from_secs(30),
+            access_log: Portion::NONE,
             drain: Duration::from_secs(10),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::baseline::Baseline;
 use super::error::StatsError;
+use super::paired::Paired;
 use super::resources::Reading;
 use super::tally::ErrorKind;
 use super::window::{WindowStats, should_close};
@@ -94,9 +95,20 @@ impl Recorder {
         self.window.shadow_disagreements.insert(disagrees);
     }
 
+    /// The pairs with another release, to count one in; `None` when there were too many releases in one window.
+    pub fn paired(&mut self, version: &str) -> Option<&mut Paired> {
+        self.window.pairs.with(version)
+    }
+
     /// Whether an answer turned out to be correct.
     pub fn labelled(&mut self, correct: bool) {
         self.window.labelled_correct.insert(correct);
+    }
+
+    /// The true class of an answer, and what it had said.
+    pub fn labelled_class(&mut self, actual: usize, predicted: usize) {
+        self.labelled(actual == predicted);
+        self.window.confusion.insert(actual, predicted);
     }
 
     /// A reading of the box.

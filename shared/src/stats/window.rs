@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
 use super::categorical::{ClassCounts, Confidence, MAX_CLASSES};
+use super::confusion::Confusion;
 use super::edges::MAX_CELLS;
 use super::error::{StatsError, at_most, same_size};
 use super::histogram::Histogram;
 use super::inputs::{Inputs, MAX_INPUTS};
 use super::latency::LatencySketch;
+use super::paired::Pairs;
 use super::resources::Resources;
 use super::tally::{Errors, Share};
 
@@ -19,8 +21,12 @@ pub const FULL_AT: u64 = 500;
 /// A window holds at least so many requests per bin before it closes for being full: fewer, and PSI is not calibrated.
 pub const FULL_PER_BIN: u64 = 6;
 
-/// Number of the wire form.
-const FORM: u8 = 1;
+/// Number of the wire form without pairs and confusion, which is written where there are none: older controllers read it.
+const FORM_1: u8 = 1;
+/// Number of the wire form of all fields.
+const FORM_2: u8 = 2;
+/// What form 1 lacks at its end, as postcard: no pairs; no cells and no rest.
+const FORM_1_LACKS: [u8; 3] = [0, 0, 0];
 
 /// Whether a window of `n` requests that was opened at `opened_ms` closes at `now_ms` (unix milliseconds): full at max(500,
 /// 6 per bin), old at `max_age` even when it is empty, since silence is news. A clock that jumped back by more than that
@@ -90,6 +96,12 @@ pub struct WindowStats {
     pub labelled_correct: Share,
     /// What the box had to give.
     pub resources: Resources,
+    /// Other releases on the same requests. Form 2.
+    #[serde(default)]
+    pub pairs: Pairs,
+    /// Which classes were taken for which, among labelled answers. Form 2.
+    #[serde(default)]
+    pub confusion: Confusion,
 }
 
 impl WindowStats {
@@ -116,17 +128,26 @@ impl WindowStats {
             shadow_disagreements: Share::default(),
             labelled_correct: Share::default(),
             resources: Resources::default(),
+            pairs: Pairs::default(),
+            confusion: Confusion::default(),
         }
     }
 
-    /// The wire form: one byte with the form's number, 1, then postcard of the fields in their order.
+    /// The wire form: one byte with the form's number, then postcard of the fields in their order. Form 1 ends before
+    /// `pairs`, and is what is written when there is nothing in it nor in `confusion`; form 2 has all fields.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let small = self.pairs.is_empty() && self.confusion.is_empty();
+        let form = if small { FORM_1 } else { FORM_2 };
         // Plain data of known lengths into memory: postcard has nothing to fail on.
-        postcard::to_extend(self, vec![FORM]).unwrap_or_default()
+        let mut bytes = postcard::to_extend(self, vec![form]).unwrap_or_default();
+        if small {
+            bytes.truncate(bytes.len().saturating_sub(FORM_1_LACKS.len()));
+        }
+        bytes
     }
 
-    /// Reads the wire form and checks it against the default [`Limits`]. What it allocates is bounded by a few MiB.
+    /// Reads either wire form and checks it against the default [`Limits`]. What it allocates is bounded by a few MiB.
     ///
     /// # Errors
     /// [`StatsError::Form`] for another form, [`StatsError::Malformed`] for bytes that are none or too many, and what
@@ -134,11 +155,14 @@ impl WindowStats {
     pub fn decode(bytes: &[u8]) -> Result<Self, StatsError> {
         const MALFORMED: StatsError = StatsError::Malformed { what: "window" };
         let (form, rest) = bytes.split_first().ok_or(MALFORMED)?;
-        if *form != FORM {
-            return Err(StatsError::Form { found: *form, known: FORM });
-        }
-        match postcard::take_from_bytes::<Self>(rest) {
-            Ok((window, [])) => window.validate(&Limits::default()).map(|()| window),
+        let read = match *form {
+            FORM_1 => postcard::take_from_bytes::<Self>(&[rest, &FORM_1_LACKS].concat())
+                .map(|(window, left)| (window, left.is_empty())),
+            FORM_2 => postcard::take_from_bytes::<Self>(rest).map(|(window, left)| (window, left.is_empty())),
+            found => return Err(StatsError::Form { found, known: FORM_2 }),
+        };
+        match read {
+            Ok((window, true)) => window.validate(&Limits::default()).map(|()| window),
             _ => Err(MALFORMED),
         }
     }
@@ -161,6 +185,10 @@ impl WindowStats {
             mine.merge(theirs);
             Ok(())
         })?;
+        let (mut pairs, mut confusion) = (self.pairs.clone(), self.confusion.clone());
+        pairs.merge(&other.pairs)?;
+        confusion.merge(&other.confusion)?;
+        (self.pairs, self.confusion) = (pairs, confusion);
         (self.inputs, self.classes, self.regression, self.confidence) = (inputs, classes, regression, confidence);
         self.opened_ms = self.opened_ms.min(other.opened_ms);
         self.closed_ms = self.closed_ms.max(other.closed_ms);
@@ -197,6 +225,8 @@ impl WindowStats {
         self.anomalies.validate("anomalies")?;
         self.shadow_disagreements.validate("shadow pairs")?;
         self.labelled_correct.validate("labels")?;
+        self.pairs.validate(limits.name_bytes)?;
+        self.confusion.validate()?;
         self.resources.validate()
     }
 

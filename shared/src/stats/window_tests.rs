@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use std::sync::{Arc, OnceLock};
 
 const GOLDEN: &[u8] = include_bytes!("testdata/window-v1.bin");
+const GOLDEN_2: &[u8] = include_bytes!("testdata/window-v2.bin");
 
 /// A classifier of `features` normal features and ten classes, with a regression beside it.
 fn baseline(features: usize) -> Baseline {
@@ -85,13 +86,57 @@ fn a_frozen_window_v1_is_read() {
     assert_eq!(w.resources.temperature_millicelsius.unwrap().max(), 51_250);
 }
 
+/// A window in which everything of form 2 was counted.
+fn compared() -> WindowStats {
+    let mut r = Recorder::resume(window(small(), 1, 120), Arc::clone(small())).unwrap();
+    for i in 0..120_u64 {
+        let version = if i % 3 == 0 { "1.3.0" } else { "1.3.1" };
+        let paired = r.paired(version).unwrap();
+        paired.row(i % 10 != 0, i as f64 / 1_000.0);
+        paired.answered(Duration::from_micros(900 + i), Duration::from_micros(1_100 + 2 * i));
+        paired.other_errors += u64::from(i % 40 == 0);
+        paired.passed_over += u64::from(i % 60 == 0);
+        r.labelled_class((i % 10) as usize, (i % 9) as usize);
+    }
+    r.window().clone()
+}
+
+#[test]
+fn window_v2_is_encoded_as_it_was_frozen() {
+    let bytes = compared().encode();
+    assert!(bytes == GOLDEN_2, "{} bytes against {} frozen ones", bytes.len(), GOLDEN_2.len());
+}
+
+#[test]
+fn a_frozen_window_v2_is_read() {
+    let w = WindowStats::decode(GOLDEN_2).unwrap();
+    let found: Vec<_> = w.pairs.iter().map(|p| (p.version.as_str(), p.agreed.n, p.other_errors)).collect();
+    assert_eq!(found, [("1.3.0", 40, 1), ("1.3.1", 80, 2)]);
+    assert_eq!((w.confusion.of(3, 3), w.confusion.of(0, 1), w.labelled_correct.n), (2, 2, 240));
+}
+
+#[test]
+fn without_pairs_and_confusion_an_older_controller_is_spoken_to() {
+    assert_eq!((GOLDEN[0], window(small(), 2, 9).encode()[0], GOLDEN_2[0]), (1, 1, 2));
+}
+
+#[test]
+fn windows_of_both_forms_merge() {
+    let (old, new) = (WindowStats::decode(GOLDEN).unwrap(), compared());
+    let both = sum(&old, &new);
+    assert_eq!((both.requests, both.pairs.iter().count()), (old.requests + new.requests, 2));
+    assert_eq!(WindowStats::decode(&both.encode()).unwrap(), both);
+}
+
 #[test]
 fn a_form_of_tomorrow_and_trailing_bytes_are_refused() {
     let mut bytes = GOLDEN.to_vec();
     bytes.push(0);
     assert_eq!(WindowStats::decode(&bytes), Err(StatsError::Malformed { what: "window" }));
-    bytes[0] = 2;
-    assert_eq!(WindowStats::decode(&bytes), Err(StatsError::Form { found: 2, known: 1 }));
+    bytes[0] = 3;
+    assert_eq!(WindowStats::decode(&bytes), Err(StatsError::Form { found: 3, known: 2 }));
+    let longer = [GOLDEN_2, &[0]].concat();
+    assert_eq!(WindowStats::decode(&longer), Err(StatsError::Malformed { what: "window" }));
     assert!(WindowStats::decode(&[]).is_err());
 }
 
@@ -202,10 +247,10 @@ proptest! {
 
     #[test]
     fn truncated_or_altered_bytes_never_panic(at in 0usize..10_000, byte in any::<u8>(), keep in 0usize..10_000) {
-        let mut bytes = GOLDEN.to_vec();
-        let at = at % bytes.len();
+        let mut bytes = if at % 2 == 0 { GOLDEN } else { GOLDEN_2 }.to_vec();
+        let (at, length) = (at / 2 % bytes.len(), bytes.len());
         bytes[at] = byte;
-        bytes.truncate(1 + keep % GOLDEN.len());
+        bytes.truncate(1 + keep % length);
         if let Ok(mut w) = WindowStats::decode(&bytes) {
             drop(w.fits(small()));
             drop(w.merge(&w.clone()));

@@ -100,6 +100,7 @@ mod tests {
     fn found(us: impl Fn(u64) -> u64 + Send + Sync + 'static, answer: fn(f32, usize) -> f32) -> Found {
         let clock = Arc::new(ManualClock::new(Timestamp::EPOCH));
         let hand = Arc::clone(&clock);
+        #[allow(clippy::cast_possible_truncation, reason = "a pixel")]
         let model = FakeModel::with("1.0.0", move |inputs| {
             let rows = inputs[0].shape[0];
             hand.advance(Duration::from_micros(us(rows as u64)));

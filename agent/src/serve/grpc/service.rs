@@ -8,6 +8,7 @@ use super::super::oip::messages::{
     STREAM_INFER_RESPONSE, StreamError, Yes,
 };
 use super::super::oip::{metadata, repository};
+use super::super::rival;
 use super::super::router::{App, Whole, ask, find};
 use super::body::{Counted, Share};
 use super::codec::Plain;
@@ -191,11 +192,12 @@ fn statistics(app: &App, message: &Bytes) -> Result<Vec<u8>, Status> {
 async fn infer(app: &App, headers: &HeaderMap, message: Bytes, share: &Share) -> Result<Vec<u8>, Status> {
     let room = share.take();
     let target: InferTarget = read(&message)?;
-    let live = find(app, Some(&target.model_name), version_of(&target.model_version))?;
+    let (id, version) = (app.ids.of(headers), version_of(&target.model_version));
+    let live = rival::route(find(app, Some(&target.model_name), version)?, version, &id, headers, None);
     let whole = Whole {
         form: Form::Message,
         body: Held { bytes: message, room },
-        id: app.ids.of(headers),
+        id,
         patience: patience(headers, app.settings.deadline)?,
         coding: None,
     };

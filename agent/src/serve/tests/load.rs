@@ -20,6 +20,8 @@ fn one_thread(queue: usize) -> ServeSettings {
 
 /// A digits model whose logits are all the first pixel of their row, and that fails where one is 13. Its first run stands
 /// still until the sender is used, and says so. Sizes of batches are noted.
+#[allow(clippy::type_complexity, reason = "four things, each named where they are taken")]
+#[allow(clippy::cast_possible_truncation, reason = "a pixel")]
 fn echo() -> (Arc<FakeModel>, mpsc::Sender<()>, UnboundedReceiver<()>, Arc<Mutex<Vec<usize>>>) {
     let (open, gate) = mpsc::channel::<()>();
     let (reached, begun) = tokio::sync::mpsc::unbounded_channel();

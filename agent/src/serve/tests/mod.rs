@@ -1,10 +1,13 @@
 //! The server over real sockets on loopback.
 
 mod faults;
+mod feedback;
 mod http;
 mod load;
 mod oip;
 mod overhead;
+mod page;
+mod rivals;
 mod swap;
 
 use super::testing::FakeModel;

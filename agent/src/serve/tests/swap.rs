@@ -36,7 +36,7 @@ fn alone(model: &LoadedModel, image: &[u8]) -> f64 {
 }
 
 const SWAPS: usize = 20;
-const REQUESTS: usize = 2_000;
+const REQUESTS: usize = 10_000;
 const CALLERS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

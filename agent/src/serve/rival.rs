@@ -1,0 +1,268 @@
+//! A release beside the live one, on the same box: as a shadow, whose answers are compared and thrown away, or as the other
+//! arm of a split, whose answers go to callers.
+//!
+//! Who goes where is a hash of the rival's digest and a key: the request's id, or what a header or parameter of it says, so
+//! that one customer, line or camera always meets the same release. Raising the share moves nobody back.
+
+use super::registry::Live;
+use super::request::RequestId;
+use crate::runtime::Answer;
+use axum::extract::Query;
+use axum::http::{HeaderMap, Uri};
+use fieldpost_shared::bundle::Tensor;
+use fieldpost_shared::id::{ModelName, ReleaseRef};
+use std::sync::Arc;
+
+/// A share of requests, in steps of a hundredth of a percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Portion(u16);
+
+impl Portion {
+    /// All requests.
+    pub const ALL: Self = Self(10_000);
+
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// From percent, 0 to 100, rounded to a hundredth; `None` for what is none.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0..=10000")]
+    pub fn percent(percent: f64) -> Option<Self> {
+        (0.0..=100.0).contains(&percent).then(|| Self((percent * 100.0).round() as u16))
+    }
+
+    /// Whether a key falls in it; what is drawn with another salt is independent of it.
+    pub(crate) fn holds(self, salt: &[u8], key: &[u8]) -> bool {
+        hash(salt, key) % 10_000 < u64::from(self.0)
+    }
+}
+
+/// FNV-1a with `SplitMix64`'s finisher, so that neighbouring keys spread. Not for secrets: who chooses his key chooses his
+/// arm.
+fn hash(salt: &[u8], key: &[u8]) -> u64 {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let mut mixed = salt.iter().chain(&[0xff]).chain(key).fold(0xcbf2_9ce4_8422_2325, fold);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// What keeps a caller with one release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sticky {
+    /// Nothing: each request for itself, by its id.
+    Request,
+    /// The value of this header; requests without it go by their id.
+    Header(String),
+    /// The value of this parameter of the URL; requests without it go by their id.
+    Parameter(String),
+}
+
+/// Why a release cannot stand beside the live one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RivalError {
+    /// There is none to stand beside.
+    #[error("no release of `{0}` is live")]
+    NotLive(ModelName),
+    /// It is the live one.
+    #[error("{0} is live itself")]
+    Live(ReleaseRef),
+}
+
+/// What the rival is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    Shadow { portion: Portion },
+    Split { portion: Portion, by: Sticky },
+}
+
+/// A release beside the live one.
+#[derive(Debug, Clone)]
+pub(crate) struct Rival {
+    pub(crate) live: Arc<Live>,
+    pub(crate) role: Role,
+}
+
+impl Rival {
+    /// The release that answers this request instead of the live one. `key` looks up a header or parameter.
+    pub(crate) fn answers(&self, id: &str, key: impl FnOnce(&Sticky) -> Option<String>) -> Option<&Arc<Live>> {
+        let Role::Split { portion, by } = &self.role else { return None };
+        let key = key(by);
+        let key = key.as_deref().unwrap_or(id);
+        portion.holds(self.salt(), key.as_bytes()).then_some(&self.live)
+    }
+
+    /// The release that sees this request too.
+    pub(crate) fn watches(&self, id: &str) -> Option<&Arc<Live>> {
+        let Role::Shadow { portion } = &self.role else { return None };
+        portion.holds(self.salt(), id.as_bytes()).then_some(&self.live)
+    }
+
+    /// Whether it answers callers, and has this version.
+    pub(crate) fn is_arm(&self, version: &str) -> bool {
+        matches!(self.role, Role::Split { .. }) && self.live.release().version.to_string() == version
+    }
+
+    fn salt(&self) -> &[u8] {
+        self.live.release().manifest.as_bytes()
+    }
+}
+
+/// The release that answers a request: the live one, or the other arm of a split. Who names a version has chosen already.
+pub(crate) fn route(
+    live: Arc<Live>,
+    version: Option<&str>,
+    id: &RequestId,
+    headers: &HeaderMap,
+    uri: Option<&Uri>,
+) -> Arc<Live> {
+    let key = |by: &Sticky| match by {
+        Sticky::Request => None,
+        Sticky::Header(name) => Some(headers.get(name)?.to_str().ok()?.to_owned()),
+        Sticky::Parameter(name) => {
+            let query = Query::<Vec<(String, String)>>::try_from_uri(uri?).ok()?;
+            query.0.into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
+        }
+    };
+    let chosen = match version {
+        Some(_) => None,
+        None => live.with_rival(|rival| rival?.answers(id.as_str(), key).cloned()),
+    };
+    chosen.unwrap_or(live)
+}
+
+/// What two releases made of one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RowPair {
+    /// Whether the first answers are the same.
+    pub(crate) same: bool,
+    /// Difference of their scores, or of the values.
+    pub(crate) delta: f64,
+}
+
+/// Values of a regression, and raw outputs, that differ by no more than this share are the same.
+const SAME_VALUE: f64 = 0.01;
+
+/// Compares two releases' answers, and their outputs where the answers are the outputs; `None` when they are not of one kind.
+pub(crate) fn compare(mine: (&[Answer], &[Tensor]), theirs: (&[Answer], &[Tensor])) -> Option<Vec<RowPair>> {
+    if mine.0.len() != theirs.0.len() {
+        return None;
+    }
+    mine.0.iter().zip(theirs.0).map(|(a, b)| row(a, b, mine.1, theirs.1)).collect()
+}
+
+fn row(mine: &Answer, theirs: &Answer, my_outputs: &[Tensor], their_outputs: &[Tensor]) -> Option<RowPair> {
+    match (mine, theirs) {
+        (
+            Answer::Classification { class, score, top, .. },
+            Answer::Classification { class: other, score: others, top: other_top, .. },
+        ) => {
+            // Releases may number their classes differently: names are compared where there are any.
+            let name = |top: &[crate::runtime::Ranked]| top.first().and_then(|best| best.label.clone());
+            let same = match (name(top), name(other_top)) {
+                (Some(mine), Some(theirs)) => mine == theirs,
+                _ => class == other,
+            };
+            Some(RowPair { same, delta: f64::from(*score) - f64::from(*others) })
+        }
+        (Answer::Regression { value }, Answer::Regression { value: other }) => Some(values(&[*value], &[*other])),
+        (Answer::Raw, Answer::Raw) => {
+            let all = |outputs: &[Tensor]| outputs.iter().flat_map(Tensor::to_f64).collect::<Vec<f64>>();
+            let (mine, theirs) = (all(my_outputs), all(their_outputs));
+            (mine.len() == theirs.len()).then(|| values(&mine, &theirs))
+        }
+        _ => None,
+    }
+}
+
+fn values(mine: &[f64], theirs: &[f64]) -> RowPair {
+    let pairs = || mine.iter().zip(theirs);
+    let largest = |a: f64, b: f64| if a.is_nan() || a > b { a } else { b };
+    let delta = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, largest);
+    RowPair { same: pairs().all(|(a, b)| (a - b).abs() <= SAME_VALUE * a.abs().max(b.abs())), delta }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Ranked;
+
+    fn share(percent: f64, salt: &str) -> usize {
+        let portion = Portion::percent(percent).unwrap();
+        (0..10_000).filter(|n| portion.holds(salt.as_bytes(), format!("camera-{n}").as_bytes())).count()
+    }
+
+    #[test]
+    fn a_portion_is_as_large_as_it_says() {
+        assert_eq!((share(0.0, "a"), share(100.0, "a")), (0, 10_000));
+        for percent in [1.0_f64, 10.0, 50.0] {
+            let expected: f64 = percent * 100.0;
+            // Five standard deviations of a fair draw.
+            let spread = 5.0 * (expected * (1.0 - percent / 100.0)).sqrt();
+            let found = share(percent, "salt") as f64;
+            assert!((found - expected).abs() < spread, "{percent} %: {found}");
+        }
+    }
+
+    #[test]
+    fn a_key_always_meets_the_same_release_and_a_larger_share_moves_nobody_back() {
+        let (small, large) = (Portion::percent(10.0).unwrap(), Portion::percent(30.0).unwrap());
+        for n in 0..2_000 {
+            let key = format!("line-{n}");
+            let was = small.holds(b"salt", key.as_bytes());
+            assert_eq!(was, small.holds(b"salt", key.as_bytes()));
+            assert!(!was || large.holds(b"salt", key.as_bytes()), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_what_it_was() {
+        assert_eq!(hash(b"salt", b"camera-1"), hash(b"salt", b"camera-1"));
+        assert_ne!(hash(b"salt", b"camera-1"), hash(b"other", b"camera-1"), "experiments are independent");
+        assert_ne!(hash(b"ab", b"c"), hash(b"a", b"bc"));
+    }
+
+    #[test]
+    fn percents_are_within_their_bounds() {
+        assert!(
+            Portion::percent(-1.0).is_none()
+                && Portion::percent(100.1).is_none()
+                && Portion::percent(f64::NAN).is_none()
+        );
+        assert_eq!(Portion::percent(0.01), Some(Portion(1)));
+    }
+
+    fn class(class: usize, label: Option<&str>, score: f32) -> Answer {
+        let top = vec![Ranked { class, label: label.map(str::to_owned), score }];
+        Answer::Classification { class, label: None, score, top, probabilities: vec![] }
+    }
+
+    fn compared(mine: Answer, theirs: Answer) -> Option<(bool, f64)> {
+        let pairs = compare((&[mine], &[]), (&[theirs], &[]))?;
+        pairs.first().map(|pair| (pair.same, pair.delta))
+    }
+
+    #[test]
+    fn names_of_classes_count_and_numbers_where_there_are_none() {
+        assert_eq!(compared(class(1, Some("cat"), 0.75), class(2, Some("cat"), 0.5)), Some((true, 0.25)));
+        assert_eq!(compared(class(1, Some("cat"), 0.5), class(1, Some("dog"), 0.5)), Some((false, 0.0)));
+        assert_eq!(compared(class(1, None, 0.5), class(1, None, 0.75)), Some((true, -0.25)));
+    }
+
+    #[test]
+    fn values_are_the_same_within_a_hundredth() {
+        let value = |value| Answer::Regression { value };
+        assert_eq!(compared(value(100.0), value(100.5)), Some((true, 0.5)));
+        assert_eq!(compared(value(100.0), value(102.0)), Some((false, 2.0)));
+        assert!(matches!(compared(value(1.0), value(f64::NAN)), Some((false, delta)) if delta.is_nan()));
+    }
+
+    #[test]
+    fn raw_outputs_are_compared_as_a_whole() {
+        let output = |values: &[f32]| vec![Tensor::from_f32(vec![values.len()], values).unwrap()];
+        let raw = |a: &[f32], b: &[f32]| compare((&[Answer::Raw], &output(a)), (&[Answer::Raw], &output(b)));
+        assert_eq!(raw(&[1.0, 2.0], &[1.0, 2.5]).unwrap(), [RowPair { same: false, delta: 0.5 }]);
+        assert_eq!(raw(&[1.0], &[1.0, 2.0]), None);
+        assert_eq!(compare((&[], &[]), (&[Answer::Raw], &[])), None);
+    }
+}

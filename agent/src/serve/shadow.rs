@@ -1,0 +1,92 @@
+//! A request that another release sees too, after its caller has the answer. The answer is compared, counted and thrown
+//! away.
+
+use super::call::Call;
+use super::pool::Desk;
+use super::registry::Live;
+use super::rival::compare;
+use crate::monitor::collector::Compared;
+use crate::runtime::{Answer, PredictInput};
+use bytes::Bytes;
+use fieldpost_shared::bundle::Tensor;
+use fieldpost_shared::time::Clock;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What was asked. Each release prepares it as its own bundle says; only tensors are the same for both.
+#[derive(Debug)]
+pub(super) enum Question {
+    Image(Bytes),
+    Features(Bytes),
+    Tensors(Vec<Tensor>),
+}
+
+/// A request that was answered, and who is to see it.
+#[derive(Debug)]
+pub(super) struct Watched {
+    /// Who answered.
+    pub(super) live: Arc<Live>,
+    /// Who is to see it.
+    pub(super) other: Arc<Live>,
+    pub(super) question: Question,
+    pub(super) answers: Vec<Answer>,
+    pub(super) outputs: Vec<Tensor>,
+    /// What the answer took per row.
+    pub(super) latency: Duration,
+}
+
+impl Watched {
+    /// Leaves it for when nobody waits; what there is no room for is counted as passed over.
+    pub(super) fn leave(self, desk: &Desk<Call>) {
+        let (live, version) = (Arc::clone(&self.live), self.version());
+        let (bytes, clock) = (self.bytes(), Arc::clone(desk.shared_clock()));
+        if !desk.later(bytes, Box::new(move || self.run(clock.as_ref()))) {
+            live.collector().passed_over(&version);
+        }
+    }
+
+    fn version(&self) -> String {
+        self.other.release().version.to_string()
+    }
+
+    fn bytes(&self) -> usize {
+        let all = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>();
+        let question = match &self.question {
+            Question::Image(bytes) | Question::Features(bytes) => bytes.len(),
+            Question::Tensors(inputs) => all(inputs),
+        };
+        question.saturating_add(all(&self.outputs))
+    }
+
+    fn run(self, clock: &dyn Clock) {
+        let seen = catch_unwind(AssertUnwindSafe(|| self.see(clock))).ok().flatten();
+        let latency = self.latency;
+        let pair = seen.as_ref().map(|(took, rows)| Compared { latency, other_latency: *took, rows });
+        self.live.collector().compared(&self.version(), pair);
+    }
+
+    /// The other's time per row, and how its answers compare; `None` when it fails.
+    fn see(&self, clock: &dyn Clock) -> Option<(Duration, Vec<(bool, f64)>)> {
+        let model = self.other.model.as_ref();
+        let prepared = match &self.question {
+            Question::Image(bytes) => Some(model.prepare(&PredictInput::Image(bytes)).ok()?),
+            Question::Features(bytes) => {
+                Some(model.prepare(&PredictInput::Json(&serde_json::from_slice(bytes).ok()?)).ok()?)
+            }
+            Question::Tensors(_) => None,
+        };
+        let inputs = match (&prepared, &self.question) {
+            (Some(inputs), _) | (None, Question::Tensors(inputs)) => inputs,
+            (None, _) => return None,
+        };
+        let begun = clock.monotonic();
+        let outputs = model.infer(inputs).ok()?;
+        let took = clock.monotonic().saturating_sub(begun);
+        let answers = model.answer(&outputs).ok()?;
+        let rows = compare((&self.answers, &self.outputs), (&answers, &outputs))?;
+        // A bundle without post-processing has one answer for all its rows.
+        let per_row = took / u32::try_from(rows.len().max(1)).unwrap_or(u32::MAX);
+        Some((per_row, rows.into_iter().map(|row| (row.same, row.delta)).collect()))
+    }
+}

@@ -1,0 +1,197 @@
+//! A release beside the live one: as a shadow, and as the other arm of a split.
+
+use super::super::testing::FakeModel;
+use super::super::{Portion, RivalError, Sticky};
+use super::{LONG, Running, send};
+use crate::runtime::InferError;
+use fieldpost_shared::bundle::Tensor;
+use fieldpost_shared::id::ModelName;
+use fieldpost_shared::stats::WindowStats;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+fn digits() -> ModelName {
+    "digits".parse().unwrap()
+}
+
+fn half() -> Portion {
+    Portion::percent(50.0).unwrap()
+}
+
+/// A model that counts its runs.
+fn counting(version: &str) -> (Arc<FakeModel>, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let model = FakeModel::with(version, move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok(vec![Tensor::from_f32(vec![1, 10], &[0.0; 10]).unwrap()])
+    });
+    (model, count)
+}
+
+async fn version(server: &Running, id: &str) -> String {
+    let answer = send(server.image().header("x-request-id", id)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["version"].as_str().unwrap().to_owned()
+}
+
+/// The live release's window, once so many requests were compared or failed in it.
+async fn compared(server: &mut Running, requests: u64) -> WindowStats {
+    let mut sum: Option<WindowStats> = None;
+    let wait = async {
+        loop {
+            server.registry.close_windows(true).await;
+            while let Ok(window) = server.closed.try_recv() {
+                match &mut sum {
+                    Some(sum) => sum.merge(&window.content).unwrap(),
+                    None => sum = Some(window.content),
+                }
+            }
+            let seen = sum.iter().flat_map(|sum| sum.pairs.iter());
+            if seen.map(|p| p.latency.n() + p.other_errors + p.passed_over).sum::<u64>() >= requests {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.expect("the pairs are counted");
+    sum.unwrap()
+}
+
+#[tokio::test]
+async fn a_shadow_sees_every_request_and_answers_none() {
+    let mut server = Running::serving(FakeModel::new("1.0.0")).await;
+    let (shadow, count) = counting("1.1.0");
+    server.registry.set_shadow(shadow, Portion::ALL).unwrap();
+    for n in 0..8 {
+        assert_eq!(version(&server, &n.to_string()).await, "1.0.0");
+    }
+    let window = compared(&mut server, 8).await;
+    let pair = window.pairs.iter().next().unwrap();
+    assert_eq!(
+        (pair.version.as_str(), pair.agreed.hits, pair.agreed.n, count.load(Ordering::SeqCst)),
+        ("1.1.0", 8, 8, 8)
+    );
+    assert_eq!((pair.score_delta.n, pair.score_delta.sum_micros, pair.other_latency.n()), (8, 0, 8));
+    assert_eq!((window.version.as_str(), window.requests, window.shadow_disagreements.n), ("1.0.0", 8, 8));
+}
+
+#[tokio::test]
+async fn a_shadow_that_fails_or_panics_is_counted_and_nobody_notices() {
+    for fault in [|| Err(InferError::Run("as the test wants".into())), || panic!("as the test wants")] {
+        let mut server = Running::serving(FakeModel::new("1.0.0")).await;
+        server.registry.set_shadow(FakeModel::with("1.1.0", move |_| fault()), Portion::ALL).unwrap();
+        assert_eq!(version(&server, "a").await, "1.0.0");
+        let window = compared(&mut server, 1).await;
+        let pair = window.pairs.iter().next().unwrap();
+        assert_eq!((pair.other_errors, pair.agreed.n, window.errors.by_model()), (1, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_shadow_that_stands_still_holds_nobody_up_and_what_it_misses_is_counted() {
+    let mut server = Running::serving(FakeModel::new("1.0.0")).await;
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let shadow = FakeModel::with("1.1.0", move |_| {
+        gate.lock().unwrap().recv().ok();
+        Ok(vec![Tensor::from_f32(vec![1, 10], &[0.0; 10]).unwrap()])
+    });
+    server.registry.set_shadow(shadow, Portion::ALL).unwrap();
+    // One stands still, 32 wait, the rest is passed over.
+    for n in 0..50 {
+        assert_eq!(version(&server, &n.to_string()).await, "1.0.0");
+    }
+    drop(open);
+    let window = compared(&mut server, 50).await;
+    let pair = window.pairs.iter().next().unwrap();
+    assert!(pair.passed_over >= 50 - 33 && pair.agreed.n >= 32, "{pair:?}");
+    assert_eq!(pair.passed_over + pair.agreed.n, 50);
+}
+
+#[tokio::test]
+async fn a_split_is_by_the_requests_id_and_each_arm_has_its_window() {
+    let mut server = Running::serving(FakeModel::new("1.0.0")).await;
+    server.registry.set_split(FakeModel::new("1.1.0"), half(), Sticky::Request).unwrap();
+    let mut first = BTreeMap::new();
+    for n in 0..60 {
+        first.insert(n, version(&server, &format!("request {n}")).await);
+    }
+    let arm = first.values().filter(|version| *version == "1.1.0").count();
+    assert!((10..=50).contains(&arm), "{arm} of 60");
+    for (n, was) in &first {
+        assert_eq!(version(&server, &format!("request {n}")).await, *was, "the same request meets the same release");
+    }
+    server.registry.close_windows(true).await;
+    let mut windows = BTreeMap::new();
+    while let Ok(window) = server.closed.try_recv() {
+        windows.insert(window.content.version.clone(), window.content.requests);
+    }
+    let (arm, live) = (arm as u64 * 2, (60 - arm as u64) * 2);
+    assert_eq!(windows, BTreeMap::from([("1.0.0".to_owned(), live), ("1.1.0".to_owned(), arm)]));
+    assert_eq!(server.registry.observed_rival(&digits()).unwrap().requests, arm);
+}
+
+#[tokio::test]
+async fn a_sticky_split_keeps_a_caller_with_one_release() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    let by_header = Sticky::Header("x-camera".to_owned());
+    server.registry.set_split(FakeModel::new("1.1.0"), half(), by_header).unwrap();
+    let ask = async |camera: usize, parameter: bool| {
+        let path = if parameter { format!("/predict?camera={camera}") } else { "/predict".to_owned() };
+        let request = server.post(&path, "image/png", "an image").header("x-camera", camera.to_string());
+        send(request).await.json()["version"].as_str().unwrap().to_owned()
+    };
+    let (mut arms, mut by_camera) = (BTreeSet::new(), Vec::new());
+    for camera in 0..16 {
+        let first = ask(camera, false).await;
+        for _ in 0..3 {
+            assert_eq!(ask(camera, false).await, first);
+        }
+        arms.insert(first.clone());
+        by_camera.push(first);
+    }
+    assert_eq!(arms.len(), 2);
+    let by_parameter = Sticky::Parameter("camera".to_owned());
+    server.registry.set_split(FakeModel::new("1.1.0"), half(), by_parameter).unwrap();
+    for (camera, was) in by_camera.iter().enumerate() {
+        assert_eq!(ask(camera, true).await, *was, "the key is the same, wherever it stands");
+    }
+}
+
+#[tokio::test]
+async fn an_arm_is_asked_by_its_version_and_a_shadow_is_not() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    let ready = async || server.get("/v2/models/digits/versions/1.1.0/ready").await.status;
+    server.registry.set_shadow(FakeModel::new("1.1.0"), Portion::ALL).unwrap();
+    assert_eq!(ready().await, 404);
+    server.registry.set_split(FakeModel::new("1.1.0"), Portion::percent(0.0).unwrap(), Sticky::Request).unwrap();
+    assert_eq!(ready().await, 200);
+}
+
+#[tokio::test]
+async fn a_swap_ends_shadow_and_split() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    let candidate = FakeModel::new("1.1.0");
+    let weak = Arc::downgrade(&candidate);
+    server.registry.set_split(candidate, Portion::ALL, Sticky::Request).unwrap();
+    assert_eq!(version(&server, "a").await, "1.1.0");
+    server.registry.install(FakeModel::new("1.2.0"));
+    assert_eq!((version(&server, "a").await.as_str(), server.registry.rival(&digits())), ("1.2.0", None));
+    server.registry.close_windows(true).await;
+    assert!(weak.upgrade().is_none(), "its memory is given back");
+}
+
+#[tokio::test]
+async fn there_must_be_a_live_release_and_it_must_be_another() {
+    let server = super::start().await;
+    let set = |version: &str| server.registry.set_shadow(FakeModel::new(version), Portion::ALL);
+    assert_eq!(set("1.1.0"), Err(RivalError::NotLive(digits())));
+    server.registry.install(FakeModel::new("1.0.0"));
+    assert!(matches!(set("1.0.0"), Err(RivalError::Live(_))));
+    assert_eq!(set("1.1.0"), Ok(()));
+    server.registry.clear_rival(&digits());
+    assert_eq!(server.registry.rival(&digits()), None);
+}
