@@ -22,6 +22,8 @@ pub mod selftest;
 pub(crate) mod fixtures;
 #[cfg(test)]
 mod onnx_builder;
+#[cfg(test)]
+mod unload_tests;
 
 pub use answer::{Answer, Ranked};
 pub use engine::{classes, external_files, inspect};

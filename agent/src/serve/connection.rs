@@ -1,5 +1,6 @@
 //! One HTTP/1 connection, on which nobody can dawdle.
 
+use super::seats::Seat;
 use axum::Router;
 use axum::http::Request;
 use hyper::body::Incoming;
@@ -28,8 +29,12 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     routes: Router,
     timeout: Duration,
     shutdown: CancellationToken,
+    seat: Seat,
 ) -> hyper::Result<()> {
-    let service = service_fn(move |request: Request<Incoming>| routes.clone().oneshot(request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(seat.clone());
+        routes.clone().oneshot(request)
+    });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -142,7 +147,8 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1_024);
         let timeout = Duration::from_secs(30);
         far.write_all(b"POST /predict HTT").await.unwrap();
-        let served = serve(near, Router::new(), timeout, CancellationToken::new()).await;
+        let seat = super::super::seats::Seats::default().take();
+        let served = serve(near, Router::new(), timeout, CancellationToken::new(), seat).await;
         assert!(served.unwrap_err().is_timeout());
     }
 }

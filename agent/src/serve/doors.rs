@@ -3,6 +3,7 @@
 use super::connection::{self, Patient};
 use super::grpc;
 use super::router::App;
+use super::seats::{Seat, Seats};
 use super::unix::Socket;
 use axum::Router;
 use fieldpost_shared::error_chain::Chain;
@@ -45,7 +46,13 @@ impl Listener for Socket {
 /// Who talks with those that come in.
 pub(super) trait Host<S>: Clone + Send + 'static {
     /// Serves a connection to its end; after `shutdown` to the end of what runs on it.
-    fn talk(self, stream: S, timeout: Duration, shutdown: CancellationToken) -> impl Future<Output = ()> + Send;
+    fn talk(
+        self,
+        stream: S,
+        timeout: Duration,
+        shutdown: CancellationToken,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 /// HTTP/1.
@@ -56,8 +63,9 @@ impl<S> Host<S> for Http
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    async fn talk(self, stream: S, timeout: Duration, shutdown: CancellationToken) {
-        if let Err(error) = connection::serve(Patient::new(stream, timeout), self.0, timeout, shutdown).await {
+    async fn talk(self, stream: S, timeout: Duration, shutdown: CancellationToken, seat: Seat) {
+        let stream = Patient::new(stream, timeout);
+        if let Err(error) = connection::serve(stream, self.0, timeout, shutdown, seat).await {
             tracing::debug!(error = %Chain(&error), "a connection ended early");
         }
     }
@@ -68,7 +76,9 @@ where
 pub(super) struct Grpc(pub(super) Arc<App>);
 
 impl Host<TcpStream> for Grpc {
-    async fn talk(self, stream: TcpStream, timeout: Duration, shutdown: CancellationToken) {
+    async fn talk(self, stream: TcpStream, timeout: Duration, shutdown: CancellationToken, seat: Seat) {
+        // Many calls share a connection of HTTP/2, which has deadlines of its own: it keeps its seat.
+        let _kept = seat.running();
         if let Err(error) = grpc::serve(stream, self.0, timeout, shutdown).await {
             tracing::debug!(error = %Chain(&error), "a gRPC connection ended early");
         }
@@ -78,7 +88,7 @@ impl Host<TcpStream> for Grpc {
 /// What holds at each door.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// Open connections; more wait to be accepted.
+    /// Open connections; for one more, the one that was quiet longest is closed.
     pub(super) connections: usize,
     /// See [`super::ServeSettings::read_timeout`].
     pub(super) timeout: Duration,
@@ -93,16 +103,21 @@ pub(super) async fn open<L: Listener>(
     rules: Rules,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(rules.connections));
+    let (places, seats) = (Arc::new(Semaphore::new(rules.connections)), Seats::default());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            // Cancel-safe: so is each of its two steps.
-            (stream, place) = next(&listener, &places) => {
-                let talk = host.clone().talk(stream, rules.timeout, shutdown.clone());
+            // Cancel-safe: a connection that was not taken stays in the system's queue.
+            stream = next(&listener) => {
+                let Some(place) = place(&places, &seats, &shutdown).await else { break };
+                let seat = seats.take();
+                let talk = host.clone().talk(stream, rules.timeout, shutdown.clone(), seat.clone());
                 connections.spawn(async move {
-                    talk.await;
+                    tokio::select! {
+                        () = talk => {}
+                        () = seat.asked_to_leave() => {}
+                    }
                     drop(place);
                 });
             }
@@ -119,19 +134,42 @@ pub(super) async fn open<L: Listener>(
     connections.shutdown().await;
 }
 
-/// The next connection with its place among those that may be open.
-async fn next<L: Listener>(
-    listener: &L,
-    places: &Arc<Semaphore>,
-) -> (L::Stream, Option<tokio::sync::OwnedSemaphorePermit>) {
-    let place = Arc::clone(places).acquire_owned().await.ok();
+/// The next connection.
+async fn next<L: Listener>(listener: &L) -> L::Stream {
     loop {
         match listener.accept().await {
-            Ok(stream) => return (stream, place),
+            Ok(stream) => return stream,
             // Out of file descriptors, or a caller that is gone again: neither ends the server, and the first takes a while.
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// How long to wait for a place before somebody else is asked to leave.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A place among those that may be open: a free one, or that of the caller who was quiet longest. While all wait for
+/// answers, so does the one who came last. `None` after `shutdown`.
+async fn place(
+    places: &Arc<Semaphore>,
+    seats: &Seats,
+    shutdown: &CancellationToken,
+) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Some(place);
+    }
+    loop {
+        seats.make_room();
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            // Cancel-safe: who did not get a place stands in line again.
+            place = tokio::time::timeout(ASK_AGAIN, Arc::clone(places).acquire_owned()) => {
+                if let Ok(place) = place {
+                    return place.ok();
+                }
             }
         }
     }

@@ -43,6 +43,7 @@ mod request;
 mod rival;
 mod router;
 mod run;
+mod seats;
 mod server;
 mod shadow;
 #[cfg(test)]

@@ -281,6 +281,12 @@ impl Registry {
         }
     }
 
+    /// Looks after replaced releases, as the timer does.
+    #[cfg(test)]
+    pub(crate) fn forget_retired(&self) {
+        self.collect_windows(false);
+    }
+
     fn collect_windows(&self, force: bool) {
         let (now, max_age) = (self.0.clock.now(), self.0.settings.window);
         let mut windows = Vec::new();

@@ -11,6 +11,7 @@ use super::pool::{Pool, Refused};
 use super::registry::{Live, Registry};
 use super::request::{self, REQUEST_ID_HEADER, RequestId, RequestIds, Room};
 use super::rival;
+use super::seats::Seat;
 use super::server::{ServeSettings, StatusHandle};
 use super::{feedback, metrics, page, predict};
 use axum::body::Body;
@@ -160,6 +161,8 @@ async fn compute(
     if let Some(coding) = packed {
         body = coding::unpack(coding, body, app.settings.max_body_bytes, Arc::clone(&app.room)).await?;
     }
+    // From here on the connection keeps its place.
+    let _running = parts.extensions.get::<Seat>().map(Seat::running);
     let form = match form {
         Some(form) => form,
         None => predict::form_of(headers, &body.bytes)?,

@@ -51,7 +51,7 @@ pub struct ServeSettings {
     pub threads: NonZeroUsize,
     /// Longest time from a whole request to its answer; a caller may ask for less.
     pub deadline: Duration,
-    /// Open connections at each address; more wait to be accepted.
+    /// Open connections at each address; for one more, the one that was quiet longest is closed.
     pub connections: NonZeroUsize,
     /// For a request's head, for its body, and for each write to a caller who does not read. Also the longest time that a
     /// connection may be idle.

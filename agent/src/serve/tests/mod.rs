@@ -2,6 +2,7 @@
 
 mod faults;
 mod feedback;
+mod hostile;
 mod http;
 mod load;
 mod oip;
