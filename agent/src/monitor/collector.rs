@@ -203,7 +203,9 @@ impl Collector {
     /// Closes the window as it is, unless nothing happened in it.
     pub fn close_if_used(&mut self, now: Timestamp) -> Option<ClosedWindow> {
         let window = self.recorder.window();
-        let used = window.requests > 0 || window.errors.by_model() > 0;
+        // What a shadow or a person says of an answer may come after the window with its request was closed.
+        let late = !window.pairs.is_empty() || window.labelled_correct.n > 0;
+        let used = late || window.requests > 0 || window.errors.by_model() > 0;
         used.then(|| self.close(now))
     }
 
@@ -276,6 +278,16 @@ mod tests {
         let mut c = collector();
         assert_eq!(c.close_if_used(START), None);
         assert!(c.close_if_due(START.plus(Duration::from_secs(60)), Duration::from_secs(60)).is_some());
+    }
+
+    #[test]
+    fn what_is_said_of_an_answer_later_is_not_kept_back() {
+        let mut c = collector();
+        c.labelled(7, 7);
+        assert_eq!(c.close_if_used(START).unwrap().content.confusion.of(7, 7), 1);
+        c.compared("1.1.0", None);
+        assert_eq!(c.close_if_used(START).unwrap().content.pairs.iter().count(), 1);
+        assert_eq!(c.close_if_used(START), None);
     }
 
     #[test]
