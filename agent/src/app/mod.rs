@@ -136,6 +136,10 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     let tls = tls(&identity, ca.as_deref())?;
     let (store, _) = open_store(&config, clock.as_ref())?;
     let store = Arc::new(store);
+    // The database is locked: no other agent is just writing there.
+    if let Err(error) = disk.sweep() {
+        tracing::warn!(error = %Chain(&error), "cannot delete what was left half written");
+    }
     let root = Arc::new(RwLock::new(Arc::new(newest_root(&store)?)));
     // Whether something has expired is judged by this one, everywhere.
     let latest_signed = store.known().context("cannot read the database")?.latest_signed;
@@ -181,12 +185,12 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         downloader: downloader.clone(),
         registry: registry.clone(),
         root: Arc::clone(&root),
+        store: Arc::clone(&store),
         inventory: inventory.clone(),
         cpu_features: inventory::cpu_features(),
         budget_bytes: config.download_budget_bytes,
         clock: Arc::<TrustedClock>::clone(&trusted),
-        prepared: std::sync::Mutex::default(),
-        installed: std::sync::Mutex::default(),
+        now: effects::Now::default(),
     };
     let journal: Arc<dyn Journal> = Arc::<Store>::clone(&store);
     start::expect_live(journal.as_ref(), &registry).context("cannot read the deployment journal")?;

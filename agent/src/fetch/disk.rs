@@ -1,11 +1,16 @@
 //! The layout of releases and chunks on disk.
 
-use fieldpost_shared::bundle::chunk::ChunkRef;
-use fieldpost_shared::bundle::{Manifest, ManifestError};
+use fieldpost_shared::bundle::{FileEntry, Manifest};
+use fieldpost_shared::durable;
 use fieldpost_shared::id::Digest;
-use std::collections::{HashMap, HashSet};
-use std::io::{self, Read, Seek, SeekFrom};
+use sha2::{Digest as _, Sha256};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+/// Its presence says that a release is whole.
+const MANIFEST: &str = "manifest.json";
+/// The same bytes while the release is brought in, or after it was found damaged.
+const UNFINISHED: &str = "unfinished.json";
 
 /// A file operation that failed; says which and where.
 #[derive(Debug, thiserror::Error)]
@@ -21,21 +26,9 @@ pub enum DiskError {
         #[source]
         source: io::Error,
     },
-    /// A manifest on disk that cannot be read any more.
-    #[error("the manifest of release {} on disk is damaged", release.short())]
-    Manifest {
-        /// Its digest.
-        release: Digest,
-        /// What is wrong.
-        #[source]
-        source: ManifestError,
-    },
-    /// A manifest on disk whose bytes are not what its name says.
-    #[error("the manifest of release {} on disk was changed", .0.short())]
-    Changed(Digest),
     /// A durable write failed.
     #[error("cannot keep a file")]
-    Durable(#[source] fieldpost_shared::durable::DurableError),
+    Durable(#[source] durable::DurableError),
 }
 
 impl DiskError {
@@ -46,8 +39,7 @@ impl DiskError {
             |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         match self {
             Self::Io { source, .. } => full(source),
-            Self::Durable(fieldpost_shared::durable::DurableError::Write { source, .. }) => full(source),
-            Self::Manifest { .. } | Self::Changed(_) => false,
+            Self::Durable(durable::DurableError::Write { source, .. }) => full(source),
         }
     }
 }
@@ -110,21 +102,91 @@ impl Disk {
         self.chunks_dir().join(chunk.to_string())
     }
 
-    /// The manifest of a whole release; none when it is not here, or not whole.
+    /// The manifest of a whole release; none when it is not here, or not whole. One that is damaged is deleted: the
+    /// release is not whole any more.
     ///
     /// # Errors
-    /// When the disk fails, or the manifest is damaged.
+    /// When the disk fails.
     pub fn manifest(&self, release: &Digest) -> Result<Option<Manifest>, DiskError> {
-        let path = self.release_dir(release).join("manifest.json");
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("read", &path)(error)),
-        };
-        if Digest::of(&bytes) != *release {
-            return Err(DiskError::Changed(*release));
+        let bytes = read_named(&self.release_dir(release).join(MANIFEST), release)?;
+        // What is genuine and does not parse was written for a newer agent: to this one it is no whole release.
+        Ok(bytes.and_then(|bytes| Manifest::parse(&bytes).ok()))
+    }
+
+    /// The bytes of the manifest of a release that is whole, or being brought in.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn manifest_bytes(&self, release: &Digest) -> Result<Option<Vec<u8>>, DiskError> {
+        let dir = self.release_dir(release);
+        match read_named(&dir.join(MANIFEST), release)? {
+            None => read_named(&dir.join(UNFINISHED), release),
+            whole => Ok(whole),
         }
-        Manifest::parse(&bytes).map(Some).map_err(|source| DiskError::Manifest { release: *release, source })
+    }
+
+    /// Notes what a release is made of before its chunks come in: a restart knows by it which chunks to keep.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(&self, release: &Digest, manifest: &[u8]) -> Result<(), DiskError> {
+        let dir = self.release_dir(release);
+        std::fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
+        durable::write_atomic(&dir, UNFINISHED, manifest).map_err(DiskError::Durable)
+    }
+
+    /// Says that a release is whole: everything else of it is durable.
+    pub(super) fn finish(&self, release: &Digest, manifest: &[u8]) -> Result<(), DiskError> {
+        let dir = self.release_dir(release);
+        durable::write_atomic(&dir, MANIFEST, manifest).map_err(DiskError::Durable)?;
+        // The names of the new directories themselves.
+        for dir in [Some(dir.as_path()), dir.parent()].into_iter().flatten() {
+            durable::sync_dir(dir).map_err(DiskError::Durable)?;
+        }
+        drop(std::fs::remove_file(dir.join(UNFINISHED)));
+        Ok(())
+    }
+
+    /// Says that a release is whole no longer, since something in it is damaged: what is still good of it is used by the
+    /// next fetch, the rest comes anew.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn revoke(&self, release: &Digest) -> Result<(), DiskError> {
+        let dir = self.release_dir(release);
+        let whole = dir.join(MANIFEST);
+        if !whole.exists() {
+            return Ok(());
+        }
+        tracing::warn!(release = %release, "a release on this disk is damaged: what is bad of it is fetched again");
+        durable::publish(&whole, &dir.join(UNFINISHED)).map_err(DiskError::Durable)
+    }
+
+    /// Whether all files of a whole release are what its manifest says; one that is not is [revoked](Self::revoke).
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn check(&self, release: &Digest, manifest: &Manifest) -> Result<bool, DiskError> {
+        let files = self.files_dir(release);
+        let good = manifest.files.iter().all(|file| holds(&files.join(&file.path), file));
+        if !good {
+            self.revoke(release)?;
+        }
+        Ok(good)
+    }
+
+    /// Bytes of the files that are still to be written before a release is whole.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn unwritten_bytes(&self, release: &Digest, manifest: &Manifest) -> Result<u64, DiskError> {
+        if self.manifest(release)?.is_some() {
+            return Ok(0);
+        }
+        let files = self.files_dir(release);
+        let unwritten = manifest.files.iter().filter(|file| !holds(&files.join(&file.path), file));
+        Ok(unwritten.fold(0, |sum, file| sum.saturating_add(file.size)))
     }
 
     /// The digests of all release directories, whole or not.
@@ -133,35 +195,6 @@ impl Disk {
     /// When the directory cannot be read.
     pub fn releases(&self) -> Result<Vec<Digest>, DiskError> {
         names(&self.releases_dir())
-    }
-
-    /// The chunks of a release that neither wait on disk nor stand in a whole release.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn missing(&self, chunks: &[ChunkRef]) -> Result<Vec<ChunkRef>, DiskError> {
-        let waiting: HashSet<Digest> = names(&self.chunks_dir())?.into_iter().collect();
-        let installed = self.installed();
-        let here = |chunk: &ChunkRef| waiting.contains(&chunk.sha256) || installed.contains_key(&chunk.sha256);
-        Ok(chunks.iter().filter(|chunk| !here(chunk)).copied().collect())
-    }
-
-    /// Where each chunk of each whole release stands: that is what makes an update a delta.
-    #[must_use]
-    pub fn installed(&self) -> HashMap<Digest, Place> {
-        let mut places = HashMap::new();
-        for release in self.releases().unwrap_or_default() {
-            let Ok(Some(manifest)) = self.manifest(&release) else { continue };
-            for file in &manifest.files {
-                let mut offset = 0;
-                for chunk in &file.chunks {
-                    let path = self.files_dir(&release).join(&file.path);
-                    places.entry(chunk.sha256).or_insert(Place { path, offset, size: chunk.size });
-                    offset += chunk.size;
-                }
-            }
-        }
-        places
     }
 
     /// Puts a checked chunk down. Not synced: a chunk torn by a power cut is found at assembly and fetched again.
@@ -186,56 +219,47 @@ impl Disk {
         let mounted = disks.iter().filter(|disk| root.starts_with(disk.mount_point()));
         mounted.max_by_key(|disk| disk.mount_point().as_os_str().len()).map(sysinfo::Disk::available_space)
     }
+}
 
-    /// Deletes the releases that are not in `keep`, and the waiting chunks that are not in `chunks`.
-    ///
-    /// # Errors
-    /// When something cannot be deleted; the rest is still tried.
-    pub fn collect(&self, keep: &HashSet<Digest>, chunks: &HashSet<Digest>) -> Result<(), DiskError> {
-        let mut first_error = None;
-        for release in self.releases()?.into_iter().filter(|release| !keep.contains(release)) {
-            let dir = self.release_dir(&release);
-            // The manifest goes first: what is half deleted must not look whole.
-            drop(std::fs::remove_file(dir.join("manifest.json")));
-            if let Err(error) = std::fs::remove_dir_all(&dir) {
-                first_error.get_or_insert(failed("delete", &dir)(error));
+/// Whether a file is there, and what a manifest says of it.
+pub(super) fn holds(path: &Path, file: &FileEntry) -> bool {
+    let hash = || {
+        let mut open = std::fs::File::open(path)?;
+        if open.metadata()?.len() != file.size {
+            return Ok(None);
+        }
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
+        loop {
+            match open.read(&mut buffer)? {
+                0 => return Ok::<_, io::Error>(Some(Digest::from_bytes(hash.finalize().into()))),
+                n => hash.update(buffer.get(..n).unwrap_or_default()),
             }
         }
-        for chunk in names(&self.chunks_dir())?.into_iter().filter(|chunk| !chunks.contains(chunk)) {
-            let path = self.chunk_path(&chunk);
-            if let Err(error) = std::fs::remove_file(&path) {
-                first_error.get_or_insert(failed("delete", &path)(error));
-            }
-        }
-        first_error.map_or(Ok(()), Err)
-    }
+    };
+    // A sector that does not read is as bad as one that reads wrongly.
+    hash().ok().flatten() == Some(file.sha256)
 }
 
-/// A chunk inside a file of a whole release.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    path: PathBuf,
-    offset: u64,
-    size: u64,
+/// A file whose name holds the digest of its bytes; one that is damaged is deleted, and as good as none.
+fn read_named(path: &Path, digest: &Digest) -> Result<Option<Vec<u8>>, DiskError> {
+    let damaged = match std::fs::read(path) {
+        Ok(bytes) if Digest::of(&bytes) == *digest => return Ok(Some(bytes)),
+        Ok(_changed) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_damage(&error) => Some(error),
+        Err(error) => return Err(failed("read", path)(error)),
+    };
+    tracing::warn!(path = %path.display(), error = ?damaged, "a file is damaged and deleted");
+    std::fs::remove_file(path).map_err(failed("delete", path))?;
+    Ok(None)
 }
 
-impl Place {
-    /// Reads it; the caller checks the content.
-    ///
-    /// # Errors
-    /// When the file is gone or short.
-    pub fn read(&self) -> Result<Vec<u8>, DiskError> {
-        let read = |mut file: std::fs::File| {
-            file.seek(SeekFrom::Start(self.offset))?;
-            let mut content = Vec::new();
-            file.take(self.size).read_to_end(&mut content)?;
-            Ok(content)
-        };
-        std::fs::File::open(&self.path).and_then(read).map_err(failed("read", &self.path))
-    }
+/// What a worn flash says (`EIO`, `EBADMSG`, `EUCLEAN`), and not what a busy system says.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(5 | 74 | 117))
 }
 
-fn names(dir: &Path) -> Result<Vec<Digest>, DiskError> {
+pub(super) fn names(dir: &Path) -> Result<Vec<Digest>, DiskError> {
     let entries = std::fs::read_dir(dir).map_err(failed("read", dir))?;
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }

@@ -5,7 +5,7 @@ use super::scratch::Scratch;
 use crate::app::inventory;
 use crate::fetch::Disk;
 use crate::fetch::assemble::assemble;
-use crate::fetch::fit::{Room, check, missing_cpu_features};
+use crate::fetch::fit::{Needs, Room, check, missing_cpu_features};
 use crate::runtime::{LoadedModel, SelfTestReport, golden_set, self_test};
 use anyhow::{Context as _, anyhow, bail};
 use fieldpost_shared::bundle::Manifest;
@@ -123,9 +123,10 @@ fn unpack(bundle: Bundle, scratch: &Scratch) -> anyhow::Result<Unpacked> {
     if !lacking.is_empty() {
         bail!("the bundle needs CPU features {}, which this machine lacks", lacking.join(" "));
     }
-    let missing_bytes = manifest.chunks().iter().map(|chunk| chunk.size).sum();
+    let fetch_bytes = manifest.chunks().iter().map(|chunk| chunk.size).sum();
+    let needs = Needs { fetch_bytes, write_bytes: manifest.total_bytes() };
     let room = Room { free_disk_bytes: disk.free_bytes(), budget_bytes: None };
-    check(&manifest, &inventory::read(&disk, String::new()), room, missing_bytes)
+    check(&manifest, &inventory::read(&disk, String::new()), room, needs)
         .context("the bundle does not fit this machine")?;
     for (name, frame) in blobs {
         let content = unframe(&frame, name, MAX_CHUNK_BYTES).with_context(|| format!("blob {name} is refused"))?;
