@@ -71,6 +71,7 @@ pub async fn enroll(
         })?;
     let clock = SystemClock::new();
     let (store, _) = open_store(config, &clock)?;
+    start::check_same_fleet(&store, &roots)?;
     for root in &roots {
         store.add_root(root.metadata.version, &root.to_bytes(), false).context("cannot keep the root of trust")?;
     }
@@ -140,7 +141,13 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     if let Err(error) = disk.sweep() {
         tracing::warn!(error = %Chain(&error), "cannot delete what was left half written");
     }
-    let root = Arc::new(RwLock::new(Arc::new(newest_root(&store)?)));
+    let root = newest_root(&store)?;
+    if root.fleet != identity.fleet {
+        let (root, own) = (root.fleet, identity.fleet);
+        let next = "next: enrol again with a new --data-dir";
+        return Err(anyhow!("this box belongs to fleet `{own}`, its root of trust to fleet `{root}`\n{next}").into());
+    }
+    let root = Arc::new(RwLock::new(Arc::new(root)));
     // Whether something has expired is judged by this one, everywhere.
     let latest_signed = store.known().context("cannot read the database")?.latest_signed;
     let trusted = Arc::new(TrustedClock::new(Arc::clone(&clock), latest_signed));

@@ -120,7 +120,7 @@ impl Database {
             }
         }
         // Should this fail, the next operation tries again, and says why.
-        *guard = open_trees(&self.path).ok();
+        *guard = reopen(&self.path).ok();
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -137,7 +137,7 @@ impl Database {
         let mut guard = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
         let trees = match guard.take() {
             Some(trees) => trees,
-            None => open_trees(&self.path).map_err(|error| {
+            None => reopen(&self.path).map_err(|error| {
                 let error = error.into_store_error(operation, &self.path);
                 if error.needs_restart() {
                     self.leave_marker();
@@ -221,6 +221,13 @@ fn is_locked(error: &sled::Error) -> bool {
         if error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock"))
 }
 
+/// Opens what was open before. A rebuild that broke off may have left it under another name; without a look for that,
+/// sled would begin an empty one.
+fn reopen(path: &Path) -> Result<Trees, Opening> {
+    rebuild::settle(path).map_err(Opening::Failed)?;
+    open_trees(path)
+}
+
 pub(super) fn open_trees(path: &Path) -> Result<Trees, Opening> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     for _ in 0..LOCK_TRIES {
@@ -239,4 +246,25 @@ pub(super) fn open_trees(path: &Path) -> Result<Trees, Opening> {
 #[allow(clippy::disallowed_methods, reason = "a file lock cannot be waited on without blocking, nor is there an event")]
 fn wait_for_lock() {
     std::thread::sleep(LOCK_WAIT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rebuild_that_breaks_off_while_the_agent_runs_loses_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let (database, _) = Database::open(data.path(), |_| Ok(())).unwrap();
+        let write = |trees: &Trees| {
+            trees.meta.insert("k", "kept")?;
+            Ok(trees.flush()?)
+        };
+        database.run("test", write).unwrap();
+        drop(database.trees.lock().unwrap().take());
+        // The second of its two renames failed, and so did taking back the first.
+        durable::publish(&data.path().join("db"), &data.path().join("db.old")).unwrap();
+        let read = database.run("test", |trees| Ok(trees.meta.get("k")?)).unwrap();
+        assert_eq!(read.unwrap(), "kept");
+    }
 }

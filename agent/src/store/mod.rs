@@ -3,13 +3,13 @@
 //! | tree | key | holds |
 //! |---|---|---|
 //! | `meta` | a name | epoch, sequence numbers, accepted desired state, latest signed time, hold |
-//! | `trust` | version | signed root metadata |
+//! | `trust` | version | signed root metadata, which stands in `DATA/roots` too |
 //! | `slots` | model | the deployment journal |
 //! | `quarantine` | model/manifest | releases that failed here |
 //! | `outbox` | number | windows of statistics that no acknowledgement covers |
 //!
 //! Small values only: models and chunks are files. Every method blocks for a flush at most, and is durable when it
-//! returns. Damage is set aside (`DATA/db.corrupt`) and a new database begins, with a later epoch.
+//! returns. Damage is set aside (`DATA/db.corrupt`) and a new database begins, with a later epoch and the same roots.
 
 mod background;
 mod database;
@@ -92,6 +92,7 @@ impl Store {
                 epoch
             }
         };
+        trust::settle(&database, data)?;
         let outbox = database.run("read the outbox state", outbox::live_bytes)?;
         if database.is_grown(outbox) {
             database.renew(outbox);
@@ -135,5 +136,7 @@ fn from_transaction(error: sled::transaction::TransactionError<()>) -> Cause {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -40,8 +40,12 @@ pub(super) fn rebuild(path: &Path) -> Result<(), StoreError> {
     }
     copied?;
     remove(&old)?;
-    rename(path, &old)?;
-    rename(&new, path)?;
+    let swapped = rename(path, &old).and_then(|()| rename(&new, path));
+    if swapped.is_err() {
+        // Whichever of the two stands under its name or can be given it; what is needless goes.
+        settle(path)?;
+    }
+    swapped?;
     remove(&old)
 }
 
