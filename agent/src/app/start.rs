@@ -17,7 +17,10 @@ pub(super) fn check_same_fleet(store: &Store, chain: &[SignedRoot]) -> Result<()
     }
     let (version, fleet) = (newest.metadata.version, newest.metadata.fleet);
     let next = "next: enrol with a new --data-dir; this one holds the models and the trust of the fleet before";
-    Err(anyhow!("this box believes root version {version} of fleet `{fleet}`, which this controller does not know\n{next}").into())
+    Err(anyhow!(
+        "this box believes root version {version} of fleet `{fleet}`, which this controller does not know\n{next}"
+    )
+    .into())
 }
 
 /// Tells the registry which models served before the agent stopped: until they are loaded again callers hear "not ready",

@@ -111,11 +111,7 @@ fn write_file(
     written
 }
 
-fn write_part(
-    file: &FileEntry,
-    part: &Path,
-    read: impl Fn(&ChunkRef) -> Option<Vec<u8>>,
-) -> Result<(), AssembleError> {
+fn write_part(file: &FileEntry, part: &Path, read: impl Fn(&ChunkRef) -> Option<Vec<u8>>) -> Result<(), AssembleError> {
     let io = |operation| {
         let failed = failed(operation, part);
         move |error| AssembleError::Disk(failed(error))

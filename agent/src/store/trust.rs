@@ -36,11 +36,7 @@ fn read_roots(trees: &Trees) -> Result<Vec<(u64, Vec<u8>)>, Cause> {
 
 fn write_file(data: &Path, version: u64, bytes: &[u8]) -> Result<(), StoreError> {
     let dir = dir(data);
-    fs::create_dir_all(&dir).map_err(|source| StoreError::File {
-        operation: "create",
-        path: dir.clone(),
-        source,
-    })?;
+    fs::create_dir_all(&dir).map_err(|source| StoreError::File { operation: "create", path: dir.clone(), source })?;
     durable::write_atomic(&dir, &name(version), bytes)
         .and_then(|()| durable::sync_dir(data))
         .map_err(|source| StoreError::durable("keep a root", &dir.join(name(version)), source))

@@ -105,7 +105,10 @@ impl BoxEffects {
         blocking(move || {
             let manifest = disk.manifest(&release.manifest).map_err(|error| disk_failure(&error))?;
             let Some(manifest) = manifest else {
-                return Err(Failure::blocked(FailureKind::Disk, format!("release {release} is not whole on this disk")));
+                return Err(Failure::blocked(
+                    FailureKind::Disk,
+                    format!("release {release} is not whole on this disk"),
+                ));
             };
             if !disk.check(&release.manifest, &manifest).map_err(|error| disk_failure(&error))? {
                 return Err(Failure::blocked(FailureKind::Disk, format!("release {release} is damaged on this disk")));

@@ -28,8 +28,7 @@ async fn fetch(life: &Life, wanted: &Assignment) -> Result<(), Failure> {
 async fn drive(bench: &Bench, life: &Life, wanted: &Assignment, answers: usize, seconds: u64) -> bool {
     let journal: Arc<dyn Journal> = Arc::<crate::store::Store>::clone(&life.store);
     let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&bench.clock);
-    let (driver, handle) =
-        Driver::open(journal, Arc::clone(&life.effects), clock, DriverSettings::default()).unwrap();
+    let (driver, handle) = Driver::open(journal, Arc::clone(&life.effects), clock, DriverSettings::default()).unwrap();
     let live = async {
         // At a restart it is known already.
         let told = handle.desired(desired(1, u64::MAX, std::slice::from_ref(wanted))).await;
