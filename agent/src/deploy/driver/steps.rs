@@ -154,10 +154,18 @@ impl<E: Effects> Driver<E> {
             let others = self.runs.iter_mut().filter(|(name, _)| *name != model);
             others.for_each(|(_, run)| run.memory.disturb());
         }
+        let begins_to_load = is_loading(&after.state) && !is_loading(&before.state);
+        let at_work = self.runs.iter().any(|(name, run)| name != model && is_loading(&run.slot.state));
         let run = self.runs.entry(model.clone()).or_default();
+        if begins_to_load {
+            // From here on its memory counts, so what others load meanwhile must not.
+            run.memory = MemoryWatch::default();
+            if at_work {
+                run.memory.disturb();
+            }
+        }
         if in_probation(&after) && !in_probation(before) {
             run.probation_since = self.clock.monotonic();
-            run.memory = MemoryWatch::default();
         }
         run.slot = after;
     }

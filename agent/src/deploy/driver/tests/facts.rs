@@ -199,6 +199,23 @@ async fn memory_that_another_model_takes_is_not_held_against_a_release_in_probat
 }
 
 #[tokio::test(start_paused = true)]
+async fn memory_that_other_models_take_while_all_are_loaded_at_a_start_is_not_held_against_one() {
+    let (world, clock, agent) = box_with_release_1().await;
+    let two = [assignment("a", 1, 1), Assignment { probation_s: 600, ..assignment("m", 2, 1) }];
+    agent.desired(2, &two).await;
+    agent.live("a", 1).await;
+    agent.until("in probation", in_probation).await;
+    agent.kill(&world).await;
+    world.lock().grown_mib = 80;
+    let agent = start(&world, &clock);
+    agent.until("restored", |status| status.restored).await;
+    seconds(60).await;
+    assert_eq!(world.lock().quarantine, []);
+    world.lock().grown_mib = 160;
+    agent.until("quarantined", |status| !status.quarantine.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_release_that_takes_too_much_memory_for_three_looks_is_taken_back() {
     let (world, _clock, agent) = box_with_release_1().await;
     agent.desired(2, &[assignment("m", 2, 1)]).await;
