@@ -5,6 +5,7 @@ mod maintenance;
 mod running;
 mod start;
 mod supervise;
+mod verdicts;
 
 pub use start::{StartError, Started};
 

@@ -102,11 +102,15 @@ impl World {
     }
 }
 
-/// A window as a classifier of 30 features sends it.
-fn window() -> Vec<u8> {
+/// The baseline of a classifier of 30 features.
+fn baseline() -> Baseline {
     let values: Vec<f64> = (0..500).map(|n| f64::from(n % 97)).collect();
     let inputs = (0..30).filter_map(|n| NumericBaseline::from_values(format!("f{n}"), &values, 0, 15).ok()).collect();
-    let baseline = Arc::new(Baseline { n: 500, inputs, ..Baseline::default() });
+    Baseline { n: 500, inputs, ..Baseline::default() }
+}
+
+/// A window as such a classifier sends it.
+fn window(baseline: Arc<Baseline>) -> Vec<u8> {
     let mut recorder = Recorder::new("claims", "1.0.0", baseline, 1);
     for n in 0..500_u32 {
         recorder.request();
@@ -116,9 +120,7 @@ fn window() -> Vec<u8> {
     recorder.close(2).encode()
 }
 
-fn stats_of(devices: &[(DeviceId, SecretKey)], content: &[u8]) -> anyhow::Result<Vec<Inbound>> {
-    let release =
-        ReleaseRef { model: "claims".parse()?, version: "1.0.0".parse()?, manifest: Digest::of(b"claims 1.0.0") };
+fn stats_of(devices: &[(DeviceId, SecretKey)], release: &ReleaseRef, content: &[u8]) -> anyhow::Result<Vec<Inbound>> {
     let mut messages = Vec::new();
     for number in 1..=MESSAGES {
         for (device, key) in devices {
@@ -144,8 +146,10 @@ fn processor() -> anyhow::Result<Duration> {
 async fn bench_ingest() -> anyhow::Result<()> {
     let world = world()?;
     let devices = world.enroll()?;
-    let content = window();
-    let messages = stats_of(&devices, &content)?;
+    let release = push_release(&world)?;
+    let manifest = world.fleet.releases().manifest(release.manifest)?;
+    let content = window(Arc::new(manifest.baseline.clone().context("the release has no baseline")?));
+    let messages = stats_of(&devices, &release, &content)?;
     let count = messages.len();
     let (sender, queue) = mpsc::channel(QUEUE);
     let (ingest, reactor, stop) = (world.ingest(), Handle::current(), CancellationToken::new());
@@ -183,7 +187,7 @@ fn push_release(world: &World) -> anyhow::Result<ReleaseRef> {
     let manifest: Manifest = serde_json::from_value(serde_json::json!({
         "schema": SCHEMA, "name": "claims", "version": "1.0.0", "created": world.clock.now(), "files": [file],
         "inputs": [{"name": "x", "dtype": "FP32", "shape": [1, 2]}],
-        "outputs": [{"name": "y", "dtype": "FP32", "shape": [1, 2]}],
+        "outputs": [{"name": "y", "dtype": "FP32", "shape": [1, 2]}], "baseline": baseline(),
     }))?;
     let bytes = manifest.to_bytes()?;
     let key = SecretKey::from_file(&std::fs::read_to_string(world.trust.dir().join("publisher.key"))?)?;

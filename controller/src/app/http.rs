@@ -25,8 +25,11 @@ use tokio_util::sync::CancellationToken;
 const CONNECTIONS: usize = 1_024;
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection may be silent in both directions.
+/// How long a connection may go without progress: the beginning of a request, a good piece of it, or of an answer.
 const SILENCE: Duration = Duration::from_secs(90);
+/// Bytes of a request that are a good piece: whoever drips a request byte by byte holds a place no longer than whoever
+/// says nothing.
+const PIECE: usize = 64 << 10;
 /// Wait after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -91,7 +94,7 @@ async fn accept(
                     let (tls, ready) = (tls.clone(), ready.clone());
                     handshakes.spawn(async move {
                         if let Some(stream) = shake(stream, tls, peer).await {
-                            drop(ready.send((Connection::new(stream, place), peer)).await);
+                            drop(ready.send((Connection::new(stream, place, SILENCE), peer)).await);
                         }
                     });
                 }
@@ -154,30 +157,44 @@ enum Stream {
 /// A connection that keeps its place, and ends when it is silent for too long.
 struct Connection {
     stream: Stream,
+    patience: Duration,
     silence: Pin<Box<Sleep>>,
+    /// Bytes read since the last progress; none before a request begins.
+    read: usize,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: Stream, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, silence: Box::pin(tokio::time::sleep(SILENCE)), _place: place }
+    fn new(stream: Stream, place: OwnedSemaphorePermit, patience: Duration) -> Self {
+        Self { stream, patience, silence: Box::pin(tokio::time::sleep(patience)), read: 0, _place: place }
     }
 
-    fn heard(&mut self) {
+    /// Notes bytes of a request.
+    fn received(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        if self.read == 0 || self.read.saturating_add(bytes) >= PIECE {
+            // One stands for "a request is under way".
+            self.read = 1;
+            self.progressed();
+        } else {
+            self.read = self.read.saturating_add(bytes);
+        }
+    }
+
+    fn progressed(&mut self) {
         #[allow(
             clippy::disallowed_methods,
             reason = "a timer of tokio is reset on tokio's own clock, which tests drive"
         )]
-        self.silence.as_mut().reset(Instant::now() + SILENCE);
+        self.silence.as_mut().reset(Instant::now() + self.patience);
     }
 
-    /// A pending operation fails when the silence has lasted too long.
+    /// A pending operation fails when there was no progress for too long.
     fn or_silent<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match polled {
-            Poll::Ready(result) => {
-                self.heard();
-                Poll::Ready(result)
-            }
+            Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending if self.silence.as_mut().poll(cx).is_ready() => {
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
@@ -188,10 +205,12 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let polled = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
+        self.received(buf.filled().len().saturating_sub(before));
         self.or_silent(cx, polled)
     }
 }
@@ -202,6 +221,10 @@ impl AsyncWrite for Connection {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         };
+        if polled.is_ready() {
+            self.read = 0;
+            self.progressed();
+        }
         self.or_silent(cx, polled)
     }
 
@@ -217,5 +240,62 @@ impl AsyncWrite for Connection {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    async fn pair(patience: Duration) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        (Connection::new(Stream::Plain(listener.accept().await.unwrap().0), place, patience), client)
+    }
+
+    /// Reads whatever comes until the connection ends; says how many bytes, and whether it was cut.
+    async fn read(mut connection: Connection) -> (usize, bool) {
+        let mut bytes = 0;
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            match connection.read(&mut buffer).await {
+                Ok(0) => return (bytes, false),
+                Ok(n) => bytes += n,
+                Err(_) => return (bytes, true),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_drips_in_loses_its_place() {
+        let (connection, mut client) = pair(Duration::from_millis(500)).await;
+        let drip = async {
+            while client.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let dripped = async {
+            tokio::select! {
+                read = read(connection) => read,
+                () = drip => panic!("the client never gives up"),
+            }
+        };
+        let (bytes, cut) = tokio::time::timeout(Duration::from_secs(60), dripped).await.unwrap();
+        assert!(bytes > 0 && cut, "{bytes} bytes");
+    }
+
+    #[tokio::test]
+    async fn a_slow_upload_in_good_pieces_goes_through() {
+        let (connection, mut client) = pair(Duration::from_secs(2)).await;
+        let upload = async move {
+            for _ in 0..8 {
+                client.write_all(&vec![0_u8; PIECE]).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+        };
+        let (read, ()) = tokio::join!(read(connection), upload);
+        assert_eq!(read, (8 * PIECE, false));
     }
 }

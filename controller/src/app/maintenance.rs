@@ -2,6 +2,7 @@
 //! uses, and connections of devices that do not belong any more.
 
 use crate::api::types::DeviceStatus;
+use crate::audit::{Act, Audit};
 use crate::broker::Disconnect;
 use crate::fleet::Fleet;
 use crate::link::outbox::{Item, Outbox};
@@ -16,35 +17,48 @@ use tokio_util::sync::CancellationToken;
 
 /// How often small things are looked at: a new root, signatures at half their time, gauges.
 const OFTEN: Duration = Duration::from_secs(5);
-/// Rounds of small things between two of the large ones: an hour.
-const ROUNDS: u64 = 720;
+/// How often large things are looked at: statistics and blobs that pile up.
+const SELDOM: Duration = Duration::from_secs(3_600);
 /// How long an upload may lie without a release.
 const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
 
-/// Works until it is told to stop.
+/// Looks after large things until it is told to stop: apart from the small ones, since a round over the statistics of a
+/// large fleet takes a while, and a new root must not wait for it.
+pub(super) async fn run_seldom(fleet: Arc<Fleet>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    loop {
+        let (fleet, clock) = (Arc::clone(&fleet), Arc::clone(&clock));
+        let stopped = stop.clone();
+        // The store and the disk block.
+        let work = tokio::task::spawn_blocking(move || hourly(&fleet, clock.as_ref(), &stopped));
+        if let Err(error) = work.await {
+            tracing::error!(%error, "housekeeping failed");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SELDOM) => (),
+        }
+    }
+}
+
+/// Looks after small things until it is told to stop.
 pub(super) async fn run(
     fleet: Arc<Fleet>,
     outbox: Arc<Outbox>,
     metrics: Arc<Metrics>,
-    clock: Arc<dyn Clock>,
+    audit: Arc<Audit>,
     stop: CancellationToken,
 ) {
-    let mut round = 0_u64;
     loop {
-        let (fleet, outbox, metrics, clock) =
-            (Arc::clone(&fleet), Arc::clone(&outbox), Arc::clone(&metrics), Arc::clone(&clock));
+        let (fleet, outbox, metrics, audit) =
+            (Arc::clone(&fleet), Arc::clone(&outbox), Arc::clone(&metrics), Arc::clone(&audit));
         // The store and the disk block.
         let work = tokio::task::spawn_blocking(move || {
-            often(&fleet, &outbox);
+            often(&fleet, &outbox, &audit);
             gauges(&fleet, &outbox, &metrics);
-            if round.is_multiple_of(ROUNDS) {
-                hourly(&fleet, clock.as_ref());
-            }
         });
         if let Err(error) = work.await {
             tracing::error!(%error, "housekeeping failed");
         }
-        round = round.wrapping_add(1);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(OFTEN) => (),
@@ -56,11 +70,17 @@ fn report(what: &'static str, error: &(dyn Error + 'static)) {
     tracing::error!(error = %Chain(error), what, "housekeeping failed");
 }
 
-fn often(fleet: &Fleet, outbox: &Outbox) {
+fn often(fleet: &Fleet, outbox: &Outbox, audit: &Audit) {
     match fleet.trust().reload() {
         Ok(false) => (),
         Ok(true) => {
-            tracing::info!(version = fleet.trust().root().version, "a new root version is in force");
+            let root = fleet.trust().root();
+            tracing::info!(version = root.version, "a new root version is in force");
+            let (subject, detail) = (format!("version {}", root.version), format!("{} revoked", root.revoked.len()));
+            let act = Act { actor: "controller", action: "trust.root", subject: &subject, detail: &detail };
+            if let Err(error) = audit.commit(act, Vec::new()) {
+                report("noting the new root version in the log", &error);
+            }
             outbox.push_all(fleet.trust().roots().iter().map(|root| Item::Trust(root.metadata.version)));
         }
         Err(error) => report("taking up the next root version", &error),
@@ -72,12 +92,15 @@ fn often(fleet: &Fleet, outbox: &Outbox) {
     }
 }
 
-fn hourly(fleet: &Fleet, clock: &dyn Clock) {
+fn hourly(fleet: &Fleet, clock: &dyn Clock, stop: &CancellationToken) {
     let root = fleet.trust().root();
     if root.check_fresh(clock.now()).is_err() {
         tracing::error!(expired = %root.expires, "the root metadata has expired: nothing can change until a new version is signed");
     }
     for record in fleet.devices().list() {
+        if stop.is_cancelled() {
+            return;
+        }
         if let Err(error) = fleet.prune(&record.id) {
             report("merging old statistics", &error);
         }

@@ -1,6 +1,6 @@
 //! From a configuration to parts that are ready to run. Whatever can be wrong with a machine is found here, and said.
 
-use super::{ADMIN_TOKEN, Bound, ENDPOINTS, http, maintenance, running, supervise};
+use super::{ADMIN_TOKEN, Bound, ENDPOINTS, http, maintenance, running, supervise, verdicts};
 use crate::api::types::{Endpoints, Role, TokenKind, TokenRequest};
 use crate::api::{self, Api};
 use crate::audit::Audit;
@@ -314,11 +314,21 @@ impl Started {
         parts.spawn("the rollout engine", move |stop| async move {
             engine.run(stop).await.map_err(|error| Box::new(error).into())
         });
+        let (large, book) = (Arc::clone(&fleet), Arc::clone(&audit));
+        let (watched, seldom) = (handle.clone(), Arc::clone(&clock));
+        parts.spawn("the housekeeping of statistics", move |stop| async move {
+            maintenance::run_seldom(large, seldom, stop).await;
+            Ok(())
+        });
+        parts.spawn("the log of verdicts", move |stop| async move {
+            verdicts::run(watched, book, stop).await;
+            Ok(())
+        });
         let api = Api {
             devices: Arc::clone(fleet.devices()),
             tokens,
             releases: Arc::clone(fleet.releases()),
-            audit,
+            audit: Arc::clone(&audit),
             trust: Arc::clone(fleet.trust()),
             metrics: Arc::clone(&metrics),
             running: Arc::new(running::Controller::new(Arc::clone(&fleet), connection, &config, bound.mqtt)),
@@ -339,7 +349,7 @@ impl Started {
             });
         }
         parts.spawn("the housekeeping", move |stop| async move {
-            maintenance::run(fleet, outbox, metrics, clock, stop).await;
+            maintenance::run(fleet, outbox, metrics, audit, stop).await;
             Ok(())
         });
         parts

@@ -376,18 +376,16 @@ async fn reconciled(shared: &Shared<'_>, empty: bool) -> Result<(), ConnectionFa
     let (fleet, outbox) = (Arc::clone(&link.fleet), Arc::clone(&link.outbox));
     // Manifests and blobs are read from disk.
     let filled = tokio::task::spawn_blocking(move || {
-        match scan {
-            None => outbox.push_all(fleet.wanted()),
+        let missing = match scan {
+            None => fleet.wanted(),
             Some(scan) => {
                 let differences = reconcile::differences(fleet.as_ref(), &scan);
                 let count = differences.len();
                 tracing::info!(differences = count, "compared what the broker holds with what it should");
-                outbox.push_differences(differences);
+                differences
             }
-        }
-        for (release, blobs) in fleet.live() {
-            outbox.gate(release, &blobs);
-        }
+        };
+        outbox.refill(missing, &fleet.live());
     });
     filled.await.map_err(|_panicked| ConnectionFailed::Source)?;
     link.metrics.reconciliations.inc();

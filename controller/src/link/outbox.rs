@@ -122,35 +122,26 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Begins to note what is handed over, for [`Outbox::push_differences`].
+    /// Begins to note what is handed over, for [`Outbox::refill`].
     pub fn note_recent(&self) {
         self.inner().recent = Some(HashSet::new());
     }
 
     /// Puts in line what the broker was found not to hold, but for what was handed over since [`Outbox::note_recent`]:
-    /// that may have been on its way while somebody looked.
-    pub fn push_differences(&self, items: impl IntoIterator<Item = Item>) {
+    /// that may have been on its way while somebody looked. Desired states wait for the blobs of the live releases
+    /// that they name from the first moment, since the gates are set under the same lock.
+    pub fn refill(&self, items: impl IntoIterator<Item = Item>, live: &[(Digest, Vec<Digest>)]) {
         let mut inner = self.inner();
         let recent = inner.recent.take().unwrap_or_default();
         items.into_iter().filter(|item| !recent.contains(item)).for_each(|item| inner.push(item));
+        live.iter().for_each(|(release, blobs)| inner.gate(*release, blobs));
         drop(inner);
         self.wake.notify_one();
     }
 
     /// Makes desired states that name `release` wait for those of its blobs that are not with the broker yet.
     pub fn gate(&self, release: Digest, blobs: &[Digest]) {
-        let mut inner = self.inner();
-        let waits = |digest: &&Digest| {
-            let item = Item::Blob(**digest);
-            inner.pending.contains(&item) || inner.in_flight.contains_key(&item)
-        };
-        let missing: HashSet<_> = blobs.iter().filter(waits).copied().collect();
-        if missing.is_empty() {
-            inner.open(release);
-        } else {
-            inner.gates.insert(release, missing);
-        }
-        drop(inner);
+        self.inner().gate(release, blobs);
         self.wake.notify_one();
     }
 
@@ -235,6 +226,19 @@ impl Inner {
         match item {
             Item::Blob(_) => self.blobs.push_back(item),
             Item::Trust(_) | Item::Ack(_) | Item::Desired(_) => self.small.push_back(item),
+        }
+    }
+
+    fn gate(&mut self, release: Digest, blobs: &[Digest]) {
+        let waits = |digest: &&Digest| {
+            let item = Item::Blob(**digest);
+            self.pending.contains(&item) || self.in_flight.contains_key(&item)
+        };
+        let missing: HashSet<_> = blobs.iter().filter(waits).copied().collect();
+        if missing.is_empty() {
+            self.open(release);
+        } else {
+            self.gates.insert(release, missing);
         }
     }
 
@@ -370,7 +374,7 @@ mod tests {
         outbox.note_recent();
         outbox.push(blob("sent meanwhile"));
         all(&outbox);
-        outbox.push_differences([blob("sent before"), blob("sent meanwhile")]);
+        outbox.refill([blob("sent before"), blob("sent meanwhile")], &[]);
         assert_eq!(all(&outbox), [blob("sent before")]);
     }
 
@@ -393,5 +397,17 @@ mod tests {
         assert_eq!(all(&outbox), [desired("a")]);
         outbox.confirm(&desired("a"));
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_a_broker_is_told_anew_comes_chunks_first() {
+        let outbox = Outbox::default();
+        let live = [(release(), vec![Digest::of(b"x")])];
+        outbox.refill([desired("a"), desired("b"), blob("x")], &live);
+        assert_eq!(outbox.take(&Fixed), Some(desired("b")), "it needs nothing");
+        assert_eq!(outbox.take(&Fixed), Some(blob("x")));
+        assert_eq!(outbox.take(&Fixed), None, "the desired state of `a` waits until the chunk is there");
+        outbox.confirm(&blob("x"));
+        assert_eq!(outbox.take(&Fixed), Some(desired("a")));
     }
 }

@@ -145,6 +145,8 @@ impl Releases {
         root.check_fresh(now).map_err(ReleaseError::Trust)?;
         verify_manifest(&root, bytes, &signatures).map_err(ReleaseError::Trust)?;
         let release = manifest.release(bytes);
+        // Taken before the chunks are looked for: whoever deletes unused ones holds it too.
+        let _one_at_a_time: MutexGuard<'_, ()> = self.push.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: Vec<_> = manifest.chunks().into_iter().filter(|chunk| !self.blobs.has(chunk.sha256)).collect();
         if let Some(first) = missing.first() {
             return Err(ReleaseError::Missing { release, missing: missing.len(), first: first.sha256 });
@@ -153,7 +155,6 @@ impl Releases {
         if packed.len() > MAX_PAYLOAD_BYTES {
             return Err(ReleaseError::TooLarge(packed.len()));
         }
-        let _one_at_a_time: MutexGuard<'_, ()> = self.push.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.find(&release.model, &release.version);
         match &known {
             Some(known) if known.release != release => {

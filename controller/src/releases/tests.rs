@@ -119,6 +119,26 @@ fn a_release_without_its_chunks_is_refused() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a push that waits for the lock can only be given time to get there")]
+fn a_push_waits_for_a_collection_and_then_sees_what_it_left() {
+    let registry = Registry::new();
+    let bytes = registry.manifest("1.0.0", b"model");
+    std::thread::scope(|scope| {
+        let collecting = registry.releases.push.lock().unwrap();
+        let pushed = scope.spawn(|| registry.push(&bytes));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        registry
+            .releases
+            .blobs()
+            .collect(&HashSet::new(), Timestamp::from_millis(u64::MAX), std::time::Duration::ZERO)
+            .unwrap();
+        drop(collecting);
+        let refused = pushed.join().unwrap();
+        assert!(matches!(refused, Err(ReleaseError::Missing { missing: 1, .. })), "{refused:?}");
+    });
+}
+
+#[test]
 fn a_release_that_no_publisher_signed_is_refused() {
     let registry = Registry::new();
     let bytes = registry.manifest("1.0.0", b"model");

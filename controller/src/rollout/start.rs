@@ -162,8 +162,8 @@ pub fn begin(
         unfit(&seen.release.manifest.requirements, &view.inventory).map(|why| (view.id.clone(), why))
     };
     let unfit: Vec<(DeviceId, String)> = matching.iter().filter_map(lacks).collect();
-    let fitting: Vec<&DeviceView> =
-        matching.iter().copied().filter(|view| unfit.iter().all(|(id, _)| *id != view.id)).collect();
+    let lacking: BTreeSet<&DeviceId> = unfit.iter().map(|(device, _)| device).collect();
+    let fitting: Vec<&DeviceView> = matching.iter().copied().filter(|view| !lacking.contains(&view.id)).collect();
     if let (true, Some((example, why))) = (fitting.is_empty(), unfit.first().cloned()) {
         return Err(StartError::NobodyFits { count: unfit.len(), example, why });
     }

@@ -5,6 +5,7 @@ use crate::fleet::accept::{self, Refusal};
 use crate::fleet::heard::{Heard, ack_row, alive_row, report_row};
 use crate::fleet::windows;
 use crate::link::outbox::Item;
+use crate::rollout::gates::fits;
 use crate::store::Write;
 use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::stats::WindowStats;
@@ -159,7 +160,7 @@ impl Batch {
         let now = ingest.clock.now();
         let before = heard.stored.number;
         for window in &accepted.windows {
-            match sound(window) {
+            match sound(ingest, window) {
                 Ok(()) => {
                     let (manifest, content) = (&window.release.manifest, &window.content);
                     self.writes.push(windows::row(device, manifest, now, stats.epoch, window.first, content));
@@ -183,14 +184,22 @@ impl Batch {
     }
 }
 
-/// Whether a window is readable and of the release that it says.
-fn sound(window: &Window) -> Result<(), &'static str> {
+/// Whether a window is worth keeping: readable, of the release that it says, and that release is one that was pushed
+/// here and whose baseline it was counted over. A digest is the device's word: without this, one device could fill the
+/// disk with windows of releases that it makes up.
+fn sound(ingest: &Ingest, window: &Window) -> Result<(), &'static str> {
     let content = WindowStats::decode(&window.content).map_err(|_malformed| "content")?;
     let release = &window.release;
-    if content.model == release.model.as_str() && content.version == release.version.to_string() {
-        Ok(())
-    } else {
-        Err("release")
+    if content.model != release.model.as_str() || content.version != release.version.to_string() {
+        return Err("release");
+    }
+    let releases = ingest.fleet.releases();
+    let known = releases.find(&release.model, &release.version);
+    known.filter(|known| known.release == *release).ok_or("unknown-release")?;
+    match releases.manifest(release.manifest) {
+        Ok(manifest) if !fits(&manifest, &content) => Err("baseline"),
+        // A manifest that the disk lost says nothing against the window.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::fleet::windows::{merged, tests::window as content};
 use crate::link::outbox::{Item, Source as _};
 use crate::store::{Store, Table};
 use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef};
+use fieldpost_shared::stats::{Baseline, ClassCounts, OutputBaseline, Recorder};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::trust::SecretKey;
 use fieldpost_shared::wire::v1::{Ack, Alive, Body, Report, Sequence, Stats, Window};
@@ -19,6 +20,7 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let world = World::new();
+    assert_eq!(world.registry.release("1.0.0", b"model"), release());
     let key = world.enroll("a", 1);
     world.enroll("b", 2);
     let ingest = Ingest {
@@ -66,7 +68,7 @@ fn release() -> ReleaseRef {
     ReleaseRef {
         model: "digits".parse().unwrap(),
         version: semver::Version::new(1, 0, 0),
-        manifest: Digest::of(b"digits 1.0.0"),
+        manifest: Digest::of(&crate::releases::tests::manifest("1.0.0", b"model")),
     }
 }
 
@@ -313,6 +315,28 @@ fn a_device_that_knows_newer_orders_has_not_settled() {
         let views = crate::rollout::fleet::Fleet::devices(f.ingest.fleet.as_ref()).unwrap();
         assert_eq!(views.iter().find(|view| view.id == a()).unwrap().settled, settled, "{accepted}");
     }
+}
+
+#[test]
+fn windows_that_a_device_makes_up_are_acknowledged_and_not_kept() {
+    let f = fixture();
+    let made_up = ReleaseRef { manifest: Digest::of(b"made up"), ..release() };
+    let baseline = Baseline {
+        n: 9,
+        output: OutputBaseline { classes: Some(ClassCounts::new(3)), ..Default::default() },
+        inputs: vec![],
+    };
+    let other = Recorder::new("digits", "1.0.0", Arc::new(baseline), 5).close(10).encode();
+    for (number, release, content, reason) in
+        [(1, made_up, content(10), "unknown-release"), (2, release(), other, "baseline")]
+    {
+        let window = Window { first: number, last: number, release, content };
+        let body = Stats { fleet: "f".parse().unwrap(), device: a(), epoch: 1, windows: vec![window] };
+        assert_eq!(f.say(&Topic::Stats(a()), &body), None);
+        assert_eq!(f.ingest.metrics.refusals("window", reason), 1);
+        assert_eq!(f.ingest.fleet.heard().find(&a()).stored, at(1, number), "it would send them for ever");
+    }
+    assert!(f.world.registry.store.scan(Table::Windows, b"").unwrap().is_empty());
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn stats(first: u64) -> Stats {
     let release = fieldpost_shared::id::ReleaseRef {
         model: "digits".parse().unwrap(),
         version: semver::Version::new(1, 0, 0),
-        manifest: fieldpost_shared::id::Digest::of(b"m"),
+        manifest: fieldpost_shared::id::Digest::of(&crate::releases::tests::manifest("1.0.0", b"model")),
     };
     let window = Window { first, last: first, release, content: recorder.close(2).encode() };
     Stats { fleet: "f".parse().unwrap(), device: "a".parse().unwrap(), epoch: 1, windows: vec![window] }
@@ -113,6 +113,7 @@ impl Store for Sick {
 async fn statistics_are_acknowledged_only_when_they_are_on_disk() {
     let full = Arc::new(AtomicBool::new(false));
     let registry = Registry::new();
+    registry.release("1.0.0", b"model");
     let store = Sick { inner: registry.store.clone(), full: full.clone() };
     let world = World::with(registry, Arc::new(store));
     let rig = Rig::over(world, OpenBroker::any().await, Arc::default()).await;

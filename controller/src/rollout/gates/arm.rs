@@ -2,7 +2,7 @@
 
 use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::id::Digest;
-use fieldpost_shared::stats::WindowStats;
+use fieldpost_shared::stats::{Baseline, WindowStats};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,6 +17,15 @@ pub struct Served {
     pub devices: usize,
 }
 
+/// Whether a window was counted over the baseline of a release.
+#[must_use]
+pub fn fits(manifest: &Manifest, window: &WindowStats) -> bool {
+    match &manifest.baseline {
+        Some(baseline) => window.fits(baseline).is_ok(),
+        None => window.fits(&Baseline::default()).is_ok(),
+    }
+}
+
 /// A group of devices.
 #[derive(Debug, Clone, Default)]
 pub struct Arm {
@@ -25,11 +34,12 @@ pub struct Arm {
 }
 
 impl Arm {
-    /// Takes in one device, whether it served something or not. Windows that do not belong to what the release's
-    /// other devices sent (another baseline under the same digest is a broken agent) are left out.
+    /// Takes in one device, whether it served something or not. What was not counted over the release's own baseline (a
+    /// broken agent, or a lying one) is left out, so that no device decides the shape in which the others are summed.
     pub fn insert(&mut self, release: &Digest, manifest: Option<&Arc<Manifest>>, window: Option<&WindowStats>) {
         self.devices += 1;
-        let Some(window) = window else { return };
+        let fits = |window: &&WindowStats| manifest.is_none_or(|manifest| fits(manifest, window));
+        let Some(window) = window.filter(fits) else { return };
         match self.served.get_mut(release) {
             None => {
                 let served = Served { window: window.clone(), manifest: manifest.cloned(), devices: 1 };

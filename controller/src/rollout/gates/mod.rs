@@ -9,7 +9,7 @@ pub mod health;
 pub mod latency;
 pub mod limit;
 
-pub use arm::Arm;
+pub use arm::{Arm, fits};
 
 use super::strategy::Limits;
 use fieldpost_shared::bundle::manifest::Budgets;

@@ -52,6 +52,8 @@ pub(crate) struct FakeDevice {
     pub(crate) traffic: u64,
     /// Sees one class only, whatever the release.
     pub(crate) skewed: bool,
+    /// Its windows are counted over a baseline that is not the release's.
+    pub(crate) odd_windows: bool,
     /// What happens to its requests beside the model: the share that any release fails.
     pub(crate) upstream_errors: f64,
     pub(crate) last_seen: Option<Timestamp>,
@@ -181,6 +183,7 @@ impl FakeFleet {
             online: true,
             traffic: 20,
             skewed: false,
+            odd_windows: false,
             upstream_errors: 0.0,
             last_seen: None,
             live: live.cloned(),
@@ -309,7 +312,8 @@ impl FakeDevice {
         if self.traffic == 0 || !self.online {
             return;
         }
-        let baseline = info.manifest.baseline.clone().unwrap_or_default();
+        let known = info.manifest.baseline.clone().filter(|_| !self.odd_windows);
+        let baseline = known.unwrap_or_default();
         let mut window = WindowStats::open("digits", live.version.to_string(), &baseline, now.as_millis());
         for request in 0..self.traffic {
             window.requests += 1;

@@ -64,6 +64,26 @@ fn a_release_whose_answers_shift_is_taken_back_in_its_first_wave() {
 }
 
 #[test]
+fn a_device_whose_windows_fit_nothing_blinds_no_gate() {
+    let mut rig = Rig::new(6);
+    // The first by name: its windows are the first of every sum.
+    rig.fleet.edit("box-0", |device| device.odd_windows = true);
+    rig.release("1.2.0", Behaviour::OneClass);
+    let id = rig.start("1.2.0", "6");
+    rig.until(&id, "rolled-back");
+    assert!(rig.reason(&id).contains("PSI of the outputs is"), "{}", rig.reason(&id));
+}
+
+#[test]
+fn a_wave_whose_windows_all_fit_nothing_does_not_pass() {
+    let mut rig = Rig::new(2);
+    (0..2).for_each(|i| rig.fleet.edit(&format!("box-{i}"), |device| device.odd_windows = true));
+    let id = rig.start("1.1.0", "1,2");
+    rig.until(&id, "paused");
+    assert!(rig.reason(&id).contains("inconclusive"), "{}", rig.reason(&id));
+}
+
+#[test]
 fn a_model_that_fails_requests_is_taken_back() {
     let mut rig = Rig::new(6);
     rig.release("1.2.0", Behaviour::Errors(0.3));
