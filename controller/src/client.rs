@@ -10,9 +10,10 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fmt;
+use std::error::Error;
 use std::str::FromStr;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// Most bytes of an answer that are read into memory.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -42,6 +43,17 @@ impl FromStr for Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(redacted)")
+    }
+}
+
+/// A token as flags and the environment give it: an empty one, as a pipeline without its secret sets it, is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenToken(pub Option<Token>);
+
+impl FromStr for GivenToken {
+    type Err = TokenError;
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        if text.trim().is_empty() { Ok(Self(None)) } else { text.parse().map(|token| Self(Some(token))) }
     }
 }
 
@@ -135,6 +147,7 @@ impl ClientError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Unreachable { source, .. } if mistake(source).is_some() => Exit::Usage,
             Self::Unreachable { .. } => Exit::Undecided,
             Self::Setup { .. } | Self::PlainToken(_) => Exit::Usage,
             Self::Refused { status, .. } => match *status {
@@ -152,10 +165,13 @@ impl ClientError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Unreachable { source, .. } if source.is_connect() => {
-                "is it running? start it with `fieldpost serve`, or name another with --server"
-            }
-            Self::Unreachable { .. } => "try again; if it stays away, look at the controller's log",
+            Self::Unreachable { source, .. } => match mistake(source) {
+                Some(mistake) => mistake,
+                None if source.is_connect() => {
+                    "is it running? start it with `fieldpost serve`, or name another with --server"
+                }
+                None => "try again; if it stays away, look at the controller's log",
+            },
             Self::PlainToken(_) => "use an https:// address, or a tunnel that ends on this machine",
             Self::Refused { hint: Some(hint), .. } => return Some(hint.clone()),
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
@@ -183,6 +199,27 @@ pub struct Client {
     server: Url,
     token: Option<HeaderValue>,
     http: reqwest::Client,
+}
+
+/// What to do where the server is there and the way to it is wrong: trying again would never help.
+fn mistake(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut link = Some(error);
+    while let Some(error) = link {
+        // An I/O error passes over what it holds when it names its cause.
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = held.and_then(|held| held.downcast_ref()).or_else(|| error.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                return Some("name the authority that signed its certificate with --ca FILE; is the host name right?");
+            }
+            Some(rustls::Error::InvalidMessage(_)) => return Some("no TLS is spoken there: use an http:// address"),
+            _ if error.to_string().starts_with("invalid HTTP version") => {
+                return Some("no plain HTTP is spoken there: use an https:// address");
+            }
+            _ => link = error.source(),
+        }
+    }
+    None
 }
 
 impl Client {

@@ -44,6 +44,33 @@ async fn a_refusal_carries_the_servers_reason_and_hint() {
     ");
 }
 
+/// What a port answers that speaks another protocol.
+async fn answered_by(scheme: &str, bytes: &'static [u8]) -> ClientError {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read(&mut [0; 4_096]).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let mut settings = settings(&format!("{scheme}://{address}"), None);
+    settings.ca_pem = (scheme == "https").then(Vec::new);
+    Client::new(&settings).unwrap().get::<()>("list devices", &["v1", "devices"], &[]).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn the_wrong_scheme_is_a_matter_of_configuration_and_not_of_waiting() {
+    let plain = answered_by("https", b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!((plain.exit(), plain.transient()), (Exit::Usage, false), "{plain:?}");
+    assert!(plain.hint().unwrap().contains("http://"), "{plain:?}");
+    let tls = answered_by("http", b"\x15\x03\x03\x00\x02\x02\x32").await;
+    assert_eq!((tls.exit(), tls.transient()), (Exit::Usage, false), "{tls:?}");
+    assert!(tls.hint().unwrap().contains("https://"), "{tls:?}");
+}
+
 #[tokio::test]
 async fn a_wrong_token_is_a_matter_of_configuration() {
     let refuse = || async { (StatusCode::UNAUTHORIZED, r#"{"error":"unknown token"}"#) };

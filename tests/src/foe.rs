@@ -62,6 +62,11 @@ impl Foe {
         self.seen.get(topic).map_or(&[], Vec::as_slice)
     }
 
+    /// Every topic on which it saw something.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        self.seen.keys().map(String::as_str)
+    }
+
     /// Publishes.
     ///
     /// # Errors

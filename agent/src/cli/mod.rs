@@ -107,7 +107,7 @@ struct EnrollArgs {
     /// Base URL of the controller
     #[arg(long, value_name = "URL")]
     controller: Option<String>,
-    /// Enrolment token, made with `fieldpost token create enroll`; without one an operator must approve the box
+    /// Enrolment token, made with `fieldpost token create --enroll`; without one an operator must approve the box
     #[arg(long, env = "FIELDPOST_ENROLL_TOKEN", hide_env_values = true, default_value = "")]
     token: String,
     /// Name of this box in the fleet [default: from its host name]

@@ -1,12 +1,13 @@
 //! `/v1/devices`
 
+use super::path::Path;
 use super::types::{Device, LabelChange, Role};
 use super::{Api, ApiError, Caller, blocking};
 use crate::fleet::devices::{DeviceError, DeviceRecord};
 use crate::fleet::selector::{Selector, Subject};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use fieldpost_shared::id::DeviceId;
 use serde::Deserialize;

@@ -7,9 +7,10 @@ use crate::store::StoreError;
 use crate::tokens::TokenError;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::trust::TrustError;
 use std::error::Error;
 
 /// A refusal: a status, what failed, and what to do next where that is known.
@@ -79,12 +80,13 @@ impl From<DeviceError> for ApiError {
             DeviceError::Revoked(_) => {
                 refuse(StatusCode::FORBIDDEN).hint("a revoked key stays revoked: make a new one")
             }
-            DeviceError::NoToken => refuse(StatusCode::UNAUTHORIZED)
-                .hint("make one with `fieldpost token create enroll`, or allow approval with `enroll.approval = true`"),
+            DeviceError::NoToken => refuse(StatusCode::UNAUTHORIZED).hint(
+                "make one with `fieldpost token create --enroll`, or allow approval with `enroll.approval = true`",
+            ),
             DeviceError::Crowded => refuse(StatusCode::TOO_MANY_REQUESTS).hint("approve or revoke waiting devices"),
             DeviceError::Labels(_) => refuse(StatusCode::BAD_REQUEST),
             DeviceError::Token(_) => {
-                refuse(StatusCode::UNAUTHORIZED).hint("make a new one with `fieldpost token create enroll`")
+                refuse(StatusCode::UNAUTHORIZED).hint("make a new one with `fieldpost token create --enroll`")
             }
             DeviceError::Store(_) => Self::internal(&error),
         }
@@ -122,8 +124,16 @@ impl From<ReleaseError> for ApiError {
         let refuse = |status| Self::of(status, &error);
         match &error {
             ReleaseError::Manifest(_) | ReleaseError::TooLarge(_) => refuse(StatusCode::BAD_REQUEST),
-            ReleaseError::Trust(_) => refuse(StatusCode::FORBIDDEN)
-                .hint("sign with a publisher key of the fleet's root: `fieldpost trust show` lists them"),
+            ReleaseError::Trust(trust) => refuse(StatusCode::FORBIDDEN).hint(match trust {
+                TrustError::Threshold { .. } => {
+                    "sign with a publisher key of the fleet's root: `fieldpost trust show` lists them"
+                }
+                TrustError::DoublySigned(_) => "each key signs once: pack it again",
+                TrustError::RootExpired(_) => {
+                    "an owner of the root's key makes it last longer: `fieldpost trust renew`"
+                }
+                TrustError::Revoked(_) => "a revoked release stays revoked: mend it, raise `version` and pack it again",
+            }),
             ReleaseError::Missing { .. } => {
                 refuse(StatusCode::CONFLICT).hint("push again: only what is missing is sent")
             }
@@ -153,6 +163,11 @@ impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
     }
+}
+
+/// The answer to a method that a path does not take.
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("`{}` does not take {method}", uri.path()))
 }
 
 pub(super) async fn no_such_route(uri: Uri) -> ApiError {

@@ -1,5 +1,6 @@
 //! Health, time, enrolment, tokens, audit, statistics, metrics.
 
+use super::path::Path;
 use super::types::{
     AuditEntry, DeviceStats, DeviceStatus, EnrollRequest, EnrollResponse, Health, Role, TimeNow, TokenCreated,
     TokenInfo, TokenRequest,
@@ -7,7 +8,7 @@ use super::types::{
 use super::{Api, ApiError, Caller, blocking};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use fieldpost_shared::id::{DeviceId, ModelName};

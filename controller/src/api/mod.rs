@@ -4,6 +4,7 @@ mod auth;
 mod devices;
 mod error;
 mod general;
+mod path;
 mod registry;
 pub mod rollouts;
 pub mod types;
@@ -114,6 +115,7 @@ pub fn router(api: Api) -> Router {
         .merge(blobs)
         .merge(enroll)
         .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::no_such_method)
         .with_state(api)
 }
 

@@ -1,12 +1,13 @@
 //! `/v1/blobs` and `/v1/releases`
 
+use super::path::Path;
 use super::types::{MissingRequest, MissingResponse, Release, ReleaseDetail, ReleaseRequest, Role};
 use super::{Api, ApiError, Caller, blocking};
 use crate::releases::ReleaseRecord;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use base64::Engine as _;

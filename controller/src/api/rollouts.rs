@@ -1,5 +1,6 @@
 //! `/v1/rollouts`: what people ask of the engine.
 
+use super::path::Path;
 use super::types::Role;
 use super::{Api, ApiError, Caller, blocking};
 use crate::audit::Act;
@@ -10,7 +11,7 @@ use crate::rollout::machine::{AbortMode, Command};
 use crate::rollout::start::{StartError, StartRequest};
 use crate::rollout::view::{RolloutDetail, RolloutSummary};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -98,6 +99,7 @@ pub fn router(api: Api, engine: EngineHandle) -> Router {
         .route("/v1/rollouts/{id}/abort", post(abort))
         .route("/v1/rollouts/{id}/rollback", post(rollback))
         .layer(Extension(engine))
+        .method_not_allowed_fallback(super::error::no_such_method)
         .with_state(api)
 }
 

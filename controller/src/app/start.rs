@@ -14,7 +14,7 @@ use crate::link::outbox::Outbox;
 use crate::link::{self, Link};
 use crate::metrics::Metrics;
 use crate::releases::{BlobError, Blobs, Releases};
-use crate::rollout::core::CoreParts;
+use crate::rollout::core::{CoreParts, random_seed};
 use crate::rollout::engine::{Engine, EngineError, EngineSettings};
 use crate::store::{SledStore, Store, StoreError};
 use crate::tls::TlsError;
@@ -206,7 +206,7 @@ impl Started {
                 clock: Arc::clone(&clock),
                 key: trust.secret_key(),
                 fleet_id: config.fleet.clone(),
-                entropy: system_entropy,
+                entropy: random_seed,
             },
             EngineSettings::default(),
         )?;
@@ -354,12 +354,6 @@ impl Started {
         });
         parts
     }
-}
-
-fn system_entropy() -> Result<[u8; 32], getrandom::Error> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Makes the data directory, and makes sure that it is writable and nobody else's. The lock goes with the process.

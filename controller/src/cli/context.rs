@@ -72,7 +72,7 @@ impl Context {
     /// When the address or a certificate cannot be used; exit code 2.
     pub fn client(&self) -> Result<Client, Failure> {
         let server = self.global.server.clone();
-        let token = match &self.global.token {
+        let token = match self.global.token.as_ref().and_then(|given| given.0.as_ref()) {
             Some(token) => Some(token.clone()),
             // The token beside the data is for the controller on this machine; no other server gets to see it.
             None if is_loopback(&server) => self.local_token()?,
@@ -106,6 +106,20 @@ impl Context {
                 .map_err(|error| Failure::new("cannot write the result as JSON").because(&error))?,
         };
         self.sink.result(&text)?;
+        Ok(Exit::Done)
+    }
+
+    /// Ends a command that changed something: a line for people on stderr, or what is now there as JSON.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn done<T: Serialize + ?Sized>(&self, value: &T, text: &str) -> Result<Exit, Failure> {
+        match self.global.output {
+            Format::Table => self.note(text),
+            Format::Json => {
+                self.show(value, |_| String::new())?;
+            }
+        }
         Ok(Exit::Done)
     }
 

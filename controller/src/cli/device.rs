@@ -6,7 +6,6 @@ use clap::{Args, Subcommand};
 use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::Phase;
-use serde_json::Value;
 
 /// Arguments of `device`.
 #[derive(Debug, Args)]
@@ -83,8 +82,8 @@ pub async fn run(args: DeviceArgs, context: &Context) -> Result<Exit, Failure> {
         DeviceCommand::Label { device, labels } => {
             let change = label_change(&labels)?;
             let path = ["v1", "devices", device.as_str(), "labels"];
-            client.post::<_, Value>(&format!("label device {device}"), &path, &change).await?;
-            done(context, &format!("labelled {device}"))
+            let changed: Device = client.post(&format!("label device {device}"), &path, &change).await?;
+            done(context, &changed, "labelled")
         }
         DeviceCommand::Approve { device } => act(context, &device, "approve", "approved").await,
         DeviceCommand::Revoke { device } => act(context, &device, "revoke", "revoked").await,
@@ -94,13 +93,12 @@ pub async fn run(args: DeviceArgs, context: &Context) -> Result<Exit, Failure> {
 async fn act(context: &Context, device: &DeviceId, action: &str, past: &str) -> Result<Exit, Failure> {
     let path = ["v1", "devices", device.as_str(), action];
     let client = context.client()?;
-    client.post::<_, Value>(&format!("{action} device {device}"), &path, &serde_json::json!({})).await?;
-    done(context, &format!("{past} {device}"))
+    let changed: Device = client.post(&format!("{action} device {device}"), &path, &serde_json::json!({})).await?;
+    done(context, &changed, past)
 }
 
-fn done(context: &Context, text: &str) -> Result<Exit, Failure> {
-    context.note(text);
-    Ok(Exit::Done)
+fn done(context: &Context, device: &Device, past: &str) -> Result<Exit, Failure> {
+    context.done(device, &format!("{past} {}", device.id))
 }
 
 fn label_change(labels: &[String]) -> Result<LabelChange, Failure> {

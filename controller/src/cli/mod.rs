@@ -23,7 +23,7 @@ pub use context::Context;
 pub use exit::Exit;
 pub use failure::Failure;
 
-use crate::client::Token;
+use crate::client::GivenToken;
 use crate::demo;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -71,7 +71,7 @@ pub struct GlobalArgs {
     pub server: reqwest::Url,
     /// Bearer token [default for a controller on this machine: DATA/admin.token]
     #[arg(long, global = true, env = "FIELDPOST_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub token: Option<Token>,
+    pub token: Option<GivenToken>,
     /// Believe only these certificate authorities (PEM), for a controller with a private one
     #[arg(long, global = true, env = "FIELDPOST_CA", hide_env_values = true, value_name = "FILE")]
     pub ca: Option<PathBuf>,

@@ -1,5 +1,6 @@
 use super::*;
 use clap::CommandFactory;
+use std::path::Path;
 
 fn every(command: &clap::Command, visit: &mut impl FnMut(&clap::Command)) {
     visit(command);
@@ -34,6 +35,39 @@ fn every_example_is_a_command_line_that_parses() {
             }
         }
     });
+}
+
+/// A hint that the program itself refuses sends people the wrong way in the worst moment.
+#[test]
+fn every_command_that_a_message_names_is_one_that_parses() {
+    use clap::error::ErrorKind::{InvalidSubcommand, UnknownArgument};
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/src"));
+    let mut named = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for line in text.split("`fieldpost ").skip(1).filter_map(|rest| rest.split('`').next()) {
+                    let words = line.split_whitespace().filter(|word| !matches!(*word, "..." | "\u{2026}"));
+                    let words: Vec<&str> = std::iter::once("fieldpost").chain(words).collect();
+                    if words.iter().any(|word| word.starts_with("//") || word.contains('|')) {
+                        continue;
+                    }
+                    named += 1;
+                    // Placeholders have no right value, and what a person is to add is missing.
+                    if let Err(error) = Cli::try_parse_from(&words) {
+                        let wrong = matches!(error.kind(), UnknownArgument | InvalidSubcommand);
+                        assert!(!wrong, "{}: `fieldpost {line}`: {error}", path.display());
+                    }
+                }
+            }
+        }
+    }
+    assert!(named > 20, "only {named} commands are named");
 }
 
 /// Help as a person reads it, whatever the terminal and the environment of the test.

@@ -111,8 +111,7 @@ pub async fn run(args: TokenArgs, context: &Context) -> Result<Exit, Failure> {
         }
         TokenCommand::Revoke { id } => {
             client.delete(&format!("revoke token {id}"), &["v1", "tokens", &id]).await?;
-            context.note(&format!("revoked token {id}"));
-            Ok(Exit::Done)
+            context.done(&serde_json::json!({ "revoked": id }), &format!("revoked token {id}"))
         }
     }
 }

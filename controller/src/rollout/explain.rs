@@ -1,6 +1,5 @@
 //! Why anything happened: every event as a sentence, with its inputs beside it.
 
-use super::duration;
 use super::events::{Ending, Event, Failure, Record, Setback};
 use super::gates::{GateReport, Verdict};
 use super::machine::{Assessment, Progress, Stage, State};
@@ -249,10 +248,4 @@ fn failed(device: &DeviceId, failure: &Failure, retry_at: Option<Timestamp>) -> 
     };
     let Failure { detail, attempt, .. } = failure;
     format!("On {device} the release {what} (attempt {attempt}): {detail}; {next}.")
-}
-
-/// How long a rollout has gone on, for people.
-#[must_use]
-pub fn age(state_since: Timestamp, now: Timestamp) -> String {
-    duration::text(std::time::Duration::from_secs(now.since(state_since).as_secs()))
 }

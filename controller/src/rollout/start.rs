@@ -98,12 +98,10 @@ impl StartError {
             Self::Strategy(StrategyError::Waves(error)) => error.hint().to_owned(),
             Self::Waves { source, .. } => source.hint().to_owned(),
             Self::UnknownRelease { model, .. } => {
-                format!(
-                    "`fieldpost bundle list --model {model}` shows what is there; `fieldpost bundle push` adds to it"
-                )
+                format!("`fieldpost bundle list {model}` shows what is there; `fieldpost bundle push` adds to it")
             }
             Self::NobodyMatches { devices: 0, .. } => {
-                "enrol devices first: `fieldpost token create enroll`, then `fieldpost-agent enroll`".to_owned()
+                "enrol devices first: `fieldpost token create --enroll`, then `fieldpost-agent enroll`".to_owned()
             }
             Self::NobodyMatches { .. } => {
                 "`fieldpost device list` shows labels and inventory; for example --selector site=lyon, or '*' for all"

@@ -15,8 +15,8 @@ pub(super) fn new(dir: &Path, context: &Context) -> Result<Exit, Failure> {
     std::fs::create_dir_all(dir).map_err(|error| refuse().because(&error))?;
     let text = filled(TEMPLATE, name_of(dir).as_ref(), only_model(dir).as_deref());
     write_atomic(dir, SOURCE_FILE, text.as_bytes()).map_err(|error| refuse().because(&error))?;
-    context.note(&format!("wrote {}; edit it, then `fieldpost bundle pack {}`", target.display(), dir.display()));
-    Ok(Exit::Done)
+    let text = format!("wrote {}; edit it, then `fieldpost bundle pack {}`", target.display(), dir.display());
+    context.done(&serde_json::json!({ "wrote": target }), &text)
 }
 
 /// The folder's own name, where it is one that a model may have.

@@ -6,7 +6,6 @@ use crate::rollout::order::{Seat, SignedOrder};
 use crate::rollout::plan::ResolvedWave;
 use fieldpost_shared::id::{DeviceId, Digest, RolloutId};
 use fieldpost_shared::time::Timestamp;
-use fieldpost_shared::wire::v1::FailureKind;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -344,10 +343,4 @@ impl State {
     pub fn wave_of(&self, place: usize) -> usize {
         self.waves.iter().position(|wave| place < wave.reaches).unwrap_or(self.waves.len())
     }
-}
-
-/// Whether a person's word gives a failed device another attempt: what it refused (REJECTED) it would refuse again.
-#[must_use]
-pub(super) const fn retriable(kind: FailureKind) -> bool {
-    kind.retriable()
 }

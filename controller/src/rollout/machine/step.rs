@@ -1,6 +1,6 @@
 //! How an event changes a rollout, and what it makes the controller do.
 
-use super::state::{AbortMode, Member, Phase, Progress, Silence, Stage, State, retriable};
+use super::state::{AbortMode, Member, Phase, Progress, Silence, Stage, State};
 use crate::rollout::events::{Ending, Event, Record, Setback, Spec};
 use crate::rollout::fleet::AssignTo;
 use crate::rollout::order::Seat;
@@ -216,7 +216,7 @@ fn resume(state: &mut State, accepted: &[DeviceId], at: Timestamp) {
     }
     for member in state.members.values_mut().filter(|member| member.counts() && member.progress == Progress::Failed) {
         let again = member.failure.as_ref().is_some_and(|failure| match failure.setback {
-            Setback::Reported(kind) => retriable(kind),
+            Setback::Reported(kind) => kind.retriable(),
             Setback::TimedOut => true,
         });
         if again {
