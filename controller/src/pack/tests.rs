@@ -1,5 +1,4 @@
 use super::*;
-use fieldpost_shared::bundle::Dim;
 use fieldpost_shared::bundle::manifest::Postprocess;
 use fieldpost_shared::durable::write_atomic;
 use fieldpost_shared::error_chain::Chain;
@@ -91,6 +90,47 @@ fn digits_become_a_signed_bundle() {
     );
     assert_eq!(watcher.steps, watcher.stages.iter().map(|(_, total)| total).sum::<usize>());
     assert!(watcher.notes.is_empty(), "{:?}", watcher.notes);
+}
+
+#[test]
+fn a_classical_model_is_packed_as_it_was_exported() {
+    let (bundle, _) = packed(&models().join("iris-1.0")).unwrap();
+    let manifest = &bundle.manifest;
+    let outputs: Vec<&str> = manifest.outputs.iter().map(|spec| spec.name.as_str()).collect();
+    assert_eq!(outputs, ["label", "probabilities"]);
+    // The names of the classes are read from the graph.
+    assert_eq!(manifest.labels, ["setosa", "versicolor", "virginica"]);
+    // The labels are texts, and the scores were found without being named.
+    let Postprocess::Classification(classification) = &manifest.postprocess else { panic!() };
+    assert_eq!((classification.tensor.as_str(), classification.top_k), ("probabilities", 3));
+    let baseline = manifest.baseline.clone().unwrap();
+    assert_eq!(baseline.n, 75);
+}
+
+#[test]
+fn a_classical_model_answers_records_with_label_and_score() {
+    let dir = models().join("iris-1.0");
+    let (bundle, _) = packed(&dir).unwrap();
+    let release = bundle.manifest.release(&bundle.manifest_bytes);
+    let model = LoadedModel::load(&dir, Arc::new(bundle.manifest), release).unwrap();
+    let records = serde_json::json!([
+        { "sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2 },
+        { "sepal_length": 6.7, "sepal_width": 3.1, "petal_length": 5.6, "petal_width": 2.4 },
+    ]);
+    let outputs = model.infer(&model.prepare(&runtime::PredictInput::Json(&records)).unwrap()).unwrap();
+    let named: Vec<String> = model
+        .answer(&outputs)
+        .unwrap()
+        .into_iter()
+        .map(|answer| match answer {
+            runtime::Answer::Classification { label, score, .. } if score > 0.5 => label.unwrap(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(named, ["setosa", "virginica"]);
+    // What people are told is what the model's own label says.
+    let own: Vec<&[u8]> = outputs.first().unwrap().texts().collect();
+    assert_eq!(own, [b"setosa".as_slice(), b"virginica"]);
 }
 
 #[test]
