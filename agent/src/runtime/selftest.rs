@@ -4,7 +4,7 @@ use super::error::InputError;
 use super::model::LoadedModel;
 use super::prepare::PredictInput;
 use fieldpost_shared::bundle::manifest::{Preprocess, Tolerance};
-use fieldpost_shared::bundle::{GoldenSample, GoldenSet, Tensor};
+use fieldpost_shared::bundle::{Dtype, GoldenSample, GoldenSet, Tensor};
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::Clock;
 use fieldpost_shared::wire::v1::FailureKind;
@@ -155,10 +155,18 @@ fn check_outputs(model: &LoadedModel, sample: &GoldenSample) -> Result<f64, Self
 }
 
 /// Largest |found - expected|, or what is outside the tolerance: |found - expected| <= abs + rel * |expected|, NaN only
-/// where NaN was expected, infinity only the same infinity.
+/// where NaN was expected, infinity only the same infinity; of texts, one that differs.
 fn distance(found: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Result<f64, String> {
     if (found.dtype, &found.shape) != (expected.dtype, &expected.shape) {
         return Err(format!("{found:?} instead of {expected:?}"));
+    }
+    // Texts are the same or not; no tolerance makes one label another.
+    if found.dtype == Dtype::Bytes {
+        let differs = found.texts().zip(expected.texts()).position(|(found, expected)| found != expected);
+        return match differs {
+            None if found.data == expected.data => Ok(0.0),
+            at => Err(format!("text {} is not the one expected", at.unwrap_or_default())),
+        };
     }
     let mut largest = 0.0_f64;
     for (at, (found, expected)) in found.to_f64().into_iter().zip(expected.to_f64()).enumerate() {

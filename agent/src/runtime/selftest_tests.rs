@@ -1,7 +1,7 @@
 use super::super::fixtures::{digits_manifest, f32s, load, manifest, spec};
 use super::*;
 use fieldpost_shared::bundle::manifest::{Budgets, Missing, TabularInput};
-use fieldpost_shared::bundle::{Dtype, Manifest};
+use fieldpost_shared::bundle::Manifest;
 use fieldpost_shared::time::{SystemClock, Timestamp};
 use std::sync::Mutex;
 
@@ -59,6 +59,14 @@ fn fails(manifest: Manifest, sample: GoldenSample, kind: FailureKind, says: &str
     let failure = tested(manifest, sample, &stepping(1)).unwrap_err();
     assert_eq!(failure.kind, kind);
     assert!(failure.detail.contains(says), "{failure}");
+}
+
+#[test]
+fn a_text_that_differs_is_outside_of_every_tolerance() {
+    let text = |label: &str| Tensor::from_texts(vec![1], [label]).unwrap();
+    let loose = Tolerance { abs: 1e9, rel: 1e9 };
+    assert_eq!(distance(&text("good"), &text("good"), loose), Ok(0.0));
+    assert!(distance(&text("good"), &text("bad"), loose).unwrap_err().contains("text 0"));
 }
 
 #[test]
