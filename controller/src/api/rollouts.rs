@@ -118,7 +118,9 @@ impl From<EngineError> for ApiError {
             CoreError::Start(start) => {
                 let status = match start {
                     StartError::UnknownRelease { .. } => StatusCode::NOT_FOUND,
-                    StartError::Conflict { .. } | StartError::AlreadyThere(_) => StatusCode::CONFLICT,
+                    StartError::Revoked(_) | StartError::Conflict { .. } | StartError::AlreadyThere(_) => {
+                        StatusCode::CONFLICT
+                    }
                     StartError::Strategy(_)
                     | StartError::Waves { .. }
                     | StartError::NobodyMatches { .. }

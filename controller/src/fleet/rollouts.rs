@@ -84,7 +84,8 @@ impl seen::Fleet for Fleet {
         let Some(record) = self.releases.find(model, version) else { return Ok(None) };
         let manifest = self.releases.manifest(record.release.manifest);
         let manifest = manifest.map_err(|error| seen::FleetError::new(format!("read {}", record.release), error))?;
-        Ok(Some(ReleaseInfo { release: record.release.clone(), manifest: Arc::clone(&manifest) }))
+        let revoked = self.trust.root().revoked.contains(&record.release.manifest);
+        Ok(Some(ReleaseInfo { release: record.release.clone(), manifest: Arc::clone(&manifest), revoked }))
     }
 
     fn listening_since(&self) -> Option<Timestamp> {

@@ -22,6 +22,7 @@ use fieldpost_shared::trust::SecretKey;
 use look::Devices;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why the engine cannot do something.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,10 @@ pub enum CoreError {
     Restless(RolloutId),
 }
 
+/// Between two looks for devices that came after rollouts completed. Nobody waits for them by the second, and a look costs
+/// a walk over the fleet.
+const LATE_LOOK: Duration = Duration::from_secs(10);
+
 struct Rollout {
     state: State,
     assessment: Assessment,
@@ -132,6 +137,8 @@ pub struct Core {
     releases: BTreeMap<ReleaseRef, ReleaseInfo>,
     since: Timestamp,
     news: Vec<(RolloutId, u64)>,
+    /// When, by the monotonic clock, completed rollouts are looked at again for devices that came since.
+    late_look: Duration,
 }
 
 impl std::fmt::Debug for Core {
@@ -153,13 +160,26 @@ impl Core {
             rollouts.insert(id, Rollout::new(state));
         }
         let since = parts.clock.now();
-        Ok(Self { parts, gates: hard_limits(), rollouts, releases: BTreeMap::new(), since, news: Vec::new() })
+        Ok(Self {
+            parts,
+            gates: hard_limits(),
+            rollouts,
+            releases: BTreeMap::new(),
+            since,
+            news: Vec::new(),
+            late_look: Duration::ZERO,
+        })
     }
 
     /// Whether there is anything to look after.
     #[must_use]
     pub fn busy(&self) -> bool {
-        self.rollouts.values().any(|entry| needs_care(&entry.state))
+        self.rollouts.values().any(|entry| needs_care(&entry.state) || self.is_open(&entry.state))
+    }
+
+    /// Whether it is time to look at a completed rollout, which devices may join for ever.
+    fn is_open(&self, state: &State) -> bool {
+        state.stage == Stage::Completed && self.parts.clock.monotonic() >= self.late_look
     }
 
     /// Time.

@@ -81,6 +81,8 @@ pub struct ReleaseInfo {
     pub release: ReleaseRef,
     /// What it is.
     pub manifest: Arc<Manifest>,
+    /// Whether the fleet's root forbids it: no device starts it.
+    pub revoked: bool,
 }
 
 /// Something that the fleet could not do.

@@ -7,7 +7,7 @@ use super::machine::{Progress, State};
 use super::order::{Seat, draw};
 use super::plan::PlanError;
 use super::strategy::{Strategy, StrategyError, StrategyFile};
-use fieldpost_shared::id::{DeviceId, Digest, ModelName, RolloutId};
+use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef, RolloutId};
 use fieldpost_shared::wire::v1::FailureKind;
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,9 @@ pub enum StartError {
         /// The version asked for.
         version: Version,
     },
+    /// No device would start it.
+    #[error("{0} is revoked by the fleet's root: no device starts it")]
+    Revoked(ReleaseRef),
     /// Nobody matches.
     #[error("the selector `{selector}` matches none of {devices} active devices")]
     NobodyMatches {
@@ -100,6 +103,10 @@ impl StartError {
             Self::UnknownRelease { model, .. } => {
                 format!("`fieldpost bundle list {model}` shows what is there; `fieldpost bundle push` adds to it")
             }
+            Self::Revoked(release) => format!(
+                "pack and push a new version; `fieldpost bundle list --model {}` shows what may run",
+                release.model
+            ),
             Self::NobodyMatches { devices: 0, .. } => {
                 "enrol devices first: `fieldpost token create --enroll`, then `fieldpost-agent enroll`".to_owned()
             }
@@ -148,6 +155,9 @@ pub fn begin(
     by: &str,
     seen: &Circumstances<'_>,
 ) -> Result<Event, StartError> {
+    if seen.release.revoked {
+        return Err(StartError::Revoked(seen.release.release.clone()));
+    }
     let file = &request.strategy;
     let strategy = Strategy::resolve(file)?;
     let selector = file.selector.clone().unwrap_or_else(|| "*".to_owned());

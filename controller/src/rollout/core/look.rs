@@ -1,13 +1,14 @@
 //! One look: what the fleet shows, what the machine makes of it, and what follows.
 
-use super::{Core, CoreError, needs_care};
+use super::{Core, CoreError, LATE_LOOK, needs_care};
 use crate::rollout::events::{Event, Record};
 use crate::rollout::fit::unfit;
 use crate::rollout::fleet::{AssignTo, DeviceView, FleetError, ReleaseInfo};
 use crate::rollout::journal;
+use crate::rollout::machine::late::concerns;
 use crate::rollout::machine::sample::Group;
 use crate::rollout::machine::{
-    Effect, Observation, Progress, Samples, State, decide, outstanding, queries, step, taken_over,
+    Effect, Observation, Progress, Samples, Stage, State, decide, outstanding, queries, step, taken_over,
 };
 use crate::rollout::order::{ALGORITHM, SCHEMA, SignedOrder, Statement};
 use crate::rollout::start::owns;
@@ -35,14 +36,22 @@ impl Core {
     /// # Errors
     /// When the fleet cannot be seen at all.
     pub fn look(&mut self) -> Result<Vec<(RolloutId, CoreError)>, CoreError> {
-        let ids: Vec<RolloutId> =
-            self.rollouts.iter().filter(|(_, entry)| needs_care(&entry.state)).map(|(id, _)| id.clone()).collect();
+        let wants = |state: &State| needs_care(state) || self.is_open(state);
+        let mut ids: Vec<RolloutId> =
+            self.rollouts.iter().filter(|(_, entry)| wants(&entry.state)).map(|(id, _)| id.clone()).collect();
         let mut stuck = Vec::new();
         if ids.is_empty() {
             return Ok(stuck);
         }
         let mut devices = self.devices()?;
         let ahead = self.parts.fleet.take_ahead();
+        if self.parts.clock.monotonic() >= self.late_look {
+            self.late_look = self.parts.clock.monotonic().saturating_add(LATE_LOOK);
+        }
+        ids.retain(|id| {
+            let state = self.rollouts.get(id).map(|entry| &entry.state);
+            state.is_some_and(|state| state.stage != Stage::Completed || concerns(state, devices.values()))
+        });
         for id in ids {
             if let Err(error) = self.look_at(&id, &mut devices, &ahead) {
                 stuck.push((id, error));
@@ -57,14 +66,23 @@ impl Core {
         for _ in 0..MAX_STEPS {
             let now = self.parts.clock.now();
             let state = &self.entry(id)?.state;
-            let candidate = self.release(&state.spec.release.clone())?;
+            let release = state.spec.release.clone();
+            if state.stage == Stage::Completed {
+                // It may have been revoked since.
+                self.releases.remove(&release);
+            }
+            let candidate = self.release(&release)?;
             let samples = self.sample(id, devices, &mut windows)?;
             let state = &self.entry(id)?.state;
             let mut matching = self.parts.fleet.select(&state.spec.selector, devices)?;
             let requirements = &candidate.manifest.requirements;
             let fits = |view: &DeviceView| unfit(requirements, &view.inventory).is_none();
             matching.retain(|device| devices.get(device).is_some_and(fits));
-            let claimed = self.claimed(id);
+            let claimed = if self.entry(id)?.state.stage == Stage::Completed {
+                self.claimed_by_newer(id, devices)?
+            } else {
+                self.claimed(id)
+            };
             let listening_since = self.parts.fleet.listening_since().map(|since| since.max(self.since));
             let seen = Observation {
                 devices,
@@ -99,6 +117,26 @@ impl Core {
         others
             .flat_map(|(_, entry)| entry.state.members.keys().filter(|device| owns(&entry.state, device)).cloned())
             .collect()
+    }
+
+    /// Devices that a rollout which completed later takes, when they come: only the newest that matches gives a device
+    /// its release.
+    fn claimed_by_newer(&self, id: &RolloutId, devices: &Devices) -> Result<BTreeSet<DeviceId>, CoreError> {
+        let own = &self.entry(id)?.state;
+        let newer = self.rollouts.values().map(|entry| &entry.state).filter(|other| {
+            other.stage == Stage::Completed
+                && other.spec.release.model == own.spec.release.model
+                && (other.created, &other.id) > (own.created, &own.id)
+        });
+        let mut claimed = BTreeSet::new();
+        for other in newer {
+            let release = &other.spec.release;
+            let known = self.parts.fleet.release(&release.model, &release.version)?;
+            if known.is_some_and(|known| known.release == *release && !known.revoked) {
+                claimed.extend(self.parts.fleet.select(&other.spec.selector, devices)?);
+            }
+        }
+        Ok(claimed)
     }
 
     fn release(&mut self, release: &ReleaseRef) -> Result<ReleaseInfo, CoreError> {

@@ -3,7 +3,7 @@
 use super::observe::{joiners, members, reported};
 use super::sample::{Group, Observation};
 use super::state::{Member, Progress, Stage, State};
-use super::{progress, revert};
+use super::{late, progress, revert};
 use crate::rollout::events::{Ending, Event};
 use crate::rollout::gates::{Arm, Evidence, Gate, GateReport, HealthFailure, Outcome, Verdict, judge};
 use crate::rollout::strategy::OnFailure;
@@ -45,7 +45,7 @@ pub fn decide(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], no
     match &state.stage {
         Stage::RollingBack { .. } => return revert::decide(state, seen, now),
         Stage::RolledBack { .. } | Stage::Aborted { .. } => return Decision::events(revert::stragglers(state, seen)),
-        Stage::Completed => return Decision::default(),
+        Stage::Completed => return Decision::events(late::decide(state, seen, now)),
         Stage::Draft | Stage::AwaitingApproval { .. } | Stage::Running { .. } | Stage::Paused { .. } => {}
     }
     if let Some(paused) = went_back_in_time(state, seen) {

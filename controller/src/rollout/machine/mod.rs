@@ -9,9 +9,11 @@
 //!                                  |
 //!          any of these, Completed and Aborted(keep) too -> RollingBack -> RolledBack | Aborted(revert)
 //! ```
+//! A completed rollout still gives its release to devices that come later (`late`); nobody waits for those.
 
 pub mod command;
 pub mod decide;
+pub(crate) mod late;
 pub mod observe;
 pub mod progress;
 pub mod revert;

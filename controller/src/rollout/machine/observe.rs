@@ -11,8 +11,19 @@ use fieldpost_shared::wire::v1::{FailureKind, Phase as DevicePhase, Quarantined}
 
 /// What the members' reports say that the state does not know yet; at most one event per device.
 pub(super) fn members(state: &State, seen: &Observation<'_>, now: Timestamp) -> Vec<Event> {
+    members_where(state, seen, now, |_all| true)
+}
+
+/// The same for some of the members.
+pub(super) fn members_where(
+    state: &State,
+    seen: &Observation<'_>,
+    now: Timestamp,
+    wanted: impl Fn(&DeviceId) -> bool,
+) -> Vec<Event> {
     let treated = state.members.iter().filter(|(_, member)| member.treated() || member.progress == Progress::Waiting);
-    treated.filter_map(|(device, member)| of_member(state, seen, device, member, now)).collect()
+    let wanted = treated.filter(|(device, _)| wanted(device));
+    wanted.filter_map(|(device, member)| of_member(state, seen, device, member, now)).collect()
 }
 
 fn of_member(
@@ -103,7 +114,7 @@ pub(super) fn in_probation(view: &DeviceView, release: &ReleaseRef) -> bool {
 /// Devices that match now and did not when the order was drawn. Each enters the wave of its place in the order, or a
 /// later one when that is full; never an earlier one.
 pub(super) fn joiners(state: &State, seen: &Observation<'_>) -> Vec<Event> {
-    if !matches!(state.stage, Stage::AwaitingApproval { .. } | Stage::Running { .. }) {
+    if !matches!(state.stage, Stage::AwaitingApproval { .. } | Stage::Running { .. } | Stage::Completed) {
         return Vec::new();
     }
     let new =

@@ -39,11 +39,11 @@ pub(super) fn decide(
         Phase::Passed if wave + 1 < state.waves.len() => Decision::events(next_wave(state, wave + 1)),
         Phase::Passed => Decision::events(vec![Event::Completed { pending: not_live(state, wave) }]),
         Phase::Deploying { since } => {
-            let told = assignments(state, seen, wave, now);
+            let told = assignments(state, seen, now, |_, member| member.wave <= wave);
             if told.is_empty() { deploying(state, seen, wave, since, now) } else { Decision::events(told) }
         }
         Phase::Soaking { since } => {
-            let told = assignments(state, seen, wave, now);
+            let told = assignments(state, seen, now, |_, member| member.wave <= wave);
             if told.is_empty() { soaking(state, seen, (wave, since), reports, now) } else { Decision::events(told) }
         }
     }
@@ -55,8 +55,13 @@ fn not_live(state: &State, wave: usize) -> Vec<DeviceId> {
     of_waves.map(|(device, _)| device.clone()).collect()
 }
 
-/// Devices to tell now, in the order's order, within what may change at the same time.
-fn assignments(state: &State, seen: &Observation<'_>, wave: usize, now: Timestamp) -> Vec<Event> {
+/// Devices to tell now of those that may be, in the order's order, within what may change at the same time.
+pub(super) fn assignments(
+    state: &State,
+    seen: &Observation<'_>,
+    now: Timestamp,
+    may_be: impl Fn(&DeviceId, &Member) -> bool,
+) -> Vec<Event> {
     let strategy = &state.spec.strategy;
     let mut in_flight = state.members.values().filter(|member| member.in_flight()).count();
     let mut by_value: BTreeMap<(usize, String), usize> = BTreeMap::new();
@@ -76,7 +81,7 @@ fn assignments(state: &State, seen: &Observation<'_>, wave: usize, now: Timestam
     let mut next: Vec<_> = state
         .members
         .iter()
-        .filter(|(_, m)| m.wave <= wave && !m.accepted && due(m))
+        .filter(|(device, m)| may_be(device, m) && !m.accepted && due(m))
         .map(|(d, m)| (m.place, d, m))
         .collect();
     next.sort_by_key(|(place, device, _)| (*place, *device));

@@ -141,7 +141,7 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             state.approved.insert(*wave);
             None
         }
-        (Event::Joined { seat, wave }, stage) if stage.active() => {
+        (Event::Joined { seat, wave }, stage) if stage.active() || *stage == Stage::Completed => {
             let place = state.members.len().max(state.order.len());
             let wave = wave.unwrap_or(state.waves.len());
             let member = Member::new(place, wave, seat.stratum.clone(), true, at);
@@ -197,6 +197,11 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
     Vec::new()
 }
 
+/// Whether a device may be told to take the release: after the end only one that came late.
+fn may_assign(stage: &Stage, member: &Member) -> bool {
+    stage.active() || (member.late && *stage == Stage::Completed)
+}
+
 /// Whether devices can still be taken back.
 pub(super) const fn may_roll_back(stage: &Stage) -> bool {
     !matches!(
@@ -230,7 +235,7 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
     let Some(mut member) = state.members.get(device).cloned() else { return Vec::new() };
     let mut effects = Vec::new();
     let progress = match event {
-        Event::Assigned { attempt, previous, reachable, .. } if state.stage.active() => {
+        Event::Assigned { attempt, previous, reachable, .. } if may_assign(&state.stage, &member) => {
             if !member.touched {
                 member.previous.clone_from(previous);
                 member.assigned = Some(at);
@@ -241,7 +246,7 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
             effects.push(Effect::Assign { device: device.clone(), to: Some(state.candidate(*attempt)) });
             Some(Progress::Assigned)
         }
-        Event::Adopted { .. } if state.stage.active() => {
+        Event::Adopted { .. } if may_assign(&state.stage, &member) => {
             member.assigned = Some(at);
             Some(Progress::Live)
         }
@@ -293,6 +298,9 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
         Progress::Assigned | Progress::Live | Progress::Failed | Progress::Retrying { .. }
             if member.touched && matches!(state.stage, Stage::Running { .. } | Stage::Paused { .. }) =>
         {
+            Some(assign(device, Some(state.candidate(member.attempt))))
+        }
+        Progress::Assigned if member.touched && member.late && state.stage == Stage::Completed => {
             Some(assign(device, Some(state.candidate(member.attempt))))
         }
         Progress::Reverting => Some(assign(device, state.return_to(member))),

@@ -137,7 +137,7 @@ fn release(version: &Version) -> ReleaseInfo {
     };
     let release =
         ReleaseRef { model: model(), version: version.clone(), manifest: Digest::of(version.to_string().as_bytes()) };
-    ReleaseInfo { release, manifest: Arc::new(manifest) }
+    ReleaseInfo { release, manifest: Arc::new(manifest), revoked: false }
 }
 
 impl FakeFleet {

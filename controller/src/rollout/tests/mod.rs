@@ -4,6 +4,7 @@ mod chaos;
 mod commands;
 mod fake;
 mod gates;
+mod late;
 mod restart;
 mod scenarios;
 mod silence;

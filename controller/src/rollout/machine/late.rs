@@ -1,0 +1,53 @@
+//! A completed rollout goes on for devices that come to the fleet later: a box that takes the place of a broken one gets
+//! what its neighbours have, without anybody's hands.
+
+use super::observe;
+use super::progress::assignments;
+use super::sample::Observation;
+use super::state::{Member, Progress, State};
+use crate::rollout::events::Event;
+use fieldpost_shared::id::DeviceId;
+use fieldpost_shared::time::Timestamp;
+
+/// Whether a look at a completed rollout could come to anything; cheap, for it is asked again and again.
+pub(crate) fn concerns<'d>(
+    state: &State,
+    devices: impl IntoIterator<Item = &'d crate::rollout::fleet::DeviceView>,
+) -> bool {
+    let model = &state.spec.release.model;
+    state.members.values().any(|member| member.late && unsettled(member))
+        || devices.into_iter().any(|view| !view.desired.contains_key(model))
+}
+
+fn unsettled(member: &Member) -> bool {
+    matches!(member.progress, Progress::Assigned | Progress::Retrying { .. })
+}
+
+/// Who joined, who is told now, and what came of those that were told. Only devices that nobody has told anything of
+/// the model: what was decided for a device, by another rollout or a rollback, is not undone here.
+pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> Vec<Event> {
+    let is_late = |device: &DeviceId| state.members.get(device).is_some_and(|member| member.late && unsettled(member));
+    let mut events = observe::members_where(state, seen, now, is_late);
+    // Silence is not worth an event each here: nothing waits for these devices.
+    events.retain(|event| matches!(event, Event::Live { .. } | Event::Failed { .. } | Event::Gone { .. }));
+    if !events.is_empty() || seen.candidate.revoked {
+        return events;
+    }
+    let model = &state.spec.release.model;
+    let untold = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| !view.desired.contains_key(model));
+    let joined: Vec<Event> = observe::joiners(state, seen)
+        .into_iter()
+        .filter(|event| matches!(event, Event::Joined { seat, .. } if untold(&seat.device)))
+        .collect();
+    if !joined.is_empty() {
+        return joined;
+    }
+    assignments(state, seen, now, |device, member| {
+        let open = match member.progress {
+            Progress::Waiting => untold(device) && !seen.claimed.contains(device),
+            Progress::Retrying { .. } => true,
+            _ => false,
+        };
+        member.late && member.wave < state.waves.len() && open && seen.matching.contains(device)
+    })
+}
