@@ -45,6 +45,15 @@ pub enum ServeError {
 }
 
 impl ServeError {
+    /// What to do next, where that is known.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Start(error) => error.hint(),
+            _ => None,
+        }
+    }
+
     /// Whether the configuration or the machine must change first: starting again by itself would not help.
     #[must_use]
     pub fn is_configuration(&self) -> bool {

@@ -61,8 +61,8 @@ pub enum ConfigError {
         address: SocketAddr,
     },
     /// Half of a pair.
-    #[error("`tls.cert` and `tls.key` go together: only one of them is set")]
-    HalfTls,
+    #[error("`{0}.cert` and `{0}.key` go together: only one of them is set")]
+    HalfTls(&'static str),
 }
 
 /// `controller.toml`.
@@ -133,6 +133,10 @@ pub struct BrokerFile {
     pub ca: Option<PathBuf>,
     /// The URL that devices are told at enrolment, when it differs.
     pub advertise: Option<String>,
+    /// The controller's certificate chain (PEM), when the broker asks for one.
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
 }
 
 impl fmt::Debug for BrokerFile {
@@ -207,8 +211,10 @@ pub struct ExternalBroker {
     pub address: BrokerAddress,
     /// Who the controller is there.
     pub login: Option<(String, Password)>,
-    /// The only certificate authorities to believe.
+    /// The only certificate authorities to believe; without them, those of this machine.
     pub ca: Option<PathBuf>,
+    /// The controller's certificate and key, when the broker asks for one.
+    pub own: Option<TlsFiles>,
     /// Where devices find it.
     pub advertise: BrokerAddress,
 }
@@ -328,11 +334,7 @@ impl Config {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
         let text = |key, text: Option<String>, default: &str| (key, text.unwrap_or_else(|| default.to_owned()));
-        let tls = match (file.tls.cert, file.tls.key) {
-            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
-            (None, None) => None,
-            _ => return Err(ConfigError::HalfTls),
-        };
+        let tls = pair(file.tls.cert, file.tls.key, "tls")?;
         let fleet = parsed::<FleetId>(text("fleet", file.fleet, "default"))?;
         let (key, prefix) = text("topic_prefix", file.topic_prefix, fieldpost_shared::wire::topic::DEFAULT_PREFIX);
         let topics = Topics::new(&prefix).map_err(|error| ConfigError::Value {
@@ -393,6 +395,14 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
+fn pair(cert: Option<PathBuf>, key: Option<PathBuf>, section: &'static str) -> Result<Option<TlsFiles>, ConfigError> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
+        (None, None) => Ok(None),
+        _ => Err(ConfigError::HalfTls(section)),
+    }
+}
+
 fn external(file: BrokerFile, variable: &impl Fn(&str) -> Option<OsString>) -> Result<Broker, ConfigError> {
     let address = broker_address("broker.url", &file.url)?;
     let advertise = match &file.advertise {
@@ -407,8 +417,9 @@ fn external(file: BrokerFile, variable: &impl Fn(&str) -> Option<OsString>) -> R
         }
         (None, None) => String::new(),
     };
+    let own = pair(file.cert, file.key, "broker")?;
     let login = file.username.map(|name| (name, Password(password)));
-    Ok(Broker::External(ExternalBroker { address, login, ca: file.ca, advertise }))
+    Ok(Broker::External(ExternalBroker { address, login, ca: file.ca, own, advertise }))
 }
 
 /// Reads `mqtt://host[:1883]` or `mqtts://host[:8883]`.

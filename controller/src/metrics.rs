@@ -46,6 +46,8 @@ pub struct Metrics {
     pub blob_bytes_published: Counter,
     /// Windows of statistics put on disk.
     pub windows_stored: Counter,
+    /// Windows that devices had numbered, and that were taken for lost when a gap before later ones stayed.
+    pub windows_lost: Counter,
     /// Commits to the store that failed and were tried again.
     pub commit_failures: Counter,
     /// Times that the connection to the broker was made.
@@ -87,6 +89,7 @@ impl Metrics {
             published: Family::default(),
             blob_bytes_published: Counter::default(),
             windows_stored: Counter::default(),
+            windows_lost: Counter::default(),
             commit_failures: Counter::default(),
             broker_connections: Counter::default(),
             reconciliations: Counter::default(),
@@ -113,6 +116,7 @@ impl Metrics {
             metrics.blob_bytes_published.clone(),
         );
         registry.register("windows_stored", "Windows of statistics put on disk", metrics.windows_stored.clone());
+        registry.register("windows_lost", "Windows of statistics taken for lost", metrics.windows_lost.clone());
         registry.register(
             "commit_failures",
             "Commits that failed and were tried again",

@@ -46,14 +46,17 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if found.is_empty() { Err(TlsError::Empty { path: path.to_owned() }) } else { Ok(found) }
 }
 
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Pem { path: path.to_owned(), source })
+}
+
 /// The side that listens.
 ///
 /// # Errors
 /// When a file cannot be read, or the key does not belong to the certificate.
 pub fn server(files: &TlsFiles, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(&files.cert)?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::Pem { path: files.key.clone(), source })?;
+    let key = private_key(&files.key)?;
     let refused = |source| TlsError::Rustls { path: files.cert.clone(), source };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -70,32 +73,41 @@ pub fn server(files: &TlsFiles, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, Tls
 ///
 /// # Errors
 /// When the file cannot be read or holds no authority.
-pub fn client(authorities: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client(authorities: &Path, own: Option<&TlsFiles>) -> Result<Arc<ClientConfig>, TlsError> {
     let refused = |source| TlsError::Rustls { path: authorities.to_owned(), source };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(authorities)? {
         roots.add(certificate).map_err(refused)?;
     }
-    client_believing(roots).map_err(refused)
+    client_believing(roots, own)
 }
 
 /// The side that connects, believing the authorities of the machine.
 ///
 /// # Errors
 /// When it has none.
-pub fn client_with_system_authorities() -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_with_system_authorities(own: Option<&TlsFiles>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     let (added, _odd) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if added == 0 {
         return Err(TlsError::NoAuthorities);
     }
-    client_believing(roots).map_err(|source| TlsError::Rustls { path: PathBuf::from("the system's store"), source })
+    client_believing(roots, own)
 }
 
-fn client_believing(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
+/// With a certificate of its own where the other side asks for one.
+fn client_believing(roots: RootCertStore, own: Option<&TlsFiles>) -> Result<Arc<ClientConfig>, TlsError> {
+    let path = own.map_or_else(|| PathBuf::from("the system's store"), |own| own.cert.clone());
+    let refused = |source| TlsError::Rustls { path: path.clone(), source };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(refused)?.with_root_certificates(roots);
+    Ok(Arc::new(match own {
+        Some(own) => {
+            builder.with_client_auth_cert(certificates(&own.cert)?, private_key(&own.key)?).map_err(refused)?
+        }
+        None => builder.with_no_client_auth(),
+    }))
 }
 
 #[cfg(test)]

@@ -83,67 +83,9 @@ pub struct TimeNow {
     pub now: Timestamp,
 }
 
-/// `POST /v1/enroll`
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnrollRequest {
-    /// An enrolment token; empty asks an operator for approval.
-    #[serde(default)]
-    pub token: String,
-    /// The device's own key.
-    pub public_key: PublicKey,
-    /// The name the device wishes for; without it the controller makes one of the key.
-    #[serde(default)]
-    pub device: Option<DeviceId>,
-    /// Labels the device proposes; those of the token win.
-    #[serde(default)]
-    pub labels: Labels,
-    /// What the box is.
-    #[serde(default)]
-    pub inventory: Option<Inventory>,
-}
-
-impl fmt::Debug for EnrollRequest {
-    /// Without the token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EnrollRequest")
-            .field("device", &self.device)
-            .field("public_key", &self.public_key)
-            .field("labels", &self.labels)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Answer to an enrolment: 200 with everything, or 202 and no roots while it waits for approval.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EnrollResponse {
-    /// `active` or `pending`.
-    pub status: DeviceStatus,
-    /// The device's name in the fleet.
-    pub device: DeviceId,
-    /// The fleet.
-    pub fleet: FleetId,
-    /// Signed root metadata from version 1 to the newest, each a DSSE envelope. Empty while pending.
-    pub roots: Vec<serde_json::Value>,
-    /// Where the broker is.
-    pub mqtt: MqttEndpoint,
-    /// Prefix of all topics.
-    pub topic_prefix: String,
-    /// The controller's clock.
-    pub time: Timestamp,
-    /// sha256 of the device's key, for an operator to compare.
-    pub fingerprint: Digest,
-}
-
-/// Where devices find the broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MqttEndpoint {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Whether it speaks TLS there.
-    pub tls: bool,
-}
+/// `POST /v1/enroll`: the agent's own definitions, so that both sides mean the same.
+pub use fieldpost_agent::identity::Broker as MqttEndpoint;
+pub use fieldpost_agent::identity::enroll::{DeviceStatus, EnrollRequest, EnrollResponse};
 
 /// `DATA/endpoints.json`: where a running controller listens, for scripts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,28 +96,6 @@ pub struct Endpoints {
     pub mqtt: String,
     /// The process that listens.
     pub pid: u32,
-}
-
-/// Whether a device belongs to the fleet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeviceStatus {
-    /// It asked; nobody has approved it.
-    Pending,
-    /// It belongs.
-    Active,
-    /// It belonged; its key opens nothing any more.
-    Revoked,
-}
-
-impl fmt::Display for DeviceStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pending => "pending",
-            Self::Active => "active",
-            Self::Revoked => "revoked",
-        })
-    }
 }
 
 /// One device, as `GET /v1/devices` and `GET /v1/devices/{id}` show it.
@@ -213,6 +133,9 @@ pub struct Device {
     pub quarantine: Vec<Quarantined>,
     /// Statistics that wait on the box.
     pub outbox: OutboxReport,
+    /// Windows of statistics that it had numbered and that never came, ever.
+    #[serde(default)]
+    pub windows_lost: u64,
     /// Why the box refuses changes at the moment.
     pub hold: Option<String>,
     /// Messages it refused, by reason.

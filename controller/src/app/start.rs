@@ -58,10 +58,12 @@ pub enum StartError {
         source: io::Error,
     },
     /// Another controller uses it.
-    #[error("another controller runs in `{}`", path.display())]
+    #[error("another controller{} runs in `{}`: it holds `{}`", named(*pid), path.display(), path.join(LOCK).display())]
     Locked {
         /// The directory.
         path: PathBuf,
+        /// Its process, where it has said so.
+        pid: Option<u32>,
     },
     /// The store cannot be opened.
     #[error("cannot open the store")]
@@ -101,7 +103,21 @@ pub enum StartError {
     },
 }
 
+fn named(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
 impl StartError {
+    /// What to do next, where that is known.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Locked { .. } => Some("it may be the service: stop it, or give this one another --data-dir"),
+            Self::Http { .. } => Some("another program has the address: stop it, or choose another with --http"),
+            _ => None,
+        }
+    }
+
     /// Whether starting again by itself would not help.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
@@ -376,9 +392,15 @@ fn claim(dir: &Path) -> Result<Claim, StartError> {
             claim.forget_endpoints();
             Ok(claim)
         }
-        Err(fs::TryLockError::WouldBlock) => Err(StartError::Locked { path: dir.to_owned() }),
+        Err(fs::TryLockError::WouldBlock) => Err(StartError::Locked { path: dir.to_owned(), pid: holder(dir) }),
         Err(fs::TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
     }
+}
+
+/// The process that wrote down where it listens; it does so as soon as it is ready.
+fn holder(dir: &Path) -> Option<u32> {
+    let endpoints = fs::read(dir.join(ENDPOINTS)).ok()?;
+    serde_json::from_slice::<Endpoints>(&endpoints).ok().map(|endpoints| endpoints.pid)
 }
 
 /// Opens the store, and waits a little for a killed predecessor to let go of it.

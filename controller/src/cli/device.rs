@@ -224,6 +224,9 @@ fn show(device: &Device, now: Timestamp) -> String {
             format!("{} windows of statistics, {}", device.outbox.windows, output::bytes(device.outbox.bytes)),
         ));
     }
+    if device.windows_lost > 0 {
+        rows.push(("lost", format!("{} windows of statistics never came", device.windows_lost)));
+    }
     for (reason, count) in &device.refused {
         rows.push(("refused", format!("{count} messages: {reason}")));
     }

@@ -47,6 +47,7 @@ fn device(id: &str) -> Device {
         root_version: 1,
         quarantine: vec![],
         outbox: OutboxReport::default(),
+        windows_lost: 0,
         hold: None,
         refused: vec![],
         fetched_bytes: 70_000,

@@ -179,7 +179,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Demo(args) => demo::run(args, context).await,
         Command::Init(args) => init::run(args, context),
         Command::Key(args) => key::run(args, context),
-        Command::Trust(args) => trust::run(args, context),
+        Command::Trust(args) => trust::run(args, context).await,
         Command::Bundle(args) => bundle::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,
         Command::Device(args) => device::run(args, context).await,

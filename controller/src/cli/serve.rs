@@ -87,7 +87,11 @@ pub async fn run(args: ServeArgs, context: &Context) -> Result<Exit, Failure> {
     tokio::select! {
         served = serving => served.map(|()| Exit::Done).map_err(|error| {
             let exit = if error.is_configuration() { Exit::Usage } else { Exit::Failed };
-            Failure::new("the controller stopped").because(&error).exit_with(exit)
+            let failure = Failure::new("the controller stopped").because(&error).exit_with(exit);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
         }),
         () = told => Ok(Exit::Done),
     }

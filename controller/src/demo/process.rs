@@ -18,7 +18,10 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The executable that all processes run.
 #[derive(Debug, Clone)]
-pub struct Exe(PathBuf);
+pub struct Exe {
+    path: PathBuf,
+    environment: Vec<(&'static str, PathBuf)>,
+}
 
 impl Exe {
     /// The executable of this process.
@@ -26,17 +29,25 @@ impl Exe {
     /// # Errors
     /// When the system does not tell.
     pub fn current() -> anyhow::Result<Self> {
-        std::env::current_exe().map(Self).context("cannot find this executable")
+        std::env::current_exe().map(Self::at).context("cannot find this executable")
     }
 
     /// A named executable.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self { path: path.into(), environment: Vec::new() }
+    }
+
+    /// With a variable in the environment of all its processes.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<PathBuf>) -> Self {
+        self.environment.push((name, value.into()));
+        self
     }
 
     fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(&self.0);
+        let mut command = Command::new(&self.path);
+        command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
         command.args(args).stdin(Stdio::null()).kill_on_drop(true);
         // What the caller's shell has set must not steer the processes.
         for name in ["FIELDPOST_SERVER", "FIELDPOST_TOKEN", "FIELDPOST_DATA_DIR", "FIELDPOST_CONTROLLER"] {

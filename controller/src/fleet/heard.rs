@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 const REPORT: &str = "report/";
 const ALIVE: &str = "alive/";
 const ACK: &str = "ack/";
+const LOST: &str = "lost/";
 
 /// What one device said last.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,8 @@ pub struct Heard {
     pub ack: Option<Arc<Vec<u8>>>,
     /// Windows that were offered beyond a gap.
     pub gap: GapSeen,
+    /// Windows that were taken for lost, ever.
+    pub lost: u64,
 }
 
 impl Heard {
@@ -75,7 +78,13 @@ pub fn ack_row(device: &DeviceId, came: Timestamp, envelope: &[u8]) -> Write {
 /// The rows to delete with a device's key: what its successor under the name says must not be held against them.
 #[must_use]
 pub fn deletions(device: &DeviceId) -> Vec<Write> {
-    [REPORT, ALIVE, ACK].map(|kind| Write::delete(Table::Reports, format!("{kind}{device}"))).to_vec()
+    [REPORT, ALIVE, ACK, LOST].map(|kind| Write::delete(Table::Reports, format!("{kind}{device}"))).to_vec()
+}
+
+/// The row of how many windows were taken for lost, ever: the controller's own count, so it carries no signature.
+#[must_use]
+pub fn lost_row(device: &DeviceId, lost: u64) -> Write {
+    Write::put(Table::Reports, format!("{LOST}{device}"), lost.to_be_bytes())
 }
 
 /// What all devices said.
@@ -104,6 +113,12 @@ impl HeardStates {
             heard.seen(came);
             heard.stored = ack.stored;
             heard.ack = Some(Arc::new(sealed));
+        }
+        for (key, value) in store.scan(Table::Reports, LOST.as_bytes())? {
+            let device = std::str::from_utf8(&key).ok().and_then(|key| key.strip_prefix(LOST)?.parse().ok());
+            if let (Some(device), Ok(lost)) = (device, <[u8; 8]>::try_from(value.as_slice())) {
+                all.entry(device).or_default().lost = u64::from_be_bytes(lost);
+            }
         }
         Ok(Self(RwLock::new(all.into_iter().map(|(device, heard)| (device, Arc::new(heard))).collect())))
     }

@@ -42,6 +42,7 @@ impl Fleet {
             root_version: report.map_or(0, |report| report.root_version),
             quarantine: report.map(|report| report.quarantine.clone()).unwrap_or_default(),
             outbox: report.map(|report| report.outbox).unwrap_or_default(),
+            windows_lost: heard.lost,
             hold: report.and_then(|report| report.hold.clone()),
             refused: report.map(|report| report.refused.clone()).unwrap_or_default(),
             fetched_bytes: report.map_or(0, |report| report.fetched_bytes),

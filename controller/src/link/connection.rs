@@ -69,8 +69,8 @@ impl Target {
     pub fn external(broker: &ExternalBroker, fleet: &str) -> Result<Self, TlsError> {
         let tls = match (broker.address.tls, &broker.ca) {
             (false, _) => None,
-            (true, Some(path)) => Some(tls::client(path)?),
-            (true, None) => Some(tls::client_with_system_authorities()?),
+            (true, Some(path)) => Some(tls::client(path, broker.own.as_ref())?),
+            (true, None) => Some(tls::client_with_system_authorities(broker.own.as_ref())?),
         };
         Ok(Self {
             address: broker.address.clone(),

@@ -130,6 +130,7 @@ impl Ingest {
     /// Lets the world know what is on disk now.
     fn apply(&self, batch: Batch) {
         self.metrics.windows_stored.inc_by(batch.windows);
+        self.metrics.windows_lost.inc_by(batch.lost);
         for (kind, count) in &batch.received {
             self.metrics.received.get_or_create(&crate::metrics::KindLabel { kind }).inc_by(*count);
         }

@@ -11,6 +11,7 @@ pub mod reconcile;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use connection::{ConnectionFailed, Target};
+use fieldpost_agent::link::tls::hint;
 use fieldpost_shared::backoff::Backoff;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::Clock;
@@ -84,7 +85,10 @@ pub async fn run(link: Link, target: Target, stop: CancellationToken) {
 
 /// Once loudly, then quietly: a broker that is away for a night must not fill the log.
 fn log(failed: &ConnectionFailed, failures: u32, wait: Duration) {
-    let error = Chain(failed);
+    let error = match hint(failed) {
+        Some(hint) => format!("{}; {hint}", Chain(failed)),
+        None => Chain(failed).to_string(),
+    };
     if failures == 0 {
         tracing::warn!(%error, ?wait, "the broker is away; trying again until it comes back");
     } else {

@@ -5,7 +5,7 @@ use super::resolve::ResolveError;
 use fieldpost_agent::runtime::{InferError, InputError, LoadError, SelfTestFailure};
 use fieldpost_shared::bundle::ManifestError;
 use fieldpost_shared::bundle::archive::ArchiveError;
-use fieldpost_shared::bundle::chunk::ChunkError;
+use fieldpost_shared::bundle::chunk::{ChunkError, MAX_PAYLOAD_BYTES};
 use fieldpost_shared::bundle::golden::GoldenError;
 use fieldpost_shared::durable::DurableError;
 use fieldpost_shared::error_chain::Chain;
@@ -106,6 +106,19 @@ pub enum PackError {
     /// The manifest contradicts itself.
     #[error("the manifest cannot be made")]
     Manifest(#[source] ManifestError),
+    /// The manifest, which lists every chunk, does not fit one message.
+    #[error(
+        "the files have {total_mib} MiB in {chunks} chunks: the packed manifest that lists them has {packed_bytes} \
+         bytes, and at most {MAX_PAYLOAD_BYTES} fit one message"
+    )]
+    Message {
+        /// Bytes of the manifest, packed.
+        packed_bytes: usize,
+        /// Chunks that it lists.
+        chunks: usize,
+        /// What the files have, MiB.
+        total_mib: u64,
+    },
     /// The bundle cannot be written.
     #[error("cannot write `{}`", path.display())]
     Write {
@@ -167,6 +180,10 @@ impl PackError {
             }
             Self::Input { .. } => "check [preprocess] and that the data are raw, as a client would send them",
             Self::Scores { .. } => "set `activation = \"softmax\"` or \"sigmoid\" in [postprocess]",
+            Self::Message { chunks, .. } if *chunks > 1_000 => {
+                "models up to about 180 MB travel: quantise it or halve its floats, prune it, or split it in two bundles"
+            }
+            Self::Message { .. } => "use fewer labels, fewer features in [reference], or fewer files",
             Self::SelfTest(_) => "is something random left in the graph, such as dropout? export it for inference",
             _ => return None,
         })

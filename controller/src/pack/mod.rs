@@ -30,6 +30,7 @@ pub use reference::MAX_ROWS;
 use baseline::Collector;
 use fieldpost_agent::runtime::{self, LoadedModel, SelfTestReport, self_test};
 use fieldpost_shared::bundle::archive::Bundle;
+use fieldpost_shared::bundle::chunk::{MAX_PAYLOAD_BYTES, frame};
 use fieldpost_shared::bundle::golden::MAX_SAMPLES;
 use fieldpost_shared::bundle::manifest::{Budgets, FileRole, Measured, Preprocess, SCHEMA};
 use fieldpost_shared::bundle::{Dim, GoldenSet, Manifest};
@@ -126,6 +127,8 @@ pub fn pack(dir: &Path, options: &Options<'_>, progress: &mut dyn Progress) -> R
         unknown: std::collections::BTreeMap::new(),
     };
     let draft_bytes = draft.to_bytes().map_err(PackError::Manifest)?;
+    // Known before the model runs for minutes; what the reference data add is looked at again below.
+    check_message(&draft, &draft_bytes)?;
     let release = draft.release(&draft_bytes);
     let before = options.clock.monotonic();
     let model = LoadedModel::load(dir, Arc::new(draft.clone()), release).map_err(unusable)?;
@@ -154,6 +157,7 @@ pub fn pack(dir: &Path, options: &Options<'_>, progress: &mut dyn Progress) -> R
         manifest.measured = measured(&report, load_ms);
     }
     let manifest_bytes = manifest.to_bytes().map_err(PackError::Manifest)?;
+    check_message(&manifest, &manifest_bytes)?;
     let signatures = options.keys.iter().map(|key| envelope::sign(Kind::Manifest, &manifest_bytes, key)).collect();
     Ok(Bundle { manifest, manifest_bytes, signatures, blobs: blobs.framed })
 }
@@ -253,6 +257,16 @@ fn baseline(
         progress.note("no input has a baseline".to_owned());
     }
     Ok(baseline)
+}
+
+/// Whether the packed manifest travels in one message. A chunk takes about 40 bytes of it, so this bounds the model.
+fn check_message(manifest: &Manifest, bytes: &[u8]) -> Result<(), PackError> {
+    let packed_bytes = frame(bytes).map_err(PackError::Chunk)?.len();
+    if packed_bytes <= MAX_PAYLOAD_BYTES {
+        return Ok(());
+    }
+    let (chunks, total_bytes) = (manifest.chunks().len(), manifest.total_bytes());
+    Err(PackError::Message { packed_bytes, chunks, total_mib: total_bytes >> 20 })
 }
 
 /// What this machine cannot keep, a smaller one hardly will; but the device decides.

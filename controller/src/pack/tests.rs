@@ -1,7 +1,10 @@
 use super::*;
+use fieldpost_shared::bundle::Dim;
+use fieldpost_shared::bundle::chunk::ChunkRef;
 use fieldpost_shared::bundle::manifest::Postprocess;
 use fieldpost_shared::durable::write_atomic;
 use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::id::Digest;
 use fieldpost_shared::time::SystemClock;
 use fieldpost_shared::trust::envelope::verifies;
 use std::sync::OnceLock;
@@ -288,4 +291,21 @@ fn a_budget_that_this_machine_breaks_is_noted() {
     let dir = changed("digits-1.0", "p95_latency_ms = 50.0", "p95_latency_ms = 0.000001");
     let (_, watcher) = packed(dir.path()).unwrap();
     assert!(watcher.notes[0].contains("over its budget of 0.000001 ms"), "{:?}", watcher.notes);
+}
+
+#[test]
+fn a_model_whose_chunk_list_fits_no_message_is_refused_with_the_numbers() {
+    let of_chunks = |count: u32| {
+        let chunks: Vec<ChunkRef> =
+            (0..count).map(|n| ChunkRef { sha256: Digest::of(&n.to_be_bytes()), size: 64 << 10 }).collect();
+        let mut manifest = testing::manifest();
+        manifest.files[0].size = chunks.iter().map(|chunk| chunk.size).sum();
+        manifest.files[0].chunks = chunks;
+        check_message(&manifest, &manifest.to_bytes().unwrap())
+    };
+    assert!(of_chunks(2_500).is_ok(), "156 MiB travel");
+    let error = of_chunks(4_000).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("250 MiB in 4000 chunks") && text.contains("at most 122880"), "{text}");
+    assert!(error.hint().unwrap().contains("180 MB"));
 }

@@ -43,7 +43,9 @@ async fn a_store_that_failed_ends_the_controller_so_that_it_is_opened_again() {
 async fn a_directory_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path()).await;
-    check(config(dir.path(), ""), "another controller runs in", false).await;
+    let (text, configuration) = refusal(config(dir.path(), ""), Arc::new(SystemClock::new())).await;
+    let process = format!("another controller (process {}) runs in", std::process::id());
+    assert!(text.contains(&process) && text.contains("/data/lock`") && !configuration, "{text}");
     rig.stopped().await.unwrap();
 }
 

@@ -17,7 +17,7 @@ async fn rig(dir: &Path) -> Rig {
 async fn login(rig: &Rig, user: &str, password: &str) -> Result<Event, rumqttc::ConnectionError> {
     let mut options = MqttOptions::new("fp-default-a", "127.0.0.1", rig.bound.mqtt.unwrap().port());
     options.set_credentials(user, password);
-    let tls = crate::tls::client(Path::new(CERT)).unwrap();
+    let tls = crate::tls::client(Path::new(CERT), None).unwrap();
     options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
     let (_client, mut events) = AsyncClient::new(options, 10);
     tokio::time::timeout(PATIENCE, events.poll()).await.unwrap()

@@ -6,7 +6,7 @@ mod list;
 mod new;
 mod pack;
 mod push;
-mod source;
+pub(super) mod source;
 
 use super::{Context, Exit, Failure};
 use clap::{Args, Subcommand};

@@ -148,3 +148,11 @@ async fn what_is_no_bundle_is_named() {
     assert_eq!(refused.exit(), Exit::Failed);
     assert!(refused.to_string().contains("cannot use the bundle"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_bundle_that_is_not_there_comes_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = push(&dir.path().join("a.fieldpost"), &test_context(dir.path())).await.unwrap_err().to_string();
+    assert!(refused.contains("a.fieldpost") && refused.contains("No such file"), "{refused}");
+    assert!(refused.contains("hint: `fieldpost bundle pack DIR`"), "{refused}");
+}

@@ -9,21 +9,27 @@ use fieldpost_shared::bundle::archive::Bundle;
 use fieldpost_shared::id::{Digest, ModelName};
 use fieldpost_shared::trust::Signature;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
 /// What is signed of a bundle, and by whom.
 #[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) manifest: Manifest,
-    pub(super) digest: Digest,
-    pub(super) signatures: Vec<Signature>,
+pub(in crate::cli) struct Loaded {
+    pub(in crate::cli) manifest: Manifest,
+    pub(in crate::cli) digest: Digest,
+    pub(in crate::cli) signatures: Vec<Signature>,
 }
 
 /// Reads a bundle file and checks every byte of it against its manifest.
 pub(super) fn read(path: &Path) -> Result<Bundle, Failure> {
     let refuse = || Failure::new(format!("cannot use the bundle `{}`", path.display()));
-    let file = File::open(path).map_err(|error| refuse().because(&error))?;
+    let file = File::open(path).map_err(|error| {
+        let failure = refuse().because(&error);
+        match error.kind() {
+            ErrorKind::NotFound => failure.hint("`fieldpost bundle pack DIR` writes one, and says its name"),
+            _ => failure,
+        }
+    })?;
     Bundle::read(BufReader::new(file)).map_err(|error| refuse().because(&error))
 }
 
@@ -39,13 +45,18 @@ pub(super) async fn load(text: &str, context: &Context) -> Result<Loaded, Failur
     Ok(Loaded { manifest, digest: Digest::of(&manifest_bytes), signatures })
 }
 
-fn named(text: &str) -> Option<(ModelName, semver::Version)> {
+/// `NAME@VERSION` in its parts.
+pub(in crate::cli) fn named(text: &str) -> Option<(ModelName, semver::Version)> {
     let (model, version) = text.split_once('@')?;
     Some((model.parse().ok()?, version.parse().ok()?))
 }
 
 /// Loads a release from the controller, and checks that it is what its digest says.
-pub(super) async fn fetch(model: &ModelName, version: &semver::Version, context: &Context) -> Result<Loaded, Failure> {
+pub(in crate::cli) async fn fetch(
+    model: &ModelName,
+    version: &semver::Version,
+    context: &Context,
+) -> Result<Loaded, Failure> {
     let operation = format!("read the release {model}@{version}");
     let path = ["v1", "releases", model.as_str(), &version.to_string()];
     let detail: ReleaseDetail = context.client()?.get(&operation, &path, &[]).await?;
@@ -56,5 +67,9 @@ pub(super) async fn fetch(model: &ModelName, version: &semver::Version, context:
         return Err(refuse().because_text("the manifest is not what its digest says"));
     }
     let manifest = Manifest::parse(&bytes).map_err(|error| refuse().because(&error))?;
+    if (&manifest.name, &manifest.version) != (model, version) {
+        let found = format!("the controller sent {}@{}", manifest.name, manifest.version);
+        return Err(refuse().because_text(found));
+    }
     Ok(Loaded { manifest, digest, signatures: detail.signatures })
 }

@@ -7,6 +7,7 @@ mod show;
 
 pub use chain::{newest_root, read_root};
 
+use super::bundle::source;
 use super::keys::{public_key, read_secret_key};
 use super::{Context, Exit, Failure};
 use crate::rollout::duration;
@@ -92,9 +93,11 @@ pub enum TrustCommand {
         next: NextArgs,
     },
     /// Forbid releases: no device starts them any more
-    #[command(after_help = "Example:\n  fieldpost trust revoke digits-1.2.0.fieldpost --sign safe/root.key")]
+    #[command(after_help = "Examples:
+  fieldpost trust revoke digits@1.2.0
+  fieldpost trust revoke digits-1.2.0.fieldpost --sign safe/root.key")]
     Revoke {
-        /// Bundle files, or digests of manifests
+        /// Releases of the controller (NAME@VERSION), bundle files, or digests of manifests
         #[arg(required = true, value_name = "RELEASE")]
         releases: Vec<String>,
         /// How the next version is made.
@@ -208,7 +211,7 @@ pub struct NextArgs {
 ///
 /// # Errors
 /// When files cannot be read or written, or a change is refused.
-pub fn run(args: TrustArgs, context: &Context) -> Result<Exit, Failure> {
+pub async fn run(args: TrustArgs, context: &Context) -> Result<Exit, Failure> {
     let threshold_edit =
         |role: RoleName, n: Option<usize>| n.map(|threshold| Edit::Threshold { role: role.into(), threshold });
     match args.command {
@@ -235,9 +238,11 @@ pub fn run(args: TrustArgs, context: &Context) -> Result<Exit, Failure> {
             change(&[add, Edit::Remove { role: role.into(), keyid: old }], next, context)
         }
         TrustCommand::Revoke { releases, next } => {
-            let edits: Result<Vec<_>, Failure> =
-                releases.iter().map(|text| manifest_of(text).map(|manifest| Edit::Revoke { manifest })).collect();
-            change(&edits?, next, context)
+            let mut edits = Vec::new();
+            for text in &releases {
+                edits.push(Edit::Revoke { manifest: manifest_of(text, context).await? });
+            }
+            change(&edits, next, context)
         }
         TrustCommand::Renew { next } => change(&[], next, context),
         TrustCommand::Sign { file, sign } => {
@@ -349,16 +354,22 @@ fn verify(root: &SignedRoot, after: Option<PathBuf>, context: &Context) -> Resul
     show::show(context, root)
 }
 
-/// A release to revoke: a digest, or a bundle file.
-fn manifest_of(text: &str) -> Result<Digest, Failure> {
+/// A release to revoke: a digest, a bundle file, or a release that the controller knows.
+async fn manifest_of(text: &str, context: &Context) -> Result<Digest, Failure> {
     if let Ok(digest) = text.parse() {
         return Ok(digest);
     }
-    let refuse = || Failure::usage(format!("`{text}` is neither a bundle nor the digest of a manifest"));
-    let hint = "`fieldpost bundle history MODEL` shows digests";
-    let file = std::fs::File::open(text).map_err(|error| refuse().because(&error).hint(hint))?;
-    let bundle = Bundle::read(std::io::BufReader::new(file)).map_err(|error| refuse().because(&error).hint(hint))?;
-    Ok(Digest::of(&bundle.manifest_bytes))
+    let refuse = || Failure::usage(format!("`{text}` is neither NAME@VERSION, nor a bundle, nor a manifest's digest"));
+    let hint = "`fieldpost bundle list` shows what the controller has, `fieldpost bundle history MODEL` digests";
+    match (std::fs::File::open(text), source::named(text)) {
+        (Ok(file), _) => {
+            let bundle = Bundle::read(std::io::BufReader::new(file));
+            let bundle = bundle.map_err(|error| refuse().because(&error).hint(hint))?;
+            Ok(Digest::of(&bundle.manifest_bytes))
+        }
+        (Err(_), Some((model, version))) => Ok(source::fetch(&model, &version, context).await?.digest),
+        (Err(error), None) => Err(refuse().because(&error).hint(hint)),
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ fn public(seed: u8) -> String {
 
 impl Fleet {
     fn run(&self, command: TrustCommand) -> Result<Exit, String> {
-        run(TrustArgs { command }, &self.context).map_err(|failure| failure.to_string())
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run(TrustArgs { command }, &self.context)).map_err(|failure| failure.to_string())
     }
 
     fn newest(&self) -> SignedRoot {
@@ -102,7 +103,15 @@ fn a_release_is_revoked_by_its_digest() {
     fleet.run(TrustCommand::Revoke { releases, next: next(None) }).unwrap();
     assert_eq!(fleet.newest().metadata.revoked, [Digest::of(b"bad")]);
     let refused = fleet.run(TrustCommand::Revoke { releases: vec!["digits".into()], next: next(None) }).unwrap_err();
-    assert!(refused.contains("neither a bundle nor the digest"), "{refused}");
+    assert!(refused.contains("neither NAME@VERSION, nor a bundle, nor"), "{refused}");
+}
+
+#[test]
+fn a_release_is_revoked_by_its_name_which_the_controller_knows() {
+    let fleet = fleet();
+    let named = TrustCommand::Revoke { releases: vec!["digits@1.2.0".into()], next: next(None) };
+    let refused = fleet.run(named).unwrap_err();
+    assert!(refused.contains("read the release digits@1.2.0"), "the controller is asked: {refused}");
 }
 
 #[test]

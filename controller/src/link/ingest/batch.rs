@@ -2,7 +2,7 @@
 
 use super::{Inbound, Ingest};
 use crate::fleet::accept::{self, Refusal};
-use crate::fleet::heard::{Heard, ack_row, alive_row, report_row};
+use crate::fleet::heard::{Heard, ack_row, alive_row, lost_row, report_row};
 use crate::fleet::windows;
 use crate::link::outbox::Item;
 use crate::rollout::gates::fits;
@@ -25,6 +25,8 @@ pub(super) struct Batch {
     pub(super) heard: HashMap<DeviceId, Heard>,
     pub(super) received: HashMap<&'static str, u64>,
     pub(super) windows: u64,
+    /// Windows taken for lost.
+    pub(super) lost: u64,
     pub(super) tell: Vec<Item>,
     /// Devices that know a higher desired sequence than was signed here, and which.
     pub(super) behind: Vec<(DeviceId, u64)>,
@@ -156,6 +158,9 @@ impl Batch {
         };
         if accepted.lost > 0 {
             tracing::warn!(%device, lost = accepted.lost, "windows of statistics that this store never saw are lost");
+            heard.lost = heard.lost.saturating_add(accepted.lost);
+            self.lost = self.lost.saturating_add(accepted.lost);
+            self.writes.push(lost_row(device, heard.lost));
         }
         let now = ingest.clock.now();
         let before = heard.stored.number;

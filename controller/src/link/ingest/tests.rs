@@ -227,6 +227,21 @@ fn a_gap_is_not_acknowledged_until_it_is_filled() {
 }
 
 #[test]
+fn windows_taken_for_lost_are_counted_and_shown_after_a_restart_too() {
+    let f = fixture();
+    f.say(&Topic::Stats(a()), &stats(5, &[(1, 1)]));
+    let later = inbound(&Topic::Stats(a()), seal(&stats(5, &[(4, 4)]), &f.key).unwrap());
+    f.check_refused(later.clone(), "stats", "gap");
+    f.take(later.clone());
+    assert_eq!(f.take(later), None, "the third offer is believed");
+    let record = f.world.fleet.devices().find(&a()).unwrap();
+    assert_eq!(f.world.fleet.device(&record).windows_lost, 2);
+    assert_eq!(f.ingest.metrics.windows_lost.get(), 2);
+    let reopened = HeardStates::open(f.ingest.fleet.store().as_ref()).unwrap();
+    assert_eq!(reopened.find(&a()).lost, 2);
+}
+
+#[test]
 fn messages_of_one_batch_see_each_other() {
     let f = fixture();
     let mut batch = Batch::default();

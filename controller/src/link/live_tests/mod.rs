@@ -158,7 +158,7 @@ impl Rig {
         let (inbound, queue) = mpsc::channel(QUEUE);
         let (connected, mut connection) = watch::channel(false);
         let address = BrokerAddress { host: "127.0.0.1".into(), port: broker.address.port(), tls: false };
-        let external = ExternalBroker { advertise: address.clone(), address, login: None, ca: None };
+        let external = ExternalBroker { advertise: address.clone(), address, login: None, ca: None, own: None };
         let link = Link {
             fleet: world.fleet.clone(),
             outbox: world.outbox.clone(),

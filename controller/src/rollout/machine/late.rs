@@ -6,13 +6,14 @@ use super::progress::assignments;
 use super::sample::Observation;
 use super::state::{Member, Progress, State};
 use crate::rollout::events::Event;
+use crate::rollout::fleet::DeviceView;
 use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
 
 /// Whether a look at a completed rollout could come to anything; cheap, for it is asked again and again.
 pub(crate) fn concerns<'d>(
     state: &State,
-    devices: impl IntoIterator<Item = &'d crate::rollout::fleet::DeviceView>,
+    devices: impl IntoIterator<Item = &'d DeviceView>,
 ) -> bool {
     let model = &state.spec.release.model;
     state.members.values().any(|member| member.late && unsettled(member))
@@ -34,7 +35,9 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> V
         return events;
     }
     let model = &state.spec.release.model;
-    let untold = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| !view.desired.contains_key(model));
+    // What runs there already was somebody's doing, also where a restored store does not know whose.
+    let bare = |view: &DeviceView| !view.desired.contains_key(model) && view.live(model).is_none();
+    let untold = |device: &DeviceId| !seen.ahead.contains(device) && seen.devices.get(device).is_some_and(bare);
     let joined: Vec<Event> = observe::joiners(state, seen)
         .into_iter()
         .filter(|event| matches!(event, Event::Joined { seat, .. } if untold(&seat.device)))
