@@ -1,7 +1,7 @@
 use super::super::fixtures::{digits_manifest, f32s, load, manifest, spec};
 use super::*;
-use fieldpost_shared::bundle::manifest::{Budgets, Missing, TabularInput};
 use fieldpost_shared::bundle::Manifest;
+use fieldpost_shared::bundle::manifest::{Budgets, Missing, TabularInput};
 use fieldpost_shared::time::{SystemClock, Timestamp};
 use std::sync::Mutex;
 

@@ -11,10 +11,7 @@ use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
 
 /// Whether a look at a completed rollout could come to anything; cheap, for it is asked again and again.
-pub(crate) fn concerns<'d>(
-    state: &State,
-    devices: impl IntoIterator<Item = &'d DeviceView>,
-) -> bool {
+pub(crate) fn concerns<'d>(state: &State, devices: impl IntoIterator<Item = &'d DeviceView>) -> bool {
     let model = &state.spec.release.model;
     state.members.values().any(|member| member.late && unsettled(member))
         || devices.into_iter().any(|view| !view.desired.contains_key(model))
