@@ -52,7 +52,7 @@ async fn answered_by(scheme: &str, bytes: &'static [u8]) -> ClientError {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.read(&mut [0; 4_096]).await.unwrap();
+        assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
     });
