@@ -25,6 +25,10 @@ pub struct ConfigFile {
     pub controller: Option<String>,
     /// PEM file with the CA of controller and broker, when it is a private one.
     pub ca_file: Option<PathBuf>,
+    /// PEM file with this box's certificate chain, for a broker that asks for one.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub key_file: Option<PathBuf>,
     /// Labels proposed at enrolment.
     pub labels: BTreeMap<String, String>,
     /// Seconds after which a window of statistics closes though it is not full.
@@ -70,8 +74,10 @@ pub struct Config {
     pub http_socket: Option<PathBuf>,
     /// Base URL of the controller.
     pub controller: Option<String>,
-    /// The CA of controller and broker.
+    /// The CA of controller and broker; without it the machine's authorities are believed.
     pub ca_file: Option<PathBuf>,
+    /// Certificate chain and private key for a broker that asks for them.
+    pub own_certificate: Option<(PathBuf, PathBuf)>,
     /// Labels proposed at enrolment.
     pub labels: BTreeMap<String, String>,
     /// When a window closes though it is not full.
@@ -134,6 +140,14 @@ pub enum ConfigError {
         /// What stands there.
         found: String,
     },
+    /// Half of a pair.
+    #[error("`{given}` needs `{missing}` beside it")]
+    Pair {
+        /// The key that is there.
+        given: &'static str,
+        /// The key that is not.
+        missing: &'static str,
+    },
     /// Nothing says where the data directory is.
     #[error("no data directory: give --data-dir, or set `data_dir` in the configuration or HOME")]
     NoDataDir,
@@ -189,6 +203,12 @@ impl Config {
             http: flags.http.or(file.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8000))),
             controller: flags.controller.or_else(|| environment.controller.clone()).or(file.controller),
             ca_file: file.ca_file,
+            own_certificate: match (file.cert_file, file.key_file) {
+                (Some(cert), Some(key)) => Some((cert, key)),
+                (None, None) => None,
+                (Some(_), None) => return Err(ConfigError::Pair { given: "cert_file", missing: "key_file" }),
+                (None, Some(_)) => return Err(ConfigError::Pair { given: "key_file", missing: "cert_file" }),
+            },
             labels: file.labels,
             stats_window: Duration::from_secs(file.stats_window_s.unwrap_or(3600)),
             report_interval: Duration::from_secs(file.report_interval_s.unwrap_or(300)),
@@ -406,6 +426,7 @@ mod tests {
             data_dir: silent.data_dir.clone(),
             controller: None,
             ca_file: None,
+            own_certificate: None,
             labels: BTreeMap::new(),
             download_budget_bytes: None,
             http_socket: silent.http_socket.clone(),

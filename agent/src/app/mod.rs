@@ -13,8 +13,9 @@ use crate::config::Config;
 use crate::deploy::{Driver, DriverSettings, Effects, Journal};
 use crate::fetch::{BlobExchange, Disk, Downloader, FetchSettings};
 use crate::identity::enroll::{self, EnrollError, EnrollRequest, http_client};
-use crate::identity::{Identity, IdentityError, load_or_make_key};
+use crate::identity::{Identity, IdentityError, check_owner, load_or_make_key};
 use crate::link::session::LineState;
+use crate::link::tls::{OwnCertificate, client_config};
 use crate::link::{Door, Link, LinkSettings, Speaker};
 use crate::monitor::MonitorSettings;
 use crate::serve::{Registry, ServeSettings, Server};
@@ -41,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How long requests that run may take when stopping: less than the parts may, so that a slow one is no failure.
 const DRAIN: Duration = Duration::from_secs(8);
+/// An inference that takes so many times the longest deadline of a request is given up for hanging.
+const HANGING_DEADLINES: u32 = 3;
 /// Where the addresses that were bound are written, for scripts.
 pub const ENDPOINTS_FILE: &str = "endpoints.json";
 
@@ -58,6 +61,7 @@ pub async fn enroll(
     let controller = config.controller.as_deref().ok_or_else(|| {
         CommandError::Usage(anyhow!("no controller: give --controller URL, or set `controller` in the configuration"))
     })?;
+    check_owner(&config.data_dir).map_err(|error| CommandError::Usage(error.into()))?;
     let disk = Disk::open(&config.data_dir).context("cannot use the data directory")?;
     let key = load_or_make_key(&config.data_dir).context("cannot use the device key")?;
     let inventory = Some(inventory::read(&disk, String::new()));
@@ -107,14 +111,23 @@ fn newest_root(store: &Store) -> Result<RootMetadata, CommandError> {
     Ok(SignedRoot::parse(&bytes).context("the root of trust on disk is damaged")?.metadata)
 }
 
-fn tls(identity: &Identity, ca_pem: Option<&[u8]>) -> Result<Option<Arc<rustls::ClientConfig>>, CommandError> {
+fn tls(
+    identity: &Identity,
+    ca_pem: Option<&[u8]>,
+    own: Option<&(std::path::PathBuf, std::path::PathBuf)>,
+) -> Result<Option<Arc<rustls::ClientConfig>>, CommandError> {
     if !identity.broker.tls {
         return Ok(None);
     }
-    let pem = ca_pem.ok_or_else(|| {
-        CommandError::Usage(anyhow!("the broker speaks TLS: set `ca_file` in the configuration to its CA (PEM)"))
-    })?;
-    let config = crate::link::tls::client_config(pem).context("cannot use the CA file")?;
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display())).map_err(CommandError::Usage)
+    };
+    let own = match own {
+        Some((cert, key)) => Some((read(cert)?, read(key)?)),
+        None => None,
+    };
+    let own = own.as_ref().map(|(chain_pem, key_pem)| OwnCertificate { chain_pem, key_pem });
+    let config = client_config(ca_pem, own).context("cannot speak TLS with the broker").map_err(CommandError::Usage)?;
     Ok(Some(Arc::new(config)))
 }
 
@@ -126,15 +139,16 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     init_logging(&config.log)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let shutdown = CancellationToken::new();
-    let disk = Disk::open(&config.data_dir).context("cannot use the data directory")?;
+    // Nothing is made in a directory that is not there, or not this user's. No restart helps: systemd leaves exit code 2 alone.
     let identity = Identity::load(&config.data_dir).map_err(|error| match error {
-        // No restart helps: systemd leaves exit code 2 alone.
         IdentityError::NotEnrolled(_) => CommandError::Usage(error.into()),
         _ => CommandError::Failed(error.into()),
     })?;
+    check_owner(&config.data_dir).map_err(|error| CommandError::Usage(error.into()))?;
+    let disk = Disk::open(&config.data_dir).context("cannot use the data directory")?;
     let key = load_or_make_key(&config.data_dir).context("cannot use the device key")?;
     let ca = ca(&config)?;
-    let tls = tls(&identity, ca.as_deref())?;
+    let tls = tls(&identity, ca.as_deref(), config.own_certificate.as_ref())?;
     let (store, _) = open_store(&config, clock.as_ref())?;
     let store = Arc::new(store);
     // The database is locked: no other agent is just writing there.
@@ -148,6 +162,11 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         return Err(anyhow!("this box belongs to fleet `{own}`, its root of trust to fleet `{root}`\n{next}").into());
     }
     let root = Arc::new(RwLock::new(Arc::new(root)));
+    match store.recover_windows() {
+        Ok(0) => {}
+        Ok(windows) => tracing::info!(windows, "windows that were open when the agent died are sent as they were"),
+        Err(error) => tracing::error!(error = %Chain(&error), "cannot read the windows that were open at the last end"),
+    }
     // Whether something has expired is judged by this one, everywhere.
     let latest_signed = store.known().context("cannot read the database")?.latest_signed;
     let trusted = Arc::new(TrustedClock::new(Arc::clone(&clock), latest_signed));
@@ -155,7 +174,9 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
 
     // What answers.
     let (closed_sender, closed) = mpsc::channel(256);
-    let monitor = MonitorSettings { window: config.stats_window, ..MonitorSettings::default() };
+    let defaults = MonitorSettings::default();
+    let hang = defaults.hang.max(config.deadline.saturating_mul(HANGING_DEADLINES));
+    let monitor = MonitorSettings { window: config.stats_window, hang, ..defaults };
     let registry = Registry::new(Arc::clone(&clock), monitor, closed_sender);
     let (status_sender, status_handle) = watch::channel(serde_json::Value::Null);
     let defaults = ServeSettings::new(config.http);
@@ -172,6 +193,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     };
     let server = Server::bind(settings, registry.clone(), status_handle).await.context("cannot serve predictions")?;
     let serving = server.address();
+    let server_stuck = server.stuck();
     let endpoints = serde_json::json!({
         "http": serving.to_string(),
         "grpc": server.grpc_address().map(|address| address.to_string()),
@@ -250,9 +272,9 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     parts.spawn_plain("status", publish_status(report_sender.subscribe(), status_sender, shutdown.clone()));
     parts.spawn_plain("server", server.run(shutdown.clone()));
     let mut windows = Parts::default();
-    let timer = crate::monitor::timer::run(registry, config.data_dir.clone(), windows_stop.clone());
-    windows.spawn_plain("statistics", reporting::keep_windows(timer, closed, store, outbox_filled));
-    notify_systemd(&mut parts, shutdown.clone());
+    let timer = crate::monitor::timer::run(registry.clone(), config.data_dir.clone(), windows_stop.clone());
+    windows.spawn_plain("statistics", reporting::keep_windows(timer, registry, closed, store, outbox_filled));
+    notify_systemd(&mut parts, server_stuck, shutdown.clone());
     tracing::info!(http = %serving, "agent runs");
 
     let broken = tokio::select! {
@@ -320,14 +342,17 @@ pub(crate) async fn stop_signal() -> std::io::Result<&'static str> {
     })
 }
 
-/// Tells systemd that the agent is ready, and pats the watchdog from the reactor: a reactor that hangs is restarted.
-fn notify_systemd(parts: &mut Parts, shutdown: CancellationToken) {
+/// Tells systemd that the agent is ready, and pats the watchdog from the reactor: a reactor that hangs is restarted. So is
+/// an agent whose inference threads all hang; it counts as a death then, and a model that does it again is taken back.
+fn notify_systemd(parts: &mut Parts, stuck: impl Fn() -> bool + Send + 'static, shutdown: CancellationToken) {
     // Outside systemd there is nobody to tell.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
     if let Some(timeout) = sd_notify::watchdog_enabled() {
         parts.spawn_plain("watchdog", async move {
             while !shutdown.is_cancelled() {
-                drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
+                if !stuck() {
+                    drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
+                }
                 tokio::select! {
                     () = tokio::time::sleep(timeout / 3) => {}
                     () = shutdown.cancelled() => {}

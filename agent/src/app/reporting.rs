@@ -5,6 +5,7 @@ use crate::deploy::DriverHandle;
 use crate::fetch::{Disk, Downloader};
 use crate::link::Door;
 use crate::monitor::ClosedWindow;
+use crate::serve::Registry;
 use crate::store::{MAX_WINDOW_BYTES, Store, StoreError};
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::Clock;
@@ -112,20 +113,25 @@ impl Reporter {
 }
 
 /// Lets `timer` close windows, and puts them into the outbox until it ends. What the disk does not take waits here, and is
-/// tried again.
+/// tried again. Between, the open ones are put on the disk: here, one after the other, so that no checkpoint of a window
+/// comes after the window itself.
 pub(super) async fn keep_windows(
     timer: impl Future<Output = ()>,
+    registry: Registry,
     mut closed: mpsc::Receiver<ClosedWindow>,
     store: Arc<Store>,
     filled: Arc<Notify>,
 ) {
-    let mut waiting = Waiting { store, filled, windows: VecDeque::new(), refused: false };
+    let mut waiting = Waiting { store: Arc::clone(&store), filled, windows: VecDeque::new(), refused: false };
+    let mut checkpoints = tokio::time::interval(registry.settings().checkpoint);
+    checkpoints.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tokio::pin!(timer);
     loop {
-        // Cancel-safe: a window that was not taken stays in its channel, a sleep begins anew.
+        // Cancel-safe: a window that was not taken stays in its channel, a sleep begins anew, a tick comes again.
         tokio::select! {
             Some(window) = closed.recv() => waiting.keep(window).await,
             () = tokio::time::sleep(KEEP_AGAIN), if waiting.refused => waiting.flush().await,
+            _now = checkpoints.tick() => checkpoint(registry.checkpoints(), Arc::clone(&store)).await,
             () = &mut timer => break,
         }
     }
@@ -207,6 +213,19 @@ fn merge_oldest(windows: &mut VecDeque<ClosedWindow>) -> bool {
         }
     }
     false
+}
+
+/// Losing one is losing what a death in the next seconds would lose; so it is told, and not tried again.
+async fn checkpoint(open: Vec<ClosedWindow>, store: Arc<Store>) {
+    if open.is_empty() {
+        return;
+    }
+    let keep = move || open.iter().try_for_each(|window| store.checkpoint(&window.release, &window.content));
+    match tokio::task::spawn_blocking(keep).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "cannot put an open window of statistics on the disk"),
+        Err(error) => tracing::error!(%error, "cannot put an open window of statistics on the disk"),
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,9 @@ async fn windows_that_a_full_disk_refused_are_kept_when_there_is_space() {
         sender.send(window(1, 3)).await.unwrap();
         stop.send(()).unwrap();
     };
-    tokio::join!(keep_windows(timer, closed, Arc::clone(&store), Arc::clone(&filled)), story);
+    let (open, _none) = mpsc::channel(1);
+    let registry = Registry::new(Arc::new(clock), crate::monitor::MonitorSettings::default(), open);
+    tokio::join!(keep_windows(timer, registry, closed, Arc::clone(&store), Arc::clone(&filled)), story);
     assert_eq!(requests(&store), [1, 2, 3]);
 }
 

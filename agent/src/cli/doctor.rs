@@ -4,7 +4,7 @@ use super::local::fetch_status;
 use super::output::{columns, print};
 use super::{CommandError, Output};
 use crate::config::Config;
-use crate::identity::{Identity, enroll::http_client, load_or_make_key};
+use crate::identity::{Identity, check_owner, enroll::http_client, load_key};
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::{Clock as _, SystemClock, Timestamp};
 use serde::Serialize;
@@ -29,7 +29,7 @@ fn finding(check: &'static str, result: Result<String, String>) -> Finding {
 
 pub(super) async fn run(config: &Config, output: Output) -> Result<(), CommandError> {
     let mut findings = vec![finding("data directory", data_dir(config)), finding("clock", clock())];
-    let key = load_or_make_key(&config.data_dir);
+    let key = load_key(&config.data_dir);
     findings.push(finding(
         "device key",
         key.map(|key| key.public().id().short()).map_err(|error| Chain(&error).to_string()),
@@ -62,11 +62,18 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), CommandEr
 
 fn data_dir(config: &Config) -> Result<String, String> {
     let dir = &config.data_dir;
-    std::fs::create_dir_all(dir).map_err(|error| format!("cannot create `{}`: {error}", dir.display()))?;
+    // A doctor changes nothing: a directory made by whoever runs it would be in the agent's way later.
+    if !dir.is_dir() {
+        return Err(format!(
+            "`{}` is not there; `fieldpost-agent enroll` makes it, or name another with --data-dir",
+            dir.display()
+        ));
+    }
+    check_owner(dir).map_err(|error| error.to_string())?;
     let probe = fieldpost_shared::durable::write_atomic(dir, ".doctor", b"probe");
     probe.map_err(|error| Chain(&error).to_string())?;
     drop(std::fs::remove_file(dir.join(".doctor")));
-    let free = crate::fetch::Disk::open(dir).map_err(|error| Chain(&error).to_string())?.free_bytes();
+    let free = crate::fetch::disk::free_bytes(dir);
     match free.map(|bytes| bytes >> 20) {
         Some(mib) if mib < 64 => Err(format!("only {mib} MiB free on the disk of `{}`", dir.display())),
         Some(mib) => Ok(format!("{}, {mib} MiB free", dir.display())),

@@ -93,6 +93,10 @@ fn models_table(status: &Status) -> String {
         .collect();
     let mut text = columns(&["MODEL", "LIVE", "PREVIOUS", "CANDIDATE"], &rows);
     for entry in &status.report.quarantine {
+        let model = &entry.release.model;
+        if !status.report.models.iter().any(|report| report.model == *model && report.live.is_some()) {
+            text.push_str(&format!("no release of {model} is on this box: the one that came has failed\n"));
+        }
         let kind = serde_json::to_value(entry.kind).ok();
         let kind = kind.as_ref().and_then(Value::as_str).unwrap_or("?");
         text.push_str(&format!("quarantined: {} since {}: {kind}: {}\n", entry.release, entry.at, entry.detail));

@@ -18,6 +18,8 @@ pub struct Observed {
     pub requests: u64,
     /// Those that the model itself failed: inference error, NaN, panic.
     pub model_errors: u64,
+    /// Inferences that did not come back within the bound for them.
+    pub hung: u64,
     /// 95th percentile of the time to compute an answer, queueing left out.
     pub p95: Option<Duration>,
     /// Growth of the agent's resident memory since before the release was installed, bytes.
@@ -49,7 +51,18 @@ pub fn judge(release: &ReleaseRef, observed: &Observed, budgets: &Budgets) -> Op
     if observed.release.manifest != release.manifest {
         return None;
     }
-    errors(observed, budgets).or_else(|| latency(observed, budgets)).or_else(|| memory(observed, budgets))
+    hang(observed)
+        .or_else(|| errors(observed, budgets))
+        .or_else(|| latency(observed, budgets))
+        .or_else(|| memory(observed, budgets))
+}
+
+/// One is enough: it takes an inference thread with it for ever, so nobody can afford to wait for a significant number.
+fn hang(observed: &Observed) -> Option<Harm> {
+    (observed.hung > 0).then(|| Harm {
+        kind: FailureKind::Errors,
+        detail: format!("{} of its inferences did not come back: the model hangs", observed.hung),
+    })
 }
 
 #[allow(
@@ -101,13 +114,27 @@ mod tests {
             Budgets { error_rate: Some(0.01), p95_latency_ms: Some(10.0), rss_mib: Some(20.0), ..Budgets::default() };
         let p95 = Some(Duration::from_millis(p95_ms));
         let rss_growth_bytes = Some(rss_mib << 20);
-        let observed = Observed { release: release("m", 1), requests, model_errors, p95, rss_growth_bytes };
+        let observed = Observed { release: release("m", 1), requests, model_errors, hung: 0, p95, rss_growth_bytes };
         judge(&release("m", 1), &observed, &budgets).map(|harm| harm.kind)
     }
 
     #[test]
     fn no_requests_are_no_evidence_of_harm() {
         assert_eq!(check(0, 0, 0, 0), None);
+    }
+
+    #[test]
+    fn one_inference_that_hangs_is_harm() {
+        let observed = Observed {
+            release: release("m", 1),
+            requests: 5_000,
+            model_errors: 1,
+            hung: 1,
+            p95: None,
+            rss_growth_bytes: None,
+        };
+        let harm = judge(&release("m", 1), &observed, &Budgets::default()).unwrap();
+        assert!(harm.kind == FailureKind::Errors && harm.detail.contains("hangs"), "{harm:?}");
     }
 
     #[test]
@@ -142,16 +169,28 @@ mod tests {
 
     #[test]
     fn what_another_release_did_says_nothing() {
-        let observed =
-            Observed { release: release("m", 1), requests: 9, model_errors: 9, p95: None, rss_growth_bytes: None };
+        let observed = Observed {
+            release: release("m", 1),
+            requests: 9,
+            model_errors: 9,
+            hung: 0,
+            p95: None,
+            rss_growth_bytes: None,
+        };
         assert_eq!(judge(&release("m", 2), &observed, &Budgets::default()), None);
     }
 
     #[test]
     fn without_a_budget_only_a_catastrophe_is_harm() {
         let harm = |requests, model_errors| {
-            let observed =
-                Observed { release: release("m", 1), requests, model_errors, p95: None, rss_growth_bytes: None };
+            let observed = Observed {
+                release: release("m", 1),
+                requests,
+                model_errors,
+                hung: 0,
+                p95: None,
+                rss_growth_bytes: None,
+            };
             judge(&release("m", 1), &observed, &Budgets::default())
         };
         assert_eq!(harm(1_000, 500), None);
@@ -162,8 +201,14 @@ mod tests {
     fn a_budget_of_zero_still_needs_three_errors() {
         let budgets = Budgets { error_rate: Some(0.0), ..Budgets::default() };
         let harm = |n| {
-            let observed =
-                Observed { release: release("m", 1), requests: 90, model_errors: n, p95: None, rss_growth_bytes: None };
+            let observed = Observed {
+                release: release("m", 1),
+                requests: 90,
+                model_errors: n,
+                hung: 0,
+                p95: None,
+                rss_growth_bytes: None,
+            };
             judge(&release("m", 1), &observed, &budgets).is_some()
         };
         assert_eq!((harm(2), harm(3)), (false, true));

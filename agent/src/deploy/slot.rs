@@ -43,6 +43,8 @@ pub struct Trouble {
 ///  |                                                                 ^
 ///  +-- the previous release is wanted again: no download ------------+
 ///
+/// Watched: as Idle, but the agent died while the live release served. Deaths that follow each other closely end it like a
+/// probation; quiet ends it in Idle.
 /// Restoring: the agent has started and loads the live release, then goes on with the state inside.
 /// Removing: the model is no longer wanted, or no release of it may run.
 /// ```
@@ -122,6 +124,11 @@ pub enum State {
         /// What it was doing before; never another `Restoring`.
         then: Box<State>,
     },
+    /// The live release had served well, and the agent died with it not long ago.
+    Watched {
+        /// Times that the agent died, each soon after the start before.
+        deaths: u32,
+    },
 }
 
 /// One model on this box.
@@ -158,7 +165,9 @@ impl State {
             | Self::SelfTesting { candidate, .. }
             | Self::Swapping { candidate, .. } => Some(candidate),
             Self::Restoring { then, .. } => then.candidate(),
-            Self::Idle | Self::Probation { .. } | Self::Reverting { .. } | Self::Removing => None,
+            Self::Idle | Self::Probation { .. } | Self::Reverting { .. } | Self::Removing | Self::Watched { .. } => {
+                None
+            }
         }
     }
 
@@ -176,6 +185,7 @@ impl State {
             Self::Reverting { .. } => "reverting",
             Self::Removing => "removing",
             Self::Restoring { .. } => "restoring",
+            Self::Watched { .. } => "watched",
         }
     }
 }
@@ -205,7 +215,8 @@ impl Slot {
         let with = |candidate: &Assignment, phase| Some((candidate.release.clone(), phase));
         let installed = |i: &Option<Installed>, phase| i.as_ref().map(|i| (i.release.clone(), phase));
         match state {
-            State::Idle | State::Removing => None,
+            // It serves as ever; the fleet has no need to wait.
+            State::Idle | State::Removing | State::Watched { .. } => None,
             State::Fetching { candidate, .. } => with(candidate, Phase::Fetching { done, total }),
             State::Blocked { candidate, trouble, .. } => with(candidate, Phase::Blocked(trouble.detail.clone())),
             State::Verifying { candidate, .. } => with(candidate, Phase::Verifying),
@@ -237,6 +248,7 @@ mod tests {
             ("reverting", State::Reverting { must_leave: true, tries: 1, deaths: 2 }),
             ("removing", State::Removing),
             ("restoring", State::Restoring { deaths: 1, tries: 2, then: Box::new(State::Idle) }),
+            ("watched", State::Watched { deaths: 2 }),
         ];
         let slot = |state| Slot {
             live: Some(assignment("m", 2, 1).into()),
@@ -263,7 +275,7 @@ mod tests {
             let report = slot.report(&"m".parse().unwrap(), (1, 2));
             assert!(report.live.is_some() && report.previous.is_some(), "{name}");
             let shows = report.candidate.is_some();
-            assert_eq!(shows, !matches!(name, "idle" | "removing" | "restoring"), "{name}");
+            assert_eq!(shows, !matches!(name, "idle" | "removing" | "restoring" | "watched"), "{name}");
         }
     }
 }

@@ -214,10 +214,7 @@ impl Disk {
     /// Free bytes on the file system of the data directory.
     #[must_use]
     pub fn free_bytes(&self) -> Option<u64> {
-        let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
-        let root = self.root.canonicalize().ok()?;
-        let mounted = disks.iter().filter(|disk| root.starts_with(disk.mount_point()));
-        mounted.max_by_key(|disk| disk.mount_point().as_os_str().len()).map(sysinfo::Disk::available_space)
+        free_bytes(&self.root)
     }
 }
 
@@ -238,6 +235,15 @@ pub(super) fn holds(path: &Path, file: &FileEntry) -> bool {
     };
     // A sector that does not read is as bad as one that reads wrongly.
     hash().ok().flatten() == Some(file.sha256)
+}
+
+/// Free bytes on the file system of a directory.
+#[must_use]
+pub fn free_bytes(dir: &Path) -> Option<u64> {
+    let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
+    let root = dir.canonicalize().ok()?;
+    let mounted = disks.iter().filter(|disk| root.starts_with(disk.mount_point()));
+    mounted.max_by_key(|disk| disk.mount_point().as_os_str().len()).map(sysinfo::Disk::available_space)
 }
 
 /// A file whose name holds the digest of its bytes; one that is damaged is deleted, and as good as none.

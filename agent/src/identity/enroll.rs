@@ -9,18 +9,20 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What the device sends.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrollRequest {
-    /// The enrolment token.
+    /// An enrolment token; empty asks an operator for approval.
+    #[serde(default)]
     pub token: String,
     /// The device's public key, base64.
     pub public_key: PublicKey,
-    /// A wish for its name.
+    /// The name the device wishes for; without it the controller makes one of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceId>,
-    /// Labels proposed.
+    /// Labels the device proposes; those of the token win.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// What the box is.
@@ -28,28 +30,49 @@ pub struct EnrollRequest {
     pub inventory: Option<Inventory>,
 }
 
-/// Whether a device is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+impl fmt::Debug for EnrollRequest {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnrollRequest")
+            .field("device", &self.device)
+            .field("public_key", &self.public_key)
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a device belongs to the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum EnrollStatus {
-    /// An operator must approve it first.
+pub enum DeviceStatus {
+    /// It asked; nobody has approved it.
     Pending,
-    /// It belongs to the fleet.
+    /// It belongs.
     Active,
-    /// It was sent away.
+    /// It belonged; its key opens nothing any more.
     Revoked,
 }
 
-/// What the controller answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+impl fmt::Display for DeviceStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Revoked => "revoked",
+        })
+    }
+}
+
+/// What the controller answers: 200 with everything, or 202 and no roots while the device waits for approval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnrollResponse {
     /// Whether the device is in, or waits for an operator.
-    pub status: EnrollStatus,
+    pub status: DeviceStatus,
     /// The device's name.
     pub device: DeviceId,
     /// The fleet.
     pub fleet: FleetId,
-    /// All versions of the signed root, oldest first, as DSSE JSON.
+    /// Signed root metadata from version 1 to the newest, each a DSSE envelope. Empty while pending.
     #[serde(default)]
     pub roots: Vec<Value>,
     /// Where the broker is.
@@ -58,6 +81,8 @@ pub struct EnrollResponse {
     pub topic_prefix: String,
     /// The controller's clock.
     pub time: Timestamp,
+    /// sha256 of the device's key, for an operator to compare.
+    pub fingerprint: Digest,
 }
 
 /// Enrolment failed; nothing was changed.
@@ -208,7 +233,7 @@ pub async fn enroll(
         return Err(EnrollError::Refused { status: status.as_u16(), message: refusal(&body) });
     }
     let answer: EnrollResponse = serde_json::from_slice(&body).map_err(EnrollError::Answer)?;
-    if answer.status != EnrollStatus::Active {
+    if answer.status != DeviceStatus::Active {
         return Err(EnrollError::Waiting { device: answer.device, fingerprint: request.public_key.id() });
     }
     let roots = check_roots(&answer, pinned)?;

@@ -44,6 +44,20 @@ pub enum IdentityError {
     /// The box was never enrolled.
     #[error("this box is not enrolled (no `{}`): run `fieldpost-agent enroll --controller URL --token TOKEN`", .0.display())]
     NotEnrolled(PathBuf),
+    /// The directory is another user's.
+    #[error(
+        "`{}` belongs to user id {owner}, and this is user id {user}: run it as the owner, for instance with \
+         `sudo -u '#{owner}'`, or name another directory with --data-dir",
+        data_dir.display()
+    )]
+    Foreign {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who asks.
+        user: u32,
+    },
     /// A file cannot be read.
     #[error("cannot read `{}`", path.display())]
     Read {
@@ -81,6 +95,32 @@ pub enum IdentityError {
 
 fn dir(data_dir: &Path) -> PathBuf {
     data_dir.join("identity")
+}
+
+/// Refuses a data directory whose key belongs to another user: what this one would write there, the agent could not
+/// read. Only root gets this far; others cannot read the key at all.
+///
+/// # Errors
+/// When it does.
+pub fn check_owner(data_dir: &Path) -> Result<(), IdentityError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = dir(data_dir).join(KEY_FILE);
+    // A process's directory there belongs to the user that it acts as.
+    let (Ok(key), Ok(me)) = (std::fs::metadata(&path), std::fs::metadata("/proc/self")) else { return Ok(()) };
+    if key.uid() == me.uid() {
+        return Ok(());
+    }
+    Err(IdentityError::Foreign { data_dir: data_dir.to_owned(), owner: key.uid(), user: me.uid() })
+}
+
+/// The device's key, when it was made already.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn load_key(data_dir: &Path) -> Result<SecretKey, IdentityError> {
+    let path = dir(data_dir).join(KEY_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|source| IdentityError::Read { path, source })?;
+    SecretKey::from_file(&text).map_err(IdentityError::Key)
 }
 
 /// The device's key; made at the first call.
@@ -144,6 +184,20 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let error = Identity::load(data.path()).unwrap_err();
         assert!(error.to_string().contains("fieldpost-agent enroll --controller"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(check_owner(data.path()).is_ok(), "a new one is nobody's yet");
+        load_or_make_key(data.path()).unwrap();
+        assert!(check_owner(data.path()).is_ok());
+        // Only root can give a file away; elsewhere the half above is all that can be tried.
+        let key = data.path().join("identity/device.key");
+        if std::os::unix::fs::chown(&key, Some(12_345), None).is_ok() {
+            let error = check_owner(data.path()).unwrap_err().to_string();
+            assert!(error.contains("belongs to user id 12345") && error.contains("sudo -u"), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::connection::{ConnectError, ConnectOptions, Connection, Incoming, Stuc
 use super::door::{Door, Heard};
 use super::reports;
 use super::speaker::Speaker;
+use super::tls;
 use crate::fetch::BlobExchange;
 use crate::fetch::exchange::Want;
 use crate::store::{Counter, Store, StoreError};
@@ -112,7 +113,11 @@ impl Link {
                             () = shutdown.cancelled() => break,
                         }
                     }
-                    fieldpost_shared::error_chain::Chain(&error).to_string()
+                    let reason = fieldpost_shared::error_chain::Chain(&error).to_string();
+                    match tls::hint(&error) {
+                        Some(hint) => format!("{reason}; {hint}"),
+                        None => reason,
+                    }
                 }
                 End::Stuck => Stuck.to_string(),
                 End::NotKept => "what was heard could not be stored".to_owned(),

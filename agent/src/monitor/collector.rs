@@ -96,6 +96,8 @@ pub struct Collector {
     reached: u64,
     model_errors: u64,
     latency: LatencySketch,
+    /// What the window held when it was last asked for while open.
+    checkpointed: u64,
 }
 
 impl Collector {
@@ -110,6 +112,7 @@ impl Collector {
             reached: 0,
             model_errors: 0,
             latency: LatencySketch::default(),
+            checkpointed: 0,
         }
     }
 
@@ -182,7 +185,7 @@ impl Collector {
         self.recorder.resources(reading);
     }
 
-    /// What it did since it was installed, but for its memory. Requests that never reached the model are left out: else
+    /// What it did since it was installed, but for its memory and what still runs. Requests that never reached the model are left out: else
     /// a flood of malformed ones would hide the errors of the model.
     #[must_use]
     pub fn observed(&self) -> Observed {
@@ -190,6 +193,7 @@ impl Collector {
             release: self.release.clone(),
             requests: self.reached,
             model_errors: self.model_errors,
+            hung: 0,
             p95: self.latency.quantile(0.95),
             rss_growth_bytes: None,
         }
@@ -209,7 +213,21 @@ impl Collector {
         used.then(|| self.close(now))
     }
 
+    /// The open window as if it ended now, when something happened in it since it was last asked for. It stays open.
+    pub fn checkpoint(&mut self, now: Timestamp) -> Option<ClosedWindow> {
+        let window = self.recorder.window();
+        let happened = window.requests.saturating_add(window.errors.by_model());
+        if happened == self.checkpointed {
+            return None;
+        }
+        let mut content = window.clone();
+        content.closed_ms = now.as_millis().max(content.opened_ms);
+        self.checkpointed = happened;
+        Some(ClosedWindow { release: self.release.clone(), content })
+    }
+
     fn close(&mut self, now: Timestamp) -> ClosedWindow {
+        self.checkpointed = 0;
         ClosedWindow { release: self.release.clone(), content: self.recorder.close(now.as_millis()) }
     }
 }
@@ -306,6 +324,18 @@ mod tests {
         assert!(c.observed().p95.unwrap() > Duration::from_millis(800));
         let window = c.close(START).content;
         assert_eq!((window.requests, window.errors.closed, window.latency.n()), (1, 1, 1));
+    }
+
+    #[test]
+    fn an_open_window_is_checkpointed_only_after_news() {
+        let mut c = collector();
+        assert_eq!(c.checkpoint(START), None);
+        c.answered(infer(1), &Measured::default(), &[answer(0)], None);
+        let later = START.plus(Duration::from_secs(5));
+        let seen = c.checkpoint(later).unwrap().content;
+        assert_eq!((seen.requests, seen.opened_ms, seen.closed_ms), (1, START.as_millis(), later.as_millis()));
+        assert_eq!(c.checkpoint(later), None);
+        assert_eq!(c.close(later).content, seen, "it was left open, and nothing was added");
     }
 
     #[test]

@@ -22,11 +22,20 @@ pub struct MonitorSettings {
     pub window: Duration,
     /// How often the timer looks for windows to close, and reads the box.
     pub tick: Duration,
+    /// How often open windows are put on the disk, so that a death loses no more than this.
+    pub checkpoint: Duration,
+    /// An inference that takes longer is given up, and held against its model.
+    pub hang: Duration,
 }
 
 impl Default for MonitorSettings {
     fn default() -> Self {
-        Self { window: Duration::from_secs(3_600), tick: Duration::from_secs(1) }
+        Self {
+            window: Duration::from_secs(3_600),
+            tick: Duration::from_secs(1),
+            checkpoint: Duration::from_secs(10),
+            hang: Duration::from_secs(60),
+        }
     }
 }
 

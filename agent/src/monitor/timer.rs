@@ -23,6 +23,7 @@ pub async fn run(registry: Registry, data: PathBuf, shutdown: CancellationToken)
         let (reader, reading) = read(resources).await;
         resources = reader;
         registry.resources(&reading);
+        registry.give_up_hung();
         tokio::select! {
             () = shutdown.cancelled() => break,
             // Cancel-safe: what was closed and not taken stays in the registry.
@@ -60,7 +61,8 @@ mod tests {
     #[tokio::test]
     async fn windows_close_by_themselves_with_readings_of_the_box() {
         let (sender, mut closed) = mpsc::channel(4);
-        let settings = MonitorSettings { window: Duration::from_millis(1), tick: Duration::from_millis(5) };
+        let (window, tick) = (Duration::from_millis(1), Duration::from_millis(5));
+        let settings = MonitorSettings { window, tick, ..MonitorSettings::default() };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let registry = Registry::new(clock, settings, sender);
         registry.install(FakeModel::new("1.0.0"));

@@ -202,6 +202,11 @@ impl Ready {
         &self.call.live
     }
 
+    /// It was given up as hanging, and counted then; its caller has long gone.
+    pub(super) fn came_back_too_late(self) {
+        self.call.answer(Err(ApiError::deadline()));
+    }
+
     /// Counts and answers it with the model's `outputs`, which took `infer` and were made for `together` requests in one go.
     pub(super) fn end(
         self,

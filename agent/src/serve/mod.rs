@@ -43,6 +43,7 @@ mod request;
 mod rival;
 mod router;
 mod run;
+mod running;
 mod seats;
 mod server;
 mod shadow;
@@ -63,6 +64,12 @@ pub use unix::SocketError;
 use crate::runtime::Answer;
 use fieldpost_shared::bundle::{Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
+
+/// For the fuzz targets: whether a body is taken as an inference request.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn oip_infer_for_fuzzing(body: &[u8], json_bytes: Option<usize>, manifest: &Manifest) -> bool {
+    oip::infer::parse(body, json_bytes, manifest).is_ok()
+}
 
 /// Why a body is no inference request for a model, or its outputs no answer in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

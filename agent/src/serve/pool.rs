@@ -62,6 +62,8 @@ struct State<T> {
     chores: VecDeque<(usize, Chore)>,
     chore_bytes: usize,
     closed: bool,
+    /// Threads that stand in for ones that hang.
+    substitutes: usize,
 }
 
 impl<T> fmt::Debug for State<T> {
@@ -82,18 +84,52 @@ impl<T: Work> Pool<T> {
         let shared = Arc::new(Shared {
             threads: threads.get(),
             clock,
-            state: Mutex::new(State { waiting, running: 0, chores: VecDeque::new(), chore_bytes: 0, closed: false }),
+            state: Mutex::new(State {
+                waiting,
+                running: 0,
+                chores: VecDeque::new(),
+                chore_bytes: 0,
+                closed: false,
+                substitutes: 0,
+            }),
             work: Condvar::new(),
             rest: Condvar::new(),
         });
         let pool = Self(Desk(Arc::clone(&shared)));
         // Nobody joins these: they end when the queue closes, and a process that exits does not wait for a model.
         for index in 0..threads.get() {
-            let desk = Desk(Arc::clone(&shared));
-            std::thread::Builder::new().name(format!("inference-{index}")).spawn(move || desk.work())?;
+            pool.spawn(index)?;
         }
         std::thread::Builder::new().name("chores".to_owned()).spawn(move || shared.chores())?;
         Ok(pool)
+    }
+
+    fn spawn(&self, index: usize) -> io::Result<()> {
+        let desk = Desk(Arc::clone(&self.0.0));
+        std::thread::Builder::new().name(format!("inference-{index}")).spawn(move || desk.work()).map(drop)
+    }
+
+    /// Starts threads in place of those that hang, at most as many as there were at the start: a computation cannot be
+    /// stopped from outside, and each that hangs goes on taking processor time.
+    pub(crate) fn substitute(&self, hung: usize) {
+        let shared = &self.0.0;
+        loop {
+            let mut state = shared.lock();
+            if state.substitutes >= hung.min(shared.threads) {
+                return;
+            }
+            state.substitutes = state.substitutes.saturating_add(1);
+            let index = shared.threads.saturating_add(state.substitutes);
+            drop(state);
+            if let Err(error) = self.spawn(index) {
+                return tracing::error!(%error, "cannot start an inference thread in place of one that hangs");
+            }
+        }
+    }
+
+    /// Whether so many computations that hang have all the threads, stand-ins included.
+    pub(crate) fn is_lost(&self, hung: usize) -> bool {
+        hung >= self.0.0.threads.saturating_mul(2)
     }
 
     /// Puts a piece of work in the queue. Another that had to make room for it comes back: its caller is to be refused.

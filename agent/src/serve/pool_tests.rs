@@ -170,3 +170,19 @@ fn the_memory_of_chores_is_bounded() {
     pool.submit(Job { run: Box::new(run), ..job("m", || ()) }).unwrap();
     assert_eq!(seen.recv_timeout(LONG).unwrap(), 2);
 }
+
+#[test]
+fn a_thread_that_hangs_is_stood_in_for_but_not_without_end() {
+    let pool = pool(1, 8);
+    let busy = occupy(&pool);
+    pool.substitute(5);
+    let busy_too = occupy(&pool);
+    let (done, finished) = mpsc::channel();
+    assert!(pool.submit(job("m", move || done.send(()).unwrap())).unwrap().is_none());
+    pool.substitute(5);
+    assert!(finished.recv_timeout(Duration::from_millis(200)).is_err(), "one for one thread, not more");
+    assert!((pool.is_lost(1), pool.is_lost(2)) == (false, true));
+    drop(busy);
+    finished.recv_timeout(LONG).unwrap();
+    drop(busy_too);
+}

@@ -9,6 +9,7 @@ use super::oip::messages::ModelStatistics;
 use super::oip::statistics::Statistics;
 use super::recent::Recent;
 use super::rival::{Portion, Rival, RivalError, Role, Sticky};
+use super::running::Running;
 use crate::deploy::Observed;
 use crate::monitor::collector::{Collector, Meter};
 use crate::monitor::{ClosedWindow, MonitorSettings};
@@ -19,7 +20,7 @@ use fieldpost_shared::time::{Clock, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// The live models. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ struct Inner {
     retired: Mutex<Vec<Arc<Live>>>,
     /// Closed windows that the outbox has not taken yet.
     ready: Mutex<VecDeque<ClosedWindow>>,
+    /// Inferences that were given up and still have their thread.
+    hung: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +61,7 @@ pub(crate) struct Live {
     pub(crate) counts: Statistics,
     clock: Arc<dyn Clock>,
     pub(crate) recent: Arc<Mutex<Recent<Prediction>>>,
+    pub(crate) running: Running,
     collector: Mutex<Collector>,
     rival: RwLock<Option<Rival>>,
 }
@@ -99,7 +103,7 @@ impl Live {
 
     fn observed(&self) -> Observed {
         let rss_growth_bytes = self.model.resident_growth_bytes();
-        Observed { rss_growth_bytes, ..self.collector().observed() }
+        Observed { rss_growth_bytes, hung: self.running.ever_hung(), ..self.collector().observed() }
     }
 
     /// Looks at what stands beside it.
@@ -134,6 +138,7 @@ impl Registry {
             slots: RwLock::default(),
             retired: Mutex::default(),
             ready: Mutex::default(),
+            hung: watch::Sender::new(0),
         }))
     }
 
@@ -231,6 +236,7 @@ impl Registry {
             counts: Statistics::default(),
             clock: Arc::clone(&self.0.clock),
             recent: Arc::clone(slots.recent.entry(release.model.clone()).or_default()),
+            running: Running::default(),
             collector: Mutex::new(Collector::new(release, model.manifest(), self.0.clock.now())),
             rival: RwLock::default(),
             model,
@@ -267,6 +273,38 @@ impl Registry {
         self.all().iter().for_each(|live| live.collector().resources(reading));
     }
 
+    /// The open windows in which something happened since the last call, as if they ended now.
+    #[must_use]
+    pub fn checkpoints(&self) -> Vec<ClosedWindow> {
+        let now = self.0.clock.now();
+        self.all().iter().filter_map(|live| live.collector().checkpoint(now)).collect()
+    }
+
+    /// Gives up the inferences that take longer than [`MonitorSettings::hang`]: each counts as an error of its model,
+    /// once, and the release in probation is judged by it.
+    pub fn give_up_hung(&self) {
+        let (now, bound) = (self.0.clock.monotonic(), self.0.settings.hang);
+        let retired: Vec<Arc<Live>> = lock(&self.0.retired).clone();
+        let mut hung = 0_usize;
+        for live in self.all().iter().chain(&retired) {
+            let found = live.running.give_up(now, bound);
+            for _ in 0..found {
+                live.failed(ErrorKind::Inference);
+            }
+            if found > 0 {
+                let release = live.release();
+                tracing::error!(%release, inferences = found, ?bound, "the model hangs: an inference is given up");
+            }
+            hung = hung.saturating_add(live.running.hung());
+        }
+        self.0.hung.send_if_modified(|old| std::mem::replace(old, hung) != hung);
+    }
+
+    /// How many inference threads are lost to computations that do not come back.
+    pub(crate) fn hung(&self) -> watch::Receiver<usize> {
+        self.0.hung.subscribe()
+    }
+
     /// Closes the windows that are full or old and those of replaced releases; with `force`, all in which something
     /// happened. Waits until the receiver has taken them: when it is gone or this future is dropped, they are kept for the
     /// next call.
@@ -292,7 +330,8 @@ impl Registry {
         let mut windows = Vec::new();
         lock(&self.0.retired).retain(|live| {
             let running = Arc::strong_count(live) > 1;
-            if force || !running {
+            // What hangs may hold it for ever; its window does not wait for that.
+            if force || !running || live.running.only_hung() {
                 windows.extend(live.collector().close_if_used(now));
             }
             running

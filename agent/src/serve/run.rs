@@ -61,7 +61,10 @@ fn together(group: Vec<Ready>, desk: &Desk<Call>) {
     };
     let requests: Vec<&[Tensor]> = group.iter().map(|ready| ready.inputs.as_slice()).collect();
     let begun = clock.monotonic();
+    let seat = live.running.begin(clock);
     let answers = catch_unwind(AssertUnwindSafe(|| measure::together(live.model.as_ref(), &requests))).ok().flatten();
+    // What was given up as hanging is counted already; that its callers' requests are counted beside it does no harm.
+    live.running.end(seat);
     let took = clock.monotonic().saturating_sub(begun);
     let Some(answers) = answers else {
         // One of them is bad, and nobody knows which: each by itself, so that it fails alone.
@@ -78,9 +81,13 @@ fn alone(ready: Ready, desk: &Desk<Call>) {
     let clock = desk.clock();
     let live = Arc::clone(ready.live());
     let begun = clock.monotonic();
+    let seat = live.running.begin(clock);
     let outputs = catch_unwind(AssertUnwindSafe(|| live.model.infer(&ready.inputs)))
         .unwrap_or_else(|_panic| Err(InferError::Panic("the inference broke off".to_owned())));
     let took = clock.monotonic().saturating_sub(begun);
+    if !live.running.end(seat) {
+        return ready.came_back_too_late();
+    }
     if outputs.is_ok() {
         live.metrics.executed();
     }

@@ -188,6 +188,13 @@ impl Server {
         self.socket.as_ref().map(|socket| socket.path.as_path())
     }
 
+    /// Tells whether all inference threads, and those that stood in for them, are lost to models that hang.
+    pub fn stuck(&self) -> impl Fn() -> bool + Send + use<> {
+        let app = Arc::clone(&self.app);
+        let hung = app.registry.hung();
+        move || app.pool.is_lost(*hung.borrow())
+    }
+
     /// Serves until `shutdown`; then takes no new connection or request and waits, at most [`ServeSettings::drain`], until
     /// the running ones are answered.
     pub async fn run(self, shutdown: CancellationToken) {
@@ -199,6 +206,7 @@ impl Server {
         let path = socket.as_ref().map(|socket| tracing::field::display(socket.path.display().to_string()));
         tracing::info!(%address, grpc = grpc_address, socket = path, "serving predictions");
         let mut doors = JoinSet::new();
+        doors.spawn(stand_in(Arc::clone(&app), shutdown.clone()));
         let http = Http(router(Arc::clone(&app)));
         if let Some((listener, _)) = grpc {
             doors.spawn(doors::open(listener, Grpc(app), rules.clone(), shutdown.clone()));
@@ -208,5 +216,20 @@ impl Server {
         }
         doors.spawn(doors::open(listener, http, rules, shutdown));
         while doors.join_next().await.is_some() {}
+    }
+}
+
+/// Starts inference threads in place of those that hang, until `shutdown`.
+async fn stand_in(app: Arc<App>, shutdown: CancellationToken) {
+    let mut hung = app.registry.hung();
+    loop {
+        // Both arms are cancel-safe: the newest value stays to be seen.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = hung.changed() => match changed {
+                Ok(()) => app.pool.substitute(*hung.borrow_and_update()),
+                Err(_registry_is_gone) => return,
+            },
+        }
     }
 }

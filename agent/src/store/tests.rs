@@ -430,3 +430,31 @@ fn records_are_written_as_they_were_frozen() {
     let written = store.database.run("dump", dump).unwrap();
     assert_eq!(written, include_str!("testdata/records-v1.txt"), "\n{written}");
 }
+
+#[test]
+fn an_open_window_survives_a_death_and_is_sent_once() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    store.checkpoint(&release(1), &window(1, 0, 5)).unwrap();
+    store.checkpoint(&release(1), &window(1, 0, 9)).unwrap();
+    store.checkpoint(&release(2), &window(2, 0, 2)).unwrap();
+    assert_eq!(store.pending(0, 1 << 20).unwrap(), [], "open windows are not handed out");
+    // The first one closes; the agent dies with its successor, and with the other release's, open.
+    store.push(&release(1), &window(1, 0, 10)).unwrap();
+    store.checkpoint(&release(1), &window(1, 1, 3)).unwrap();
+    drop(store);
+    let store = open(data.path());
+    assert_eq!(store.recover_windows().unwrap(), 2);
+    assert_eq!(store.recover_windows().unwrap(), 0);
+    let mut found = requests(&store.pending(0, 1 << 20).unwrap());
+    found.sort_unstable();
+    assert_eq!(found, [2, 3, 10]);
+}
+
+#[test]
+fn open_windows_do_not_pile_up() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    (0..100).for_each(|i| store.checkpoint(&release(1), &window(1, i, 1)).unwrap());
+    assert_eq!(store.recover_windows().unwrap(), 64);
+}

@@ -62,7 +62,7 @@ struct Run {
     unsaved: bool,
     /// Go into the journal with the slot.
     unsaved_failures: Vec<Quarantined>,
-    /// Monotonic time at which this run of the agent began its probation.
+    /// Monotonic time at which this run of the agent began its probation, or to be watched.
     probation_since: Duration,
     /// What its probation saw of the process's memory.
     memory: MemoryWatch,
@@ -245,6 +245,9 @@ impl<E: Effects> Driver<E> {
             Some((State::Probation { elapsed_ms, .. }, since)) => {
                 let now = self.clock.monotonic().saturating_sub(since);
                 elapsed_ms.saturating_add(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+            }
+            Some((State::Watched { .. }, since)) => {
+                u64::try_from(self.clock.monotonic().saturating_sub(since).as_millis()).unwrap_or(u64::MAX)
             }
             _ => 0,
         }

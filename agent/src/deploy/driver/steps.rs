@@ -149,7 +149,7 @@ impl<E: Effects> Driver<E> {
             let oldest = self.quarantine.iter().enumerate().min_by_key(|(_, entry)| entry.at).map(|(index, _)| index);
             self.quarantine.remove(oldest.unwrap_or_default());
         }
-        let in_probation = |slot: &Slot| matches!(slot.state, State::Probation { .. });
+        let in_probation = |slot: &Slot| matches!(slot.state, State::Probation { .. } | State::Watched { .. });
         if is_loading(&before.state) || is_loading(&after.state) {
             let others = self.runs.iter_mut().filter(|(name, _)| *name != model);
             others.for_each(|(_, run)| run.memory.disturb());

@@ -6,6 +6,9 @@ use crate::deploy::event::Effect;
 use crate::deploy::slot::{Installed, State, Trouble};
 use fieldpost_shared::wire::v1::{Assignment, FailureKind, Quarantined};
 
+/// What the failure of a box's only release comes to.
+const NOTHING_BEFORE: &str = "there was no earlier release to go back to, so this box now has none of the model";
+
 impl Machine<'_> {
     pub(super) fn candidate_failed(&mut self, candidate: Assignment, tries: u32, failure: Failure) {
         if !failure.retry {
@@ -37,8 +40,12 @@ impl Machine<'_> {
 
     /// Live goes into quarantine and gives way to the previous release, or to nothing.
     pub(super) fn revert(&mut self, kind: FailureKind, detail: &str) {
+        self.drop_revoked_previous();
         if let Some(live) = self.slot.live.clone() {
-            self.quarantine(live, kind, detail);
+            match &self.slot.previous {
+                Some(_) => self.quarantine(live, kind, detail),
+                None => self.quarantine(live, kind, &format!("{detail}; {NOTHING_BEFORE}")),
+            }
         }
         self.leave_live(matches!(kind, FailureKind::Crash | FailureKind::Untrusted));
     }

@@ -23,6 +23,11 @@ pub const MAX_TRANSITIONS: u32 = 100;
 pub const MAX_DEATHS: u32 = 2;
 /// The agent may die so often while it loads a release that had served well.
 pub const MAX_RESTORE_DEATHS: u32 = 3;
+/// The agent may die so often, each time within [`WATCH_MS`] of its start, while a release serves that is past its
+/// probation. More than in a probation: it has shown that it works, and a weak power supply looks the same.
+pub const MAX_WATCHED_DEATHS: u32 = 4;
+/// So long without a death clears the live release of those before, milliseconds.
+pub const WATCH_MS: u64 = 300_000;
 /// Tries to install a release that should be ready on the disk.
 pub const MAX_SWAP_TRIES: u32 = 3;
 /// Most bytes of a failure's detail in journal and reports.
@@ -98,6 +103,13 @@ impl Machine<'_> {
             (State::Probation { probation_s, .. }, Event::Checked { elapsed_ms, harm }) => {
                 self.checked(probation_s, elapsed_ms, harm);
             }
+            (State::Watched { .. }, Event::Checked { elapsed_ms, .. }) => {
+                if elapsed_ms >= WATCH_MS {
+                    self.idle();
+                } else {
+                    self.effects.push(Effect::Begin(Job::Watch));
+                }
+            }
             (_, Event::LocalRollback) if rollback_target(&self.slot).is_some() => {
                 self.revert(FailureKind::LocalRollback, "rolled back by a local command");
             }
@@ -149,7 +161,7 @@ impl Machine<'_> {
             State::Verifying { candidate, .. } => Some(Job::Verify(candidate.clone())),
             State::SelfTesting { candidate, .. } => Some(Job::SelfTest(candidate.clone())),
             State::Swapping { candidate, .. } => Some(Job::Swap { release: candidate.release.clone(), tries: 0 }),
-            State::Probation { .. } => Some(Job::Watch),
+            State::Probation { .. } | State::Watched { .. } => Some(Job::Watch),
             State::Reverting { tries, .. } => swap(&self.slot.previous, *tries),
             State::Removing => Some(Job::Remove),
             State::Restoring { tries, .. } => swap(&self.slot.live, *tries),

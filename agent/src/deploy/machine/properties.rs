@@ -285,7 +285,7 @@ impl Device {
                 self.job = None;
                 let harm = matches!(act, Act::Harm);
                 let harm = harm.then(|| Harm { kind: FailureKind::Errors, detail: "errors".into() });
-                self.deliver(Event::Checked { elapsed_ms: 10_000, harm });
+                self.deliver(Event::Checked { elapsed_ms: WATCH_MS, harm });
             }
             Act::Harm | Act::TimeIsUp => {}
             Act::LocalRollback => self.deliver(Event::LocalRollback),

@@ -1,7 +1,7 @@
 //! A start of the agent: counts deaths, loads what was live, and goes on with what was being done.
 
 use super::wanted::REVOKED;
-use super::{MAX_DEATHS, MAX_RESTORE_DEATHS, MAX_SWAP_TRIES, Machine};
+use super::{MAX_DEATHS, MAX_RESTORE_DEATHS, MAX_SWAP_TRIES, MAX_WATCHED_DEATHS, Machine};
 use crate::deploy::effects::Failure;
 use crate::deploy::slot::State;
 use fieldpost_shared::wire::v1::FailureKind;
@@ -50,7 +50,26 @@ impl Machine<'_> {
                     return self.revert_failed(must_leave);
                 }
             }
-            _ => {}
+            // Without another release there is nothing to gain by counting.
+            State::Idle | State::Watched { .. } if self.slot.live.is_none() || self.slot.previous.is_none() => {
+                self.slot.state = State::Idle;
+            }
+            State::Idle if died > 0 => self.slot.state = State::Watched { deaths: died },
+            State::Watched { deaths } => {
+                let deaths = deaths.saturating_add(died);
+                if deaths >= MAX_WATCHED_DEATHS {
+                    let detail = format!("the agent died {deaths} times in a row while it served");
+                    return self.revert(FailureKind::Crash, &detail);
+                }
+                self.slot.state = State::Watched { deaths };
+            }
+            State::Idle
+            | State::Removing
+            | State::Fetching { .. }
+            | State::Blocked { .. }
+            | State::Verifying { .. } => {}
+            // It never holds another one.
+            State::Restoring { .. } => {}
         }
         self.restore(deaths);
     }

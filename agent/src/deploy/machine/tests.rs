@@ -48,6 +48,9 @@ fn states() -> Vec<(&'static str, Slot)> {
         ("reverting last", slot(State::Reverting { must_leave: false, tries: 2, deaths: 2 })),
         ("reverting must", slot(State::Reverting { must_leave: true, tries: 2, deaths: 2 })),
         ("removing", slot(State::Removing)),
+        ("watched", slot(State::Watched { deaths: 1 })),
+        ("watched+3", slot(State::Watched { deaths: 3 })),
+        ("watched only", Slot { previous: None, ..slot(State::Watched { deaths: 3 }) }),
         ("restoring idle", slot(restoring(0, State::Idle))),
         ("restoring idle+2", slot(restoring(2, State::Idle))),
         ("restoring only", Slot { previous: None, ..slot(restoring(2, State::Idle)) }),
@@ -119,6 +122,7 @@ fn cases() -> Vec<Case> {
         Case { expired: true, ..case("retry due, expired", RetryDue) },
         case("looked: early", Checked { elapsed_ms: 9_999, harm: None }),
         case("looked: time is up", Checked { elapsed_ms: 10_000, harm: None }),
+        case("looked: late", Checked { elapsed_ms: WATCH_MS, harm: None }),
         case("looked: harm", Checked { elapsed_ms: 10_000, harm: Some(harm) }),
         case("local rollback", LocalRollback),
     ]
@@ -146,6 +150,7 @@ fn show_state(state: &State) -> String {
     };
     let details = match state {
         State::Idle | State::Removing => String::new(),
+        State::Watched { deaths } => plus(*deaths),
         State::Fetching { candidate, tries, .. } | State::Blocked { candidate, tries, .. } => {
             format!("{}{}", of(candidate), if *tries > 0 { format!(" try {tries}") } else { String::new() })
         }
@@ -221,4 +226,40 @@ fn the_whole_table_is_as_it_was_agreed() {
         assert_eq!(found, agreed, "{title}");
     }
     assert_eq!(found.lines().count(), agreed.lines().count(), "{found}");
+}
+
+/// What a start after a death makes of a slot.
+fn died(slot: Slot) -> Step {
+    run(slot, &Case { wanted: Some(2), ..case("died", Event::Started) })
+}
+
+#[test]
+fn a_crash_loop_after_probation_ends_on_previous() {
+    let mut now = slot(State::Idle);
+    for death in 1..MAX_WATCHED_DEATHS {
+        let step = died(now);
+        assert!(step.failed.is_empty(), "death {death}");
+        let watched = State::Watched { deaths: death };
+        assert_eq!(step.slot.state, State::Restoring { deaths: 0, tries: 0, then: Box::new(watched.clone()) });
+        now = Slot { state: watched, ..step.slot };
+    }
+    let step = died(now);
+    assert_eq!((step.failed[0].kind, step.failed[0].release.clone()), (FailureKind::Crash, release("m", 2)));
+    assert!(matches!(step.slot.state, State::Reverting { must_leave: true, .. }));
+}
+
+#[test]
+fn deaths_without_anything_to_go_back_to_are_not_counted() {
+    let step = died(Slot { previous: None, ..slot(State::Watched { deaths: 3 }) });
+    assert_eq!((step.failed, step.slot.live), (vec![], installed(2)));
+}
+
+#[test]
+fn the_failure_of_the_only_release_says_that_nothing_is_left() {
+    let harm = Harm { kind: FailureKind::Errors, detail: "9 of 9".into() };
+    let only = Slot { previous: None, ..slot(State::Probation { probation_s: 10, elapsed_ms: 0, deaths: 0 }) };
+    let step = run(only, &case("harm", Event::Checked { elapsed_ms: 1, harm: Some(harm) }));
+    let detail = &step.failed[0].detail;
+    assert!(detail.starts_with("9 of 9; there was no earlier release"), "{detail}");
+    assert_eq!(step.slot.state, State::Removing);
 }

@@ -28,7 +28,7 @@ impl Machine<'_> {
             return self.revert(FailureKind::Untrusted, REVOKED);
         }
         match self.slot.state.clone() {
-            State::Idle => self.begin(),
+            State::Idle | State::Watched { .. } => self.begin(),
             State::Probation { .. } => self.settle_probation(),
             state => {
                 if let Some(candidate) = state.candidate() {
@@ -38,7 +38,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Begins what is wanted, from Idle.
+    /// Begins what is wanted, from Idle or Watched.
     pub(super) fn begin(&mut self) {
         let Some(wish) = self.context.wish.filter(|_| self.may_change()) else { return };
         let Some(wanted) = wish.assignment else {

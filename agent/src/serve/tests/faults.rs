@@ -1,8 +1,9 @@
 //! Models that fail, queues that fill, callers that leave, servers that end.
 
 use super::super::testing::FakeModel;
-use super::super::{ServeError, ServeSettings, Server};
-use super::{LONG, Running, send, settings, start_with};
+use super::super::{Model as _, ServeError, ServeSettings, Server};
+use super::{LONG, Running, send, settings, start_monitored, start_with};
+use crate::monitor::MonitorSettings;
 use crate::runtime::InferError;
 use fieldpost_shared::bundle::Tensor;
 use serde_json::json;
@@ -117,6 +118,37 @@ async fn a_deadline_that_passes_in_the_queue_is_504_and_never_computed() {
     let counted = r#"nv_inference_request_failure{model="digits",version="1.0.0",reason="OTHER"} 1"#;
     until(|| server.registry.metrics().text(false).1.contains(counted)).await;
     assert_eq!((count.load(Ordering::SeqCst), server.window().await.errors.deadline), (1, 1));
+}
+
+#[tokio::test]
+async fn a_model_that_hangs_is_counted_and_does_not_take_the_box_with_it() {
+    let monitor = MonitorSettings { hang: Duration::from_millis(50), ..MonitorSettings::default() };
+    let mut server = start_monitored(small(), monitor).await;
+    let (model, open, mut begun, _) = gated();
+    let name = model.release().model.clone();
+    server.registry.install(model);
+    let hanging = server.image().header("x-request-deadline-ms", "20");
+    assert_eq!(send(hanging).await.status, 504);
+    begun.recv().await.unwrap();
+    until(|| {
+        server.registry.give_up_hung();
+        server.registry.observed(&name).unwrap().hung == 1
+    })
+    .await;
+    server.registry.install(FakeModel::new("1.1.0"));
+    assert_eq!(send(server.image()).await.status, 200, "another thread stands in for the one that hangs");
+    // The window of the release that was taken back does not wait for what hangs.
+    server.registry.close_windows(false).await;
+    let window = server.closed.try_recv().unwrap().content;
+    assert_eq!((window.version.as_str(), window.requests, window.errors.inference), ("1.0.0", 1, 1));
+    drop(open);
+    until(|| {
+        server.registry.give_up_hung();
+        *server.registry.hung().borrow() == 0
+    })
+    .await;
+    assert_eq!(server.window().await.version, "1.1.0", "what came back after all is not counted again");
+    assert!(server.closed.try_recv().is_err());
 }
 
 #[tokio::test]

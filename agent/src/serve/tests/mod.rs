@@ -65,9 +65,13 @@ async fn start() -> Running {
 }
 
 async fn start_with(settings: ServeSettings) -> Running {
+    start_monitored(settings, MonitorSettings::default()).await
+}
+
+async fn start_monitored(settings: ServeSettings, monitor: MonitorSettings) -> Running {
     let (sender, closed) = mpsc::channel(64);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let registry = Registry::new(clock, MonitorSettings::default(), sender);
+    let registry = Registry::new(clock, monitor, sender);
     let (status, handle) = watch::channel(json!({ "device": "box-1" }));
     let server = Server::bind(settings, registry.clone(), handle).await.unwrap();
     let (address, shutdown) = (server.address(), CancellationToken::new());

@@ -5,6 +5,7 @@
 //! | `0` | [`State`] |
 //! | `1`, number | a [`Window`] that was handed out |
 //! | `2`, 255 - level, order | an [`Unsent`] window; each merge of two raises the level by one |
+//! | `3`, manifest, opened | an [`Unsent`] window that is still open; not part of the totals |
 //!
 //! So unsent windows stand coarsest first, which is oldest first, and those of one level can be walked alone.
 
@@ -19,6 +20,7 @@ const FORM: u8 = 1;
 const STATE: &[u8] = &[0];
 const SENT: u8 = 1;
 pub(super) const UNSENT: u8 = 2;
+pub(super) const OPEN: u8 = 3;
 
 /// Totals, written with every change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,23 @@ pub(super) fn unsent_key(level: u8, order: u64) -> Vec<u8> {
     let mut key = level_prefix(level).to_vec();
     key.extend(order.to_be_bytes());
     key
+}
+
+/// Windows are told apart by when they opened: the next one of a release must not take an earlier one's place before that
+/// is on the disk itself.
+pub(super) fn open_key(release: &ReleaseRef, opened_ms: u64) -> Vec<u8> {
+    let mut key = vec![OPEN];
+    key.extend_from_slice(release.manifest.as_bytes());
+    key.extend(opened_ms.to_be_bytes());
+    key
+}
+
+pub(super) fn write_open(window: &Unsent) -> Result<Vec<u8>, RecordError> {
+    encode("open window", FORM, window)
+}
+
+pub(super) fn read_open(bytes: &[u8]) -> Result<Unsent, RecordError> {
+    decode("open window", FORM, bytes)
 }
 
 /// The order in an unsent window's key.
@@ -119,6 +138,11 @@ impl Change {
         if key.first() == Some(&SENT) {
             self.state.sent_bytes = self.state.sent_bytes.saturating_sub(bytes);
         }
+        self.batch.remove(key);
+    }
+
+    /// Removes a record that the totals do not count.
+    pub(super) fn forget(&mut self, key: &[u8]) {
         self.batch.remove(key);
     }
 

@@ -6,11 +6,12 @@
 
 mod change;
 mod coarsen;
+mod open;
 
 use super::database::Trees;
 use super::error::{Cause, StoreError};
 use super::{Store, reserve};
-use change::{Change, UNSENT, Unsent, read_sent, read_state, read_unsent, sent_key, size, unsent_key};
+use change::{Change, UNSENT, Unsent, open_key, read_sent, read_state, read_unsent, sent_key, size, unsent_key};
 use fieldpost_shared::id::ReleaseRef;
 use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::wire::v1::{MAX_WINDOWS, OutboxReport, Sequence, Window};
@@ -55,12 +56,14 @@ impl Store {
         reserve::take(&self.data)?;
         let state = self.database.run("keep a window of statistics", |trees| {
             let state = read_state(trees)?;
+            let mut change = Change::new(state);
+            // From now on the window itself is on the disk: in the same change, or it would count twice after a death.
+            change.forget(&open_key(release, content.opened_ms));
             if let Some(newest) = trees.outbox.get(unsent_key(0, state.next_order.saturating_sub(1)))?
                 && read_unsent(&newest)? == window
             {
-                return Ok(state);
+                return change.apply(trees);
             }
-            let mut change = Change::new(state);
             change.put_unsent(0, state.next_order, &window)?;
             change.state.next_order = state.next_order.saturating_add(1);
             change.apply(trees)

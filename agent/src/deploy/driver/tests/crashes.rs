@@ -12,6 +12,8 @@ enum Order {
     Revoke(u64),
     /// A death that no write causes, and a start after it.
     Kill,
+    /// Deaths that follow each other closely.
+    CrashLoop,
     Stop,
 }
 
@@ -54,6 +56,15 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("hold", plain(vec![one(1, 1), Order::Hold, one(2, 1), Order::ReleaseHold], &[("m", 2)])),
         ("stopped in order", plain(vec![one(1, 1), one(2, 1), Order::Stop, Order::Stop], &[("m", 2)])),
         ("killed at rest", plain(vec![one(1, 1), one(2, 1), Order::Kill, Order::Kill, Order::Kill], &[("m", 2)])),
+        (
+            "a crash loop after probation",
+            Scenario {
+                orders: vec![one(1, 1), one(2, 1), Order::CrashLoop],
+                prepare: |_| (),
+                end: &[("m", 1)],
+                quarantined: &[2],
+            },
+        ),
         (
             "harm in probation",
             Scenario {
@@ -149,7 +160,8 @@ impl Life<'_> {
                     Err(refusal) => panic!("{refusal}"),
                 }
             }
-            seconds(300).await;
+            // Longer than a release is watched after a death.
+            seconds(400).await;
             true
         })
         .await;
@@ -172,6 +184,12 @@ impl Life<'_> {
                 self.through(async |handle, _| handle.root_changed().await.is_ok()).await;
             }
             Order::Kill => self.restart().await,
+            Order::CrashLoop => {
+                for _ in 0..6 {
+                    self.restart().await;
+                    seconds(10).await;
+                }
+            }
             Order::Stop => {
                 let agent = self.agent.take().unwrap();
                 agent.shutdown.cancel();

@@ -268,6 +268,7 @@ impl Effects for World {
             release,
             requests: 50,
             model_errors,
+            hung: 0,
             p95: None,
             rss_growth_bytes: Some(inside.grown_mib << 20),
         })
