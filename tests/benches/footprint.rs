@@ -83,7 +83,7 @@ async fn overhead(field: &Field) -> anyhow::Result<()> {
     let manifest = Manifest::parse(&bytes)?;
     let reference = manifest.release(&bytes);
     let model = LoadedModel::load(&release.join("files"), Arc::new(manifest), reference)?;
-    let inputs = model.prepare(&PredictInput::Image(&digit.png))?;
+    let inputs = model.prepare(&PredictInput::Image(&digit.png))?.tensors;
     let bare = (0..ROUNDS).map(|_| {
         let started = Instant::now();
         model.infer(&inputs).map(|_| started.elapsed())

@@ -133,6 +133,15 @@ impl Collector {
             match answer {
                 Answer::Classification { class, score, .. } => self.recorder.class(*class, Some(f64::from(*score))),
                 Answer::Regression { value } => self.recorder.regression(*value),
+                Answer::MultiLabel { probabilities, .. } => {
+                    if let Some((class, score)) = likeliest(probabilities) {
+                        self.recorder.class(class, Some(f64::from(score)));
+                    }
+                }
+                // How many there are is what tells most, with one number.
+                Answer::Detection { objects } => {
+                    self.recorder.regression(u32::try_from(objects.len()).map_or(f64::INFINITY, f64::from));
+                }
                 Answer::Raw => {}
             }
         }
@@ -230,6 +239,16 @@ impl Collector {
         self.checkpointed = 0;
         ClosedWindow { release: self.release.clone(), content: self.recorder.close(now.as_millis()) }
     }
+}
+
+/// The label that holds most, of several that may; the first of equal ones.
+#[must_use]
+pub fn likeliest(probabilities: &[f32]) -> Option<(usize, f32)> {
+    let numbered = probabilities.iter().copied().enumerate().filter(|(_, score)| !score.is_nan());
+    numbered.fold(None, |best, (class, score)| match best {
+        Some((_, highest)) if score <= highest => best,
+        _ => Some((class, score)),
+    })
 }
 
 #[cfg(test)]

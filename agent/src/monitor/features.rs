@@ -100,7 +100,8 @@ impl Features {
 fn kind_of(spec: &TensorSpec, preprocess: &Preprocess) -> (Kind, Vec<String>) {
     match preprocess {
         Preprocess::Tabular(tabular) if tabular.tensor == spec.name => {
-            (Kind::Columns(tabular.features.len()), tabular.features.clone())
+            let columns = tabular.columns();
+            (Kind::Columns(columns.len()), columns)
         }
         Preprocess::Image(image) if image.tensor == spec.name => {
             let measures = ImageMeasures::new(image);

@@ -64,6 +64,7 @@ fn tabular_features_keep_their_names() {
         tensor: "x".to_owned(),
         features: vec!["age".to_owned(), "weight".to_owned()],
         missing: Missing::Nan,
+        ..TabularInput::default()
     };
     assert_eq!(features(vec![spec("x", "N 2")], Preprocess::Tabular(tabular)).names(), ["age", "weight"]);
 }
@@ -79,6 +80,7 @@ fn image(channels: Channels, layout: Layout, side: u32) -> ImageInput {
         scale: 1.0 / 255.0,
         mean: vec![0.5; 3],
         std: vec![0.25; 3],
+        ..ImageInput::default()
     }
 }
 

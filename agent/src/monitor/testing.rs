@@ -42,12 +42,14 @@ pub(crate) fn manifest() -> Manifest {
             scale: 1.0 / 255.0,
             mean: vec![],
             std: vec![],
+            ..ImageInput::default()
         }),
         postprocess: Postprocess::Classification(ClassificationOutput {
             tensor: "logits".to_owned(),
             activation: Activation::Softmax,
             top_k: 3,
             threshold: None,
+            thresholds: [].into(),
         }),
         labels: (0..10).map(|digit| digit.to_string()).collect(),
         baseline: Some(Baseline {

@@ -197,8 +197,8 @@ pub enum InputError {
         /// What was sent.
         found: &'static str,
     },
-    /// Not a PNG or JPEG.
-    #[error("the image is neither PNG nor JPEG")]
+    /// No kind of image that is read.
+    #[error("the image is neither JPEG, PNG, WebP nor BMP")]
     ImageFormat,
     /// More pixels or bytes than allowed.
     #[error(
@@ -217,6 +217,12 @@ pub enum InputError {
     /// A damaged image.
     #[error("cannot decode the image")]
     Image(#[source] Cause),
+    /// A body that should be UTF-8 and is not.
+    #[error("the text is not UTF-8 from byte {at} on")]
+    Text {
+        /// How many bytes are.
+        at: usize,
+    },
     /// JSON that is not an object of features, or a list of such.
     #[error("expected a JSON object of features or a list of them, found {found}")]
     NotFeatures {
@@ -241,7 +247,7 @@ pub enum InputError {
         /// The most similar feature, where one is similar.
         nearest: Option<String>,
     },
-    /// A feature that is not a number, or not one that its tensor can hold.
+    /// A feature that is not a number that its tensor can hold, or none of its categories.
     #[error("feature `{feature}`{}: expected {expected}, found {found}", row_text(*row))]
     Feature {
         /// The feature.
@@ -249,7 +255,7 @@ pub enum InputError {
         /// The row, from 0, where there are several.
         row: Option<usize>,
         /// What the tensor holds.
-        expected: &'static str,
+        expected: String,
         /// What was sent, shortened.
         found: String,
     },

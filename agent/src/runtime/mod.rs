@@ -23,11 +23,13 @@ pub(crate) mod fixtures;
 #[cfg(test)]
 mod onnx_builder;
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod unload_tests;
 
-pub use answer::{Answer, Ranked};
+pub use answer::{Answer, Found, Ranked};
 pub use engine::{classes, external_files, inspect};
 pub use error::{InferError, InputError, LoadError, Side};
 pub use model::{LoadedModel, golden_set};
-pub use prepare::PredictInput;
+pub use prepare::{Frame, PredictInput, Prepared};
 pub use selftest::{SelfTestFailure, SelfTestReport, self_test};

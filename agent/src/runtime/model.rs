@@ -5,7 +5,7 @@ use super::contract::{check_graph, check_inputs, check_outputs, holds_nan};
 use super::engine::{Engine, Order, open_engine};
 use super::error::{InferError, InputError, LoadError, Side};
 use super::memory::resident_bytes;
-use super::prepare::{PredictInput, Preparing};
+use super::prepare::{Frame, PredictInput, Prepared, Preparing};
 use fieldpost_shared::bundle::manifest::FileRole;
 use fieldpost_shared::bundle::{GoldenSet, Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
@@ -85,21 +85,21 @@ impl LoadedModel {
         self.engine.run(inputs)
     }
 
-    /// Turns an image or JSON features into the model's inputs, as the bundle declares. Blocking.
+    /// Turns an image, JSON features or bytes into the model's inputs, as the bundle declares. Blocking.
     ///
     /// # Errors
     /// When the request is not what the bundle declares, malformed or too large.
-    pub fn prepare(&self, input: &PredictInput<'_>) -> Result<Vec<Tensor>, InputError> {
+    pub fn prepare(&self, input: &PredictInput<'_>) -> Result<Prepared, InputError> {
         self.preparing.prepare(input)
     }
 
     /// Turns outputs into answers for people, one per row; a bundle without post-processing has the one answer
-    /// [`Answer::Raw`].
+    /// [`Answer::Raw`]. `frame` is what [`Self::prepare`] told of the picture, if it was one: boxes are led back to it.
     ///
     /// # Errors
     /// When an output is not what the contract says.
-    pub fn answer(&self, outputs: &[Tensor]) -> Result<Vec<Answer>, InferError> {
-        self.answering.answer(&self.manifest, outputs)
+    pub fn answer(&self, outputs: &[Tensor], frame: Option<&Frame>) -> Result<Vec<Answer>, InferError> {
+        self.answering.answer(&self.manifest, outputs, frame)
     }
 
     /// For how many different input sizes an optimised plan is kept; each holds its own copy of the weights.

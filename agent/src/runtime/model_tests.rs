@@ -77,12 +77,12 @@ fn two_outputs_come_out_and_one_is_the_answer() {
         vec![spec("features", Dtype::Fp32, &["N", "4"])],
         vec![spec("logits", Dtype::Fp32, &["N", "3"]), spec("size", Dtype::Fp32, &["N", "1"])],
     );
-    two.postprocess = Postprocess::Regression { tensor: "size".to_owned() };
+    two.postprocess = Postprocess::Regression { tensor: "size".to_owned(), unit: None };
     let model = load("bad/stateless-two-heads", two).unwrap();
     let outputs = model.infer(&[f32s(&[2, 4], &[0.1, 0.2, 0.3, 0.4, 1.0, 1.0, 1.0, 1.0])]).unwrap();
     assert_eq!((outputs[0].shape.as_slice(), outputs[1].shape.as_slice()), (&[2, 3][..], &[2, 1][..]));
     let sizes: Vec<Answer> = outputs[1].to_f64().into_iter().map(|value| Answer::Regression { value }).collect();
-    assert_eq!(model.answer(&outputs).unwrap(), sizes);
+    assert_eq!(model.answer(&outputs, None).unwrap(), sizes);
 }
 
 #[test]
@@ -100,20 +100,22 @@ fn a_picture_of_a_digit_is_told_apart() {
             scale: 1.0 / 255.0,
             mean: Vec::new(),
             std: Vec::new(),
+            ..ImageInput::default()
         });
         digits.postprocess = Postprocess::Classification(ClassificationOutput {
             tensor: "logits".to_owned(),
             activation: Activation::Softmax,
             top_k: 3,
             threshold: None,
+            thresholds: [].into(),
         });
         digits.labels = (0..10).map(|digit| digit.to_string()).collect();
         let folder = format!("digits-{version}");
         let model = load(&folder, digits).unwrap();
         for (digit, expected) in expected.into_iter().enumerate() {
             let png = std::fs::read(models().join(&folder).join(format!("samples/digit-{digit}.png"))).unwrap();
-            let inputs = model.prepare(&PredictInput::Image(&png)).unwrap();
-            let answers = model.answer(&model.infer(&inputs).unwrap()).unwrap();
+            let inputs = model.prepare(&PredictInput::Image(&png)).unwrap().tensors;
+            let answers = model.answer(&model.infer(&inputs).unwrap(), None).unwrap();
             let Answer::Classification { class, label, top, .. } = &answers[0] else { panic!() };
             assert_eq!((*class, label.as_deref(), top.len()), (expected, Some(expected.to_string().as_str()), 3));
         }

@@ -103,6 +103,7 @@ fn check_prepared(model: &LoadedModel, sample: &GoldenSample) -> Result<(), Self
     let prepared = match &model.manifest().preprocess {
         Preprocess::Tensor => return Ok(()),
         Preprocess::Image(_) => model.prepare(&PredictInput::Image(request)).map_err(refused)?,
+        Preprocess::Bytes(_) => model.prepare(&PredictInput::Bytes(request)).map_err(refused)?,
         Preprocess::Tabular(_) => {
             let json = serde_json::from_slice(request).map_err(|error| {
                 wrong(format!("the request of golden sample `{}` is no JSON: {error}", sample.name))
@@ -111,7 +112,7 @@ fn check_prepared(model: &LoadedModel, sample: &GoldenSample) -> Result<(), Self
         }
     };
     let tolerance = prepared_tolerance(&model.manifest().preprocess);
-    for ((spec, found), expected) in model.manifest().inputs.iter().zip(&prepared).zip(&sample.inputs) {
+    for ((spec, found), expected) in model.manifest().inputs.iter().zip(&prepared.tensors).zip(&sample.inputs) {
         distance(found, expected, tolerance).map_err(|difference| {
             wrong(format!(
                 "pre-processing of golden sample `{}` gives another input `{}` here: {difference}",
@@ -130,7 +131,7 @@ fn prepared_tolerance(preprocess: &Preprocess) -> Tolerance {
             let smallest = image.std.iter().copied().map(f32::abs).reduce(f32::min).unwrap_or(1.0);
             f64::from(image.scale.abs() / smallest) * 1.01
         }
-        Preprocess::Tensor | Preprocess::Tabular(_) => 0.0,
+        Preprocess::Tensor | Preprocess::Tabular(_) | Preprocess::Bytes(_) => 0.0,
     };
     Tolerance { abs: level, rel: 1e-6 }
 }

@@ -36,8 +36,12 @@ fn identity() -> Manifest {
         vec![spec("scores", Dtype::Fp32, &["N", "3"])],
     );
     let features = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
-    identity.preprocess =
-        Preprocess::Tabular(TabularInput { tensor: "features".to_owned(), features, missing: Missing::Refuse });
+    identity.preprocess = Preprocess::Tabular(TabularInput {
+        tensor: "features".to_owned(),
+        features,
+        missing: Missing::Refuse,
+        ..TabularInput::default()
+    });
     identity
 }
 

@@ -11,7 +11,7 @@ use super::request::RequestId;
 use super::shadow::{Question, Watched};
 use super::{grpc, metrics::Pending, oip, predict};
 use crate::monitor::collector::{Measured, Timing};
-use crate::runtime::{Answer, InferError, InputError, PredictInput};
+use crate::runtime::{Answer, Frame, InferError, InputError, PredictInput, Prepared};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use fieldpost_shared::bundle::{Dim, Manifest, Tensor};
@@ -26,8 +26,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// In which form a request asks, and is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// A PNG or JPEG, answered for people.
+    /// A picture, answered for people.
     Image,
+    /// Text or other bytes, answered for people.
+    Bytes,
     /// JSON features, answered for people.
     Features,
     /// Tensors (OIP v2 §infer), and how many bytes of the body are JSON, where not all of it is.
@@ -105,6 +107,8 @@ type AskedFor = (Option<String>, Vec<oip::tensors::Wanted>);
 pub(super) struct Ready {
     call: Call,
     pub(super) inputs: Vec<Tensor>,
+    /// Where the model's pixels lie in the picture that was sent.
+    frame: Option<Frame>,
     /// Of a request for tensors: its own id, and the outputs that it names.
     wanted: Option<AskedFor>,
     queue: Duration,
@@ -129,9 +133,9 @@ impl Call {
             None => guarded(|| self.prepare()),
         };
         match outcome {
-            Ok((inputs, wanted)) => {
+            Ok((Prepared { tensors: inputs, frame }, wanted)) => {
                 let input = clock.monotonic().saturating_sub(begun);
-                Some(Ready { call: self, inputs, wanted, queue, input })
+                Some(Ready { call: self, inputs, frame, wanted, queue, input })
             }
             Err(failed) => {
                 let reply = Err(self.count_failed(failed));
@@ -141,18 +145,19 @@ impl Call {
         }
     }
 
-    fn prepare(&self) -> Result<(Vec<Tensor>, Option<AskedFor>), Failed> {
+    fn prepare(&self) -> Result<(Prepared, Option<AskedFor>), Failed> {
         let model = self.live.model.as_ref();
         Ok(match self.form {
             Form::Image => (model.prepare(&PredictInput::Image(&self.body))?, None),
+            Form::Bytes => (model.prepare(&PredictInput::Bytes(&self.body))?, None),
             Form::Features => (model.prepare(&PredictInput::Json(&predict::json(&self.body)?))?, None),
             Form::Tensors { json_bytes } => {
                 let request = oip::infer::parse(&self.body, json_bytes, model.manifest())?;
-                (request.inputs, Some((request.id, request.wanted)))
+                (request.inputs.into(), Some((request.id, request.wanted)))
             }
             Form::Message => {
                 let request = grpc::infer::parse(&self.body, model.manifest())?;
-                (request.inputs, Some((request.id, request.wanted)))
+                (request.inputs.into(), Some((request.id, request.wanted)))
             }
         })
     }
@@ -218,7 +223,7 @@ impl Ready {
         let (call, started) = (&self.call, desk.clock().monotonic());
         let done = outputs.map_err(|error| blame_input(error, &self.inputs)).and_then(|outputs| {
             guarded(|| {
-                let answers = call.live.model.answer(&outputs)?;
+                let answers = call.live.model.answer(&outputs, self.frame.as_ref())?;
                 let body = self.body(&answers, &outputs)?;
                 let measured = call.live.meter.measure(&self.inputs);
                 let rows = rows(call.live.model.manifest(), &self.inputs);

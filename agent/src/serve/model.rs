@@ -1,6 +1,6 @@
 //! What the registry needs of a model.
 
-use crate::runtime::{Answer, InferError, InputError, LoadedModel, PredictInput};
+use crate::runtime::{Answer, Frame, InferError, InputError, LoadedModel, PredictInput, Prepared};
 use fieldpost_shared::bundle::{Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
 use std::fmt;
@@ -17,17 +17,17 @@ pub trait Model: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// What the caller did wrong.
-    fn prepare(&self, input: &PredictInput<'_>) -> Result<Vec<Tensor>, InputError>;
+    fn prepare(&self, input: &PredictInput<'_>) -> Result<Prepared, InputError>;
     /// Inference; inputs and outputs in the manifest's order.
     ///
     /// # Errors
     /// What the model, or the caller, did wrong.
     fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError>;
-    /// Post-processing, one answer per row.
+    /// Post-processing, one answer per row; boxes are led back to the picture of `frame`, where there is one.
     ///
     /// # Errors
     /// What the model did wrong.
-    fn answer(&self, outputs: &[Tensor]) -> Result<Vec<Answer>, InferError>;
+    fn answer(&self, outputs: &[Tensor], frame: Option<&Frame>) -> Result<Vec<Answer>, InferError>;
     /// Growth of this process's resident memory since before the model was loaded, bytes; `None` where nobody knows.
     fn resident_growth_bytes(&self) -> Option<u64> {
         None
@@ -49,7 +49,7 @@ impl Model for LoadedModel {
         Self::release(self)
     }
 
-    fn prepare(&self, input: &PredictInput<'_>) -> Result<Vec<Tensor>, InputError> {
+    fn prepare(&self, input: &PredictInput<'_>) -> Result<Prepared, InputError> {
         Self::prepare(self, input)
     }
 
@@ -57,8 +57,8 @@ impl Model for LoadedModel {
         Self::infer(self, inputs)
     }
 
-    fn answer(&self, outputs: &[Tensor]) -> Result<Vec<Answer>, InferError> {
-        Self::answer(self, outputs)
+    fn answer(&self, outputs: &[Tensor], frame: Option<&Frame>) -> Result<Vec<Answer>, InferError> {
+        Self::answer(self, outputs, frame)
     }
 
     fn resident_growth_bytes(&self) -> Option<u64> {

@@ -6,18 +6,24 @@
 use super::call::Form;
 use super::error::ApiError;
 use super::oip::infer::TensorJson;
-use crate::runtime::{Answer, Ranked};
+use crate::runtime::{Answer, Found, Ranked};
 use axum::http::{HeaderMap, StatusCode, header};
+use fieldpost_shared::bundle::manifest::{Postprocess, Preprocess};
 use fieldpost_shared::bundle::{Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
 use serde::Serialize;
 
 /// What the body is: as its content type says, and where that says nothing of use (curl's `--data-binary` calls everything a
-/// form), by its first bytes.
+/// form), by its first bytes. A bundle that takes bytes takes any.
 ///
 /// # Errors
 /// 415 when it is neither.
-pub(crate) fn form_of(headers: &HeaderMap, body: &[u8]) -> Result<Form, ApiError> {
+pub(crate) fn form_of(headers: &HeaderMap, body: &[u8], takes: &Preprocess) -> Result<Form, ApiError> {
+    // Any bytes are bytes, whatever their sender calls them.
+    if matches!(takes, Preprocess::Bytes(_)) {
+        return Ok(Form::Bytes);
+    }
+
     let stated = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = stated.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
@@ -31,18 +37,19 @@ pub(crate) fn form_of(headers: &HeaderMap, body: &[u8]) -> Result<Form, ApiError
 }
 
 fn sniffed(body: &[u8]) -> Option<Form> {
-    const PNG: &[u8] = b"\x89PNG";
-    const JPEG: &[u8] = b"\xff\xd8\xff";
+    let webp = body.starts_with(b"RIFF") && body.get(8..12) == Some(b"WEBP");
+    let other = [b"\x89PNG".as_slice(), b"\xff\xd8\xff", b"BM"].iter().any(|magic| body.starts_with(magic));
     match body.trim_ascii_start().first() {
         Some(b'{' | b'[') => Some(Form::Features),
-        _ if body.starts_with(PNG) || body.starts_with(JPEG) => Some(Form::Image),
+        _ if webp || other => Some(Form::Image),
         _ => None,
     }
 }
 
 fn unsupported(found: &str) -> ApiError {
     let found: String = found.chars().take(80).collect();
-    let message = format!("content type `{found}`: send image/png, image/jpeg or application/json");
+    let message =
+        format!("content type `{found}`: send image/png, image/jpeg, image/webp, image/bmp or application/json");
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
 }
 
@@ -74,8 +81,39 @@ enum Rows<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Row<'a> {
-    Class { label: Option<&'a str>, class: usize, score: f32, top: Vec<Top<'a>> },
-    Value { value: f64 },
+    Class {
+        label: Option<&'a str>,
+        class: usize,
+        score: f32,
+        top: Vec<Top<'a>>,
+    },
+    Value {
+        value: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unit: Option<&'a str>,
+    },
+    Labels {
+        labels: Vec<Top<'a>>,
+    },
+    Objects {
+        objects: Vec<Object<'a>>,
+    },
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    label: Option<&'a str>,
+    class: usize,
+    score: f32,
+    /// Left, top, right, bottom.
+    #[serde(rename = "box")]
+    bounds: [f32; 4],
+}
+
+impl<'a> Object<'a> {
+    fn of(found: &'a Found) -> Self {
+        Self { label: found.label.as_deref(), class: found.class, score: found.score, bounds: found.bounds }
+    }
 }
 
 #[derive(Serialize)]
@@ -102,7 +140,11 @@ pub(crate) fn write(
     answers: &[Answer],
     outputs: &[Tensor],
 ) -> Result<Vec<u8>, ApiError> {
-    let mut rows: Vec<Row<'_>> = answers.iter().filter_map(row).collect();
+    let unit = match &manifest.postprocess {
+        Postprocess::Regression { unit, .. } => unit.as_deref(),
+        _ => None,
+    };
+    let mut rows: Vec<Row<'_>> = answers.iter().filter_map(|answer| row(answer, unit)).collect();
     let rows = match rows.len() {
         0 => {
             let named = manifest.outputs.iter().zip(outputs);
@@ -119,13 +161,15 @@ pub(crate) fn write(
     Ok(serde_json::to_vec(&prediction).unwrap_or_default())
 }
 
-fn row(answer: &Answer) -> Option<Row<'_>> {
+fn row<'a>(answer: &'a Answer, unit: Option<&'a str>) -> Option<Row<'a>> {
     match answer {
         Answer::Classification { class, label, score, top, .. } => {
             let top = top.iter().map(Top::of).collect();
             Some(Row::Class { label: label.as_deref(), class: *class, score: *score, top })
         }
-        Answer::Regression { value } => Some(Row::Value { value: *value }),
+        Answer::Regression { value } => Some(Row::Value { value: *value, unit }),
+        Answer::MultiLabel { labels, .. } => Some(Row::Labels { labels: labels.iter().map(Top::of).collect() }),
+        Answer::Detection { objects } => Some(Row::Objects { objects: objects.iter().map(Object::of).collect() }),
         Answer::Raw => None,
     }
 }
@@ -138,7 +182,7 @@ mod tests {
 
     fn form(content_type: &str, body: &[u8]) -> Result<Form, u16> {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap())]);
-        form_of(&headers, body).map_err(|error| error.status.as_u16())
+        form_of(&headers, body, &Preprocess::Tensor).map_err(|error| error.status.as_u16())
     }
 
     #[test]
@@ -154,7 +198,7 @@ mod tests {
     fn the_first_bytes_decide_for_curl() {
         assert_eq!(form("application/x-www-form-urlencoded", b"\x89PNG\r\n"), Ok(Form::Image));
         assert_eq!(form("application/x-www-form-urlencoded", b" \n{\"a\":1}"), Ok(Form::Features));
-        assert_eq!(form_of(&HeaderMap::new(), b"\xff\xd8\xff\xe0").unwrap(), Form::Image);
+        assert_eq!(form_of(&HeaderMap::new(), b"\xff\xd8\xff\xe0", &Preprocess::Tensor).unwrap(), Form::Image);
         assert_eq!(form("application/x-www-form-urlencoded", b"a=b"), Err(415));
     }
 

@@ -163,12 +163,12 @@ async fn compute(
     }
     // From here on the connection keeps its place.
     let _running = parts.extensions.get::<Seat>().map(Seat::running);
-    let form = match form {
-        Some(form) => form,
-        None => predict::form_of(headers, &body.bytes)?,
-    };
     // Only now, so that it is the release that is live when the request is whole: a slow sender does not hold an old one.
     let live = rival::route(find(app, model, version)?, version, &id, headers, Some(&parts.uri));
+    let form = match form {
+        Some(form) => form,
+        None => predict::form_of(headers, &body.bytes, &live.model.manifest().preprocess)?,
+    };
     ask(app, live, Whole { form, body, id, patience, coding: Coding::accepted(headers) }).await
 }
 

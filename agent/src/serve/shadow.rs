@@ -77,13 +77,15 @@ impl Watched {
             Question::Tensors(_) => None,
         };
         let inputs = match (&prepared, &self.question) {
-            (Some(inputs), _) | (None, Question::Tensors(inputs)) => inputs,
+            (Some(prepared), _) => &prepared.tensors,
+            (None, Question::Tensors(inputs)) => inputs,
             (None, _) => return None,
         };
         let begun = clock.monotonic();
         let outputs = model.infer(inputs).ok()?;
         let took = clock.monotonic().saturating_sub(begun);
-        let answers = model.answer(&outputs).ok()?;
+        let frame = prepared.as_ref().and_then(|prepared| prepared.frame.as_ref());
+        let answers = model.answer(&outputs, frame).ok()?;
         let rows = compare((&self.answers, &self.outputs), (&answers, &outputs))?;
         // A bundle without post-processing has one answer for all its rows.
         let per_row = took / u32::try_from(rows.len().max(1)).unwrap_or(u32::MAX);

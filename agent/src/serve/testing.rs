@@ -2,7 +2,7 @@
 
 use super::Model;
 use crate::monitor::testing;
-use crate::runtime::{Answer, InferError, InputError, PredictInput, Ranked};
+use crate::runtime::{Answer, Frame, InferError, InputError, PredictInput, Prepared, Ranked};
 use fieldpost_shared::bundle::{Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
 use std::fmt;
@@ -55,10 +55,10 @@ impl Model for FakeModel {
         &self.release
     }
 
-    fn prepare(&self, input: &PredictInput<'_>) -> Result<Vec<Tensor>, InputError> {
+    fn prepare(&self, input: &PredictInput<'_>) -> Result<Prepared, InputError> {
         match input {
             PredictInput::Image(b"damaged") => Err(InputError::ImageFormat),
-            _ => Ok(vec![Tensor::from_f32(vec![1, 1, 8, 8], &[0.5; 64]).unwrap()]),
+            _ => Ok(vec![Tensor::from_f32(vec![1, 1, 8, 8], &[0.5; 64]).unwrap()].into()),
         }
     }
 
@@ -66,7 +66,7 @@ impl Model for FakeModel {
         (self.infer)(inputs)
     }
 
-    fn answer(&self, _outputs: &[Tensor]) -> Result<Vec<Answer>, InferError> {
+    fn answer(&self, _outputs: &[Tensor], _frame: Option<&Frame>) -> Result<Vec<Answer>, InferError> {
         let label = Some("7".to_owned());
         let top = vec![Ranked { class: 7, label: label.clone(), score: 0.75 }];
         Ok(vec![Answer::Classification { class: 7, label, score: 0.75, top, probabilities: vec![0.1; 10] }])

@@ -3,7 +3,7 @@
 use super::open::Opened;
 use super::show::{self, Row};
 use crate::cli::{CommandError, Output, output};
-use crate::runtime::{Answer, LoadedModel, PredictInput};
+use crate::runtime::{Answer, LoadedModel, PredictInput, Prepared};
 use crate::serve::{prediction_json, request_tensors};
 use anyhow::{Context as _, anyhow};
 use fieldpost_shared::bundle::Tensor;
@@ -52,9 +52,9 @@ pub(super) struct Answered {
 fn answer(model: &LoadedModel, path: &Path, clock: &dyn Clock) -> anyhow::Result<Answered> {
     let body = read(path)?;
     let begin = clock.monotonic();
-    let inputs = tensors(model, &body)?;
-    let outputs = model.infer(&inputs)?;
-    let answers = model.answer(&outputs)?;
+    let prepared = prepared(model, &body)?;
+    let outputs = model.infer(&prepared.tensors)?;
+    let answers = model.answer(&outputs, prepared.frame.as_ref())?;
     let took = clock.monotonic().saturating_sub(begin);
     let written = prediction_json(model.release(), model.manifest(), &path.to_string_lossy(), &answers, &outputs)?;
     let mut json: serde_json::Value = serde_json::from_slice(&written).context("cannot write the answer")?;
@@ -68,11 +68,13 @@ fn answer(model: &LoadedModel, path: &Path, clock: &dyn Clock) -> anyhow::Result
 }
 
 /// The model's inputs from a request's body.
-fn tensors(model: &LoadedModel, body: &[u8]) -> anyhow::Result<Vec<Tensor>> {
+fn prepared(model: &LoadedModel, body: &[u8]) -> anyhow::Result<Prepared> {
     let json = || serde_json::from_slice(body).context("the bundle takes JSON features, and this is no JSON");
     Ok(match &model.manifest().preprocess {
         Preprocess::Tensor => request_tensors(body, model.manifest())
-            .context("the bundle declares no [preprocess]: an input is an inference request in JSON (OIP v2)")?,
+            .context("the bundle declares no [preprocess]: an input is an inference request in JSON (OIP v2)")?
+            .into(),
+        Preprocess::Bytes(_) => model.prepare(&PredictInput::Bytes(body))?,
         Preprocess::Image(_) => model.prepare(&PredictInput::Image(body))?,
         Preprocess::Tabular(_) => model.prepare(&PredictInput::Json(&json()?))?,
     })

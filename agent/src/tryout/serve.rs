@@ -62,6 +62,7 @@ fn announce(opened: &Opened, address: SocketAddr, grpc: Option<SocketAddr>, form
     let example = match &opened.model.manifest().preprocess {
         Preprocess::Tensor => format!("curl http://{address}/v2/models/{model}"),
         Preprocess::Image(_) => format!("curl --data-binary @image.jpg http://{address}/predict"),
+        Preprocess::Bytes(_) => format!("curl --data-binary @file http://{address}/predict"),
         Preprocess::Tabular(_) => format!("curl --data-binary @features.json http://{address}/predict"),
     };
     let mut rows = show::head(opened);

@@ -4,6 +4,7 @@ use super::once::Answered;
 use super::open::{Opened, Signatures};
 use crate::cli::output::{columns, pairs};
 use crate::runtime::Answer;
+use fieldpost_shared::bundle::manifest::Postprocess;
 use fieldpost_shared::bundle::{Manifest, Tensor};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -101,7 +102,11 @@ fn lines(row: &Row, manifest: &Manifest) -> Vec<Vec<String>> {
             return vec![vec![row.input.clone(), "-".to_owned(), "-".to_owned(), "-".to_owned(), error.clone()]];
         }
     };
-    let mut lines: Vec<[String; 3]> = done.answers.iter().filter_map(cells).collect();
+    let unit = match &manifest.postprocess {
+        Postprocess::Regression { unit, .. } => unit.as_deref(),
+        _ => None,
+    };
+    let mut lines: Vec<[String; 3]> = done.answers.iter().flat_map(|answer| cells(answer, unit)).collect();
     if lines.is_empty() {
         let outputs = manifest.outputs.iter().zip(&done.outputs);
         lines = outputs.map(|(spec, tensor)| [spec.name.clone(), "-".to_owned(), numbers(tensor)]).collect();
@@ -115,19 +120,37 @@ fn lines(row: &Row, manifest: &Manifest) -> Vec<Vec<String>> {
 }
 
 /// Answer, score, and what else there is to say; nothing where the tensors are the answer.
-fn cells(answer: &Answer) -> Option<[String; 3]> {
+fn cells(answer: &Answer, unit: Option<&str>) -> Vec<[String; 3]> {
+    let name = |label: &Option<String>, class: usize| label.clone().unwrap_or_else(|| format!("#{class}"));
+    let nothing = || vec![["nothing".to_owned(), "-".to_owned(), String::new()]];
     match answer {
+        Answer::MultiLabel { labels, .. } if labels.is_empty() => nothing(),
+        Answer::Detection { objects } if objects.is_empty() => nothing(),
+        Answer::MultiLabel { labels, .. } => labels
+            .iter()
+            .map(|held| [name(&held.label, held.class), format!("{:.3}", held.score), String::new()])
+            .collect(),
+        Answer::Detection { objects } => objects
+            .iter()
+            .map(|found| {
+                let [left, top, right, bottom] = found.bounds;
+                let place = format!("x {left:.1}..{right:.1}, y {top:.1}..{bottom:.1}");
+                [name(&found.label, found.class), format!("{:.3}", found.score), place]
+            })
+            .collect(),
         Answer::Classification { class, label, score, top, .. } => {
-            let name = |label: &Option<String>, class: usize| label.clone().unwrap_or_else(|| format!("#{class}"));
             let best = top.first().and_then(|best| best.label.as_ref());
             // A known class without a label is one below the threshold.
             let answer = if best.is_some() && label.is_none() { "-".to_owned() } else { name(label, *class) };
             let top: Vec<String> =
                 top.iter().map(|ranked| format!("{} {:.3}", name(&ranked.label, ranked.class), ranked.score)).collect();
-            Some([answer, format!("{score:.3}"), top.join(", ")])
+            vec![[answer, format!("{score:.3}"), top.join(", ")]]
         }
-        Answer::Regression { value } => Some([value.to_string(), "-".to_owned(), String::new()]),
-        Answer::Raw => None,
+        Answer::Regression { value } => {
+            let value = [Some(value.to_string()), unit.map(str::to_owned)];
+            vec![[value.into_iter().flatten().collect::<Vec<_>>().join(" "), "-".to_owned(), String::new()]]
+        }
+        Answer::Raw => Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! and the baseline speak of the same numbers.
 
 use super::run::Run;
+use fieldpost_agent::monitor::collector::likeliest;
 use fieldpost_agent::monitor::features::Features;
 use fieldpost_agent::runtime::Answer;
 use fieldpost_shared::bundle::Manifest;
@@ -57,6 +58,17 @@ impl Collector {
                     self.confidence.insert(f64::from(*score));
                 }
                 Answer::Regression { value } => self.values.push(*value),
+                // The same as a device counts.
+                Answer::MultiLabel { probabilities, .. } => {
+                    self.width = self.width.max(probabilities.len());
+                    if let Some((class, score)) = likeliest(probabilities) {
+                        self.classes.push(class);
+                        self.confidence.insert(f64::from(score));
+                    }
+                }
+                Answer::Detection { objects } => {
+                    self.values.push(u32::try_from(objects.len()).map_or(f64::INFINITY, f64::from));
+                }
                 Answer::Raw => {}
             }
         }

@@ -104,6 +104,11 @@ pub fn pack(dir: &Path, options: &Options<'_>, progress: &mut dyn Progress) -> R
     for path in runtime::external_files(dir, &model_path).map_err(unusable)? {
         entries.push(blobs.add(&path, FileRole::External, &files::read(&dir.join(&path))?)?);
     }
+    let preprocess = resolve::preprocess(source.preprocess.as_ref(), &inputs, header).map_err(PackError::Resolve)?;
+    let postprocess =
+        resolve::postprocess(source.postprocess.as_ref(), &outputs, &labels).map_err(PackError::Resolve)?;
+    preprocess.check().map_err(|error| PackError::Statement(format!("[preprocess] {error}")))?;
+    postprocess.check(&labels).map_err(|error| PackError::Statement(format!("[postprocess] {error}")))?;
     let draft = Manifest {
         schema: SCHEMA.to_owned(),
         name: source.name.clone(),
@@ -111,9 +116,8 @@ pub fn pack(dir: &Path, options: &Options<'_>, progress: &mut dyn Progress) -> R
         created: options.created.unwrap_or_else(|| options.clock.now()),
         note: statements::one_line(&source.note)?,
         files: entries,
-        preprocess: resolve::preprocess(source.preprocess.as_ref(), &inputs, header).map_err(PackError::Resolve)?,
-        postprocess: resolve::postprocess(source.postprocess.as_ref(), &outputs, &labels)
-            .map_err(PackError::Resolve)?,
+        preprocess,
+        postprocess,
         inputs,
         outputs,
         labels,

@@ -2,7 +2,7 @@
 //! time. Of very many rows an even share is taken.
 
 use super::npy::{Npy, NpyError};
-use super::request::{Request, Row, Sample, Target, of_record, of_row};
+use super::request::{Cell, Request, Row, Sample, Target, categorical, of_record, of_row};
 use fieldpost_shared::bundle::manifest::Preprocess;
 use std::fs::{self, File};
 use std::io;
@@ -152,7 +152,7 @@ impl Reference {
                 Ok(Sample { name, request: of_row(target, row)? })
             }
             Self::Csv(table) => {
-                let record = table.record(index)?;
+                let record = table.record(index, target)?;
                 Ok(Sample { name, request: of_record(target, &table.header, &record)? })
             }
             Self::Folder(files) => match files.get(index) {
@@ -206,8 +206,9 @@ pub fn file_sample(path: &Path, target: Target<'_>) -> Result<Sample, ReferenceE
             .map_err(|error| ReferenceError::Sample { path: path.to_owned(), reason: error.to_string() })
     };
     let request = match (&target.manifest.preprocess, extension(path).as_str()) {
-        (Preprocess::Image(_), "png" | "jpg" | "jpeg") => Request::Image(bytes),
-        (Preprocess::Image(_), _) => return Err(kind("neither a .png nor a .jpg, and the model takes images")),
+        (Preprocess::Image(_), "png" | "jpg" | "jpeg" | "webp" | "bmp") => Request::Image(bytes),
+        (Preprocess::Image(_), _) => return Err(kind("no .png, .jpg, .webp or .bmp, and the model takes images")),
+        (Preprocess::Bytes(_), _) => Request::Bytes(bytes),
         (Preprocess::Tabular(_), "json") => Request::Json(json()?),
         (Preprocess::Tabular(_), _) => return Err(kind("no .json file with an object of features")),
         (Preprocess::Tensor, "json") => {
@@ -250,17 +251,23 @@ impl Table {
         Ok(Self { path: path.to_owned(), header, rows, records: reader, next: 0 })
     }
 
-    /// The numbers of a record; an empty cell, `NA`, `NaN` and `null` are missing.
-    fn record(&mut self, index: usize) -> Result<Vec<Option<f64>>, ReferenceError> {
+    /// The cells of a record; texts where a feature has categories, else numbers. An empty cell, `NA`, `NaN` and `null` are missing.
+    fn record(&mut self, index: usize, target: Target<'_>) -> Result<Vec<Cell>, ReferenceError> {
         let skip = index.saturating_sub(self.next);
         self.next = index.saturating_add(1);
         let record = match self.records.records().nth(skip) {
             Some(record) => record.map_err(|source| ReferenceError::Csv { path: self.path.clone(), source })?,
             None => return Err(ReferenceError::Misfit { reason: format!("there is no row {index}") }),
         };
+        let is_text = |column: &str| match &target.manifest.preprocess {
+            Preprocess::Tabular(tabular) => categorical(tabular, column),
+            _ => false,
+        };
         let cell = |(column, text): (&String, &str)| match text {
-            "" | "NA" | "na" | "NaN" | "nan" | "null" => Ok(None),
-            text => text.parse().map(Some).map_err(|_not_a_number| ReferenceError::Cell {
+            "" => Ok(Cell::Missing),
+            text if is_text(column) => Ok(Cell::Text(text.to_owned())),
+            "NA" | "na" | "NaN" | "nan" | "null" => Ok(Cell::Missing),
+            text => text.parse().map(Cell::Number).map_err(|_not_a_number| ReferenceError::Cell {
                 path: self.path.clone(),
                 row: index,
                 column: column.clone(),

@@ -11,7 +11,7 @@ fn table(text: &str) -> Result<Reference, ReferenceError> {
 
 fn tabular(features: &[&str]) -> Preprocess {
     let features = features.iter().map(|name| (*name).to_owned()).collect();
-    Preprocess::Tabular(TabularInput { tensor: "x".into(), features, missing: Missing::Nan })
+    Preprocess::Tabular(TabularInput { tensor: "x".into(), features, missing: Missing::Nan, ..TabularInput::default() })
 }
 
 fn inputs() -> [TensorSpec; 1] {

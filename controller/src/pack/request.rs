@@ -11,10 +11,12 @@ use serde_json::{Map, Value};
 /// What a box would be asked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
-    /// A PNG or JPEG.
+    /// A picture.
     Image(Vec<u8>),
-    /// Named numbers.
+    /// Named values.
     Json(Value),
+    /// Text or other bytes.
+    Bytes(Vec<u8>),
     /// The model's inputs.
     Tensors(Vec<Tensor>),
 }
@@ -24,7 +26,7 @@ impl Request {
     #[must_use]
     pub fn body(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Image(bytes) => Some(bytes.clone()),
+            Self::Image(bytes) | Self::Bytes(bytes) => Some(bytes.clone()),
             Self::Json(value) => Some(value.to_string().into_bytes()),
             Self::Tensors(_) => None,
         }
@@ -62,6 +64,10 @@ pub struct Row<'a> {
 pub(super) fn of_row(target: Target<'_>, row: Row<'_>) -> Result<Request, ReferenceError> {
     match &target.manifest.preprocess {
         Preprocess::Image(_) => png(row).map(Request::Image),
+        Preprocess::Bytes(_) if row.dtype == Dtype::Uint8 && row.shape.len() == 1 => {
+            Ok(Request::Bytes(row.data.to_vec()))
+        }
+        Preprocess::Bytes(_) => Err(misfit("its rows are not [bytes] of uint8, and the model takes bytes".to_owned())),
         Preprocess::Tabular(tabular) => {
             let values = elements(row)?.to_f64();
             if row.shape != [tabular.features.len()] {
@@ -72,6 +78,11 @@ pub(super) fn of_row(target: Target<'_>, row: Row<'_>) -> Result<Request, Refere
                 )));
             }
             let cells = values.iter().map(|value| number(*value));
+            if let Some(feature) = tabular.features.iter().find(|feature| categorical(tabular, feature)) {
+                return Err(misfit(format!(
+                    "feature `{feature}` is a text: use a .csv file, or a folder of .json files"
+                )));
+            }
             Ok(object(tabular, cells))
         }
         Preprocess::Tensor => {
@@ -94,21 +105,38 @@ pub(super) fn of_row(target: Target<'_>, row: Row<'_>) -> Result<Request, Refere
     }
 }
 
-/// The request of a CSV record; `None` is an empty cell.
-pub(super) fn of_record(
-    target: Target<'_>,
-    header: &[String],
-    record: &[Option<f64>],
-) -> Result<Request, ReferenceError> {
+/// A cell of a CSV record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// Nothing.
+    Missing,
+    /// A number.
+    Number(f64),
+    /// A text, in the column of a feature with categories.
+    Text(String),
+}
+
+/// Whether a feature is a text.
+pub(super) fn categorical(tabular: &TabularInput, feature: &str) -> bool {
+    tabular.detail(feature).is_some_and(|detail| !detail.categories.is_empty())
+}
+
+/// The request of a CSV record.
+pub(super) fn of_record(target: Target<'_>, header: &[String], record: &[Cell]) -> Result<Request, ReferenceError> {
     match &target.manifest.preprocess {
         Preprocess::Image(_) => Err(misfit("images cannot come from a CSV file".to_owned())),
+        Preprocess::Bytes(_) => Err(misfit("text and bytes come from a folder, one file each".to_owned())),
         Preprocess::Tabular(tabular) => {
             let column = |feature: &String| {
                 let index = header.iter().position(|name| name == feature);
                 index.ok_or_else(|| misfit(format!("it has no column `{feature}`")))
             };
             let columns = tabular.features.iter().map(column).collect::<Result<Vec<_>, _>>()?;
-            let cells = columns.into_iter().map(|index| record.get(index).copied().flatten().and_then(number));
+            let cells = columns.into_iter().map(|index| match record.get(index) {
+                Some(Cell::Number(value)) => number(*value),
+                Some(Cell::Text(text)) => Some(Value::from(text.as_str())),
+                Some(Cell::Missing) | None => None,
+            });
             Ok(object(tabular, cells))
         }
         Preprocess::Tensor => {
@@ -118,7 +146,8 @@ pub(super) fn of_record(
                 let (tensor, wanted, found) = (&spec.name, spec.shape_text(), record.len());
                 return Err(misfit(format!("it has {found} columns, the input `{tensor}` is {wanted}")));
             }
-            let values: Vec<f64> = record.iter().map(|cell| cell.unwrap_or(f64::NAN)).collect();
+            let values: Vec<f64> =
+                record.iter().map(|cell| if let Cell::Number(value) = cell { *value } else { f64::NAN }).collect();
             Ok(Request::Tensors(vec![cast(spec.dtype, shape, &values)?]))
         }
     }

@@ -9,7 +9,12 @@ fn spec(dtype: Dtype, axes: &[u64]) -> TensorSpec {
 
 fn tabular(features: &[&str]) -> Preprocess {
     let features = features.iter().map(|name| (*name).to_owned()).collect();
-    Preprocess::Tabular(TabularInput { tensor: "x".into(), features, missing: Missing::Refuse })
+    Preprocess::Tabular(TabularInput {
+        tensor: "x".into(),
+        features,
+        missing: Missing::Refuse,
+        ..TabularInput::default()
+    })
 }
 
 fn images() -> Preprocess {
@@ -23,6 +28,7 @@ fn images() -> Preprocess {
         scale: 1.0,
         mean: vec![],
         std: vec![],
+        ..ImageInput::default()
     })
 }
 
@@ -53,7 +59,8 @@ fn record(
 ) -> Result<Request, String> {
     let manifest = taking(preprocess, std::slice::from_ref(spec));
     let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
-    of_record(Target { manifest: &manifest }, &header, cells).map_err(|error| error.to_string())
+    let cells: Vec<Cell> = cells.iter().map(|cell| cell.map_or(Cell::Missing, Cell::Number)).collect();
+    of_record(Target { manifest: &manifest }, &header, &cells).map_err(|error| error.to_string())
 }
 
 #[test]

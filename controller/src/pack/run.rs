@@ -17,24 +17,31 @@ pub(super) struct Run {
 /// Prepares, infers and answers; NaN, and scores that are no probabilities, are refused.
 pub(super) fn run(model: &LoadedModel, sample: Sample) -> Result<Run, PackError> {
     let refused = |error| PackError::Input { sample: sample.name.clone(), source: Box::new(error) };
-    let inputs = match &sample.request {
+    let prepared = match &sample.request {
         Request::Image(bytes) => model.prepare(&PredictInput::Image(bytes)).map_err(refused)?,
+        Request::Bytes(bytes) => model.prepare(&PredictInput::Bytes(bytes)).map_err(refused)?,
         Request::Json(value) => model.prepare(&PredictInput::Json(value)).map_err(refused)?,
-        Request::Tensors(tensors) => tensors.clone(),
+        Request::Tensors(tensors) => tensors.clone().into(),
     };
     let failed = |error| PackError::Infer { sample: sample.name.clone(), source: Box::new(error) };
-    let outputs = model.infer(&inputs).map_err(failed)?;
-    let answers = model.answer(&outputs).map_err(failed)?;
+    let outputs = model.infer(&prepared.tensors).map_err(failed)?;
+    let answers = model.answer(&outputs, prepared.frame.as_ref()).map_err(failed)?;
     if let Some(score) = answers.iter().find_map(improbable) {
         return Err(PackError::Scores { sample: sample.name, score });
     }
-    Ok(Run { sample, inputs, outputs, answers })
+    Ok(Run { sample, inputs: prepared.tensors, outputs, answers })
 }
 
 /// A score that rounding cannot explain.
 fn improbable(answer: &Answer) -> Option<f32> {
-    let Answer::Classification { probabilities, .. } = answer else { return None };
-    probabilities.iter().copied().find(|score| !(-1e-3..=1.0 + 1e-3).contains(score))
+    let scores: Vec<f32> = match answer {
+        Answer::Classification { probabilities, .. } | Answer::MultiLabel { probabilities, .. } => {
+            probabilities.clone()
+        }
+        Answer::Detection { objects } => objects.iter().map(|found| found.score).collect(),
+        Answer::Regression { .. } | Answer::Raw => return None,
+    };
+    scores.iter().copied().find(|score| !(-1e-3..=1.0 + 1e-3).contains(score))
 }
 
 impl Run {

@@ -1,7 +1,10 @@
 //! `bundle.toml` as it is written: every section optional but name, version and model; unknown keys are refused, so that
 //! a slip of the pen is not silently a default. [`super::resolve`] makes the manifest's statements out of it.
 
-use fieldpost_shared::bundle::manifest::{Activation, Budgets, Channels, Layout, Missing, ResizeFilter, Tolerance};
+use fieldpost_shared::bundle::manifest::{
+    Activation, Align, BoxFormat, BoxLayout, BoxUnit, Budgets, Channels, Encoding, Feature, Fit, Layout, Luma, Missing,
+    ResizeFilter, Tolerance, Unknown,
+};
 use fieldpost_shared::id::ModelName;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -63,10 +66,14 @@ pub enum Labels {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum PreprocessSource {
-    /// JPEG or PNG.
-    Image(ImageSource),
-    /// A JSON object of named numbers.
+    /// JPEG, PNG, WebP or BMP.
+    Image(Box<ImageSource>),
+    /// A JSON object of named values.
     Tabular(TabularSource),
+    /// UTF-8, as numbers.
+    Text(BytesSource),
+    /// Any bytes, as numbers.
+    Bytes(BytesSource),
 }
 
 /// An image input; what is absent is inferred from the tensor's shape.
@@ -93,6 +100,25 @@ pub struct ImageSource {
     /// Divides per channel.
     #[serde(default)]
     pub std: Vec<f32>,
+    /// How another aspect ratio is brought to the target's; stretched.
+    #[serde(default)]
+    pub fit: Fit,
+    /// The shorter side before a crop.
+    pub short_side: Option<u32>,
+    /// Where a picture lies in its letterbox.
+    #[serde(default)]
+    pub align: Align,
+    /// Red, green, blue around it; black.
+    #[serde(default)]
+    pub fill: [u8; 3],
+    /// Filters whose support grows when shrinking; yes.
+    pub antialias: Option<bool>,
+    /// Whether the orientation in EXIF is applied; yes.
+    pub exif_orientation: Option<bool>,
+    /// Weights of a grey pixel; BT.601, as Pillow and OpenCV weigh them.
+    pub luma: Option<Luma>,
+    /// What transparency is laid over; dropped.
+    pub background: Option<[u8; 3]>,
 }
 
 /// A tabular input.
@@ -105,6 +131,55 @@ pub struct TabularSource {
     pub features: Option<Vec<String>>,
     /// What an absent feature becomes; refused.
     pub missing: Option<Missing>,
+    /// A tensor for each feature, of its name.
+    #[serde(default)]
+    pub per_feature: bool,
+    /// Features that are more than a number.
+    #[serde(default)]
+    pub feature: BTreeMap<String, FeatureSource>,
+}
+
+/// One feature.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FeatureSource {
+    /// What it becomes when it is absent; the table's.
+    pub missing: Option<Missing>,
+    /// The texts it may be, in the model's order.
+    pub categories: Vec<String>,
+    /// What a category becomes; its index.
+    pub encoding: Encoding,
+    /// What another text becomes; refused.
+    pub unknown: Unknown,
+}
+
+impl From<FeatureSource> for Feature {
+    fn from(source: FeatureSource) -> Self {
+        let FeatureSource { missing, categories, encoding, unknown } = source;
+        Self { missing, categories, encoding, unknown }
+    }
+}
+
+/// Text or bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BytesSource {
+    /// Which input it fills.
+    pub tensor: Option<String>,
+    /// Bytes from the start; as many as the tensor has.
+    pub head: Option<u32>,
+    /// Bytes from the end; none.
+    #[serde(default)]
+    pub tail: u32,
+    /// What stands where there is no byte; 0.
+    #[serde(default)]
+    pub pad: i32,
+    /// Added to each byte.
+    #[serde(default)]
+    pub offset: i32,
+    /// White space at both ends is left out.
+    #[serde(default)]
+    pub strip: bool,
 }
 
 /// From outputs to answer.
@@ -113,8 +188,12 @@ pub struct TabularSource {
 pub enum PostprocessSource {
     /// A label with a score.
     Classification(ClassificationSource),
+    /// All labels that hold.
+    MultiLabel(MultiLabelSource),
     /// A number.
     Regression(RegressionSource),
+    /// Boxes with labels.
+    Detection(Box<DetectionSource>),
 }
 
 /// A classifier's output.
@@ -129,6 +208,65 @@ pub struct ClassificationSource {
     pub top_k: Option<usize>,
     /// Below it the label is `null`.
     pub threshold: Option<f32>,
+    /// The same for single labels.
+    #[serde(default)]
+    pub thresholds: BTreeMap<String, f32>,
+}
+
+/// An output with a probability for each label.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MultiLabelSource {
+    /// Which output it reads.
+    pub tensor: Option<String>,
+    /// What makes probabilities of it; none.
+    #[serde(default)]
+    pub activation: Activation,
+    /// From it on a label holds; 0.5.
+    pub threshold: Option<f32>,
+    /// The same for single labels.
+    #[serde(default)]
+    pub thresholds: BTreeMap<String, f32>,
+}
+
+/// A detector's outputs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectionSource {
+    /// How they lie.
+    pub layout: BoxLayout,
+    /// The output with the boxes, or with everything; the only one.
+    pub boxes: Option<String>,
+    /// The output with the scores.
+    pub scores: Option<String>,
+    /// The output with the classes.
+    pub classes: Option<String>,
+    /// What the four numbers of a box are.
+    pub format: BoxFormat,
+    /// What they count; pixels.
+    #[serde(default)]
+    pub unit: BoxUnit,
+    /// Whether the fifth number is the probability of any object.
+    #[serde(default)]
+    pub objectness: bool,
+    /// Whether the first class is "nothing".
+    #[serde(default)]
+    pub background: bool,
+    /// What makes probabilities; none.
+    #[serde(default)]
+    pub activation: Activation,
+    /// Below it a box is no object; 0.25.
+    pub threshold: Option<f32>,
+    /// The same for single labels.
+    #[serde(default)]
+    pub thresholds: BTreeMap<String, f32>,
+    /// Overlap from which the worse of two boxes goes; 0.45.
+    pub iou: Option<f32>,
+    /// Whether classes stand in each other's way.
+    #[serde(default)]
+    pub class_agnostic: bool,
+    /// Most objects answered; 100.
+    pub most: Option<usize>,
 }
 
 /// A regression's output.
@@ -137,6 +275,8 @@ pub struct ClassificationSource {
 pub struct RegressionSource {
     /// Which output it reads.
     pub tensor: Option<String>,
+    /// What the number counts.
+    pub unit: Option<String>,
 }
 
 /// Reference data.
@@ -275,7 +415,7 @@ mod tests {
                 section.push_str(&format!("{line}\n"));
             }
         }
-        assert_eq!(sections.len(), 11, "{sections:#?}");
+        assert_eq!(sections.len(), 15, "{sections:#?}");
         for section in sections {
             toml::from_str::<Source>(&format!("{LEAST}{section}")).unwrap_or_else(|e| panic!("{section}: {e}"));
         }

@@ -2,6 +2,7 @@
 
 use super::chunk::{ChunkRef, MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES};
 use super::contract::TensorSpec;
+pub use super::declare::*;
 use crate::id::{Digest, ModelName, ReleaseRef};
 
 use crate::stats::Baseline;
@@ -60,155 +61,6 @@ pub struct FileEntry {
     pub sha256: Digest,
     /// Its chunks in order; their sizes add up to `size`.
     pub chunks: Vec<ChunkRef>,
-}
-
-/// How a request becomes the model's input tensors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Preprocess {
-    /// The client sends the model's tensors.
-    #[default]
-    Tensor,
-    /// A JPEG or PNG becomes one tensor.
-    Image(ImageInput),
-    /// A JSON object of features becomes one row.
-    Tabular(TabularInput),
-}
-
-/// Decode, resize, scale, normalise, lay out. Value = (pixel * scale - mean\[c\]) / std\[c\], pixel in 0..=255.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ImageInput {
-    /// The model input it fills.
-    pub tensor: String,
-    /// Target width in pixels.
-    pub width: u32,
-    /// Target height in pixels.
-    pub height: u32,
-    /// Channels of the tensor.
-    pub channels: Channels,
-    /// Order of the axes.
-    pub layout: Layout,
-    /// Resampling filter, where the image has another size.
-    pub resize: ResizeFilter,
-    /// Factor on the pixel.
-    pub scale: f32,
-    /// Subtracted per channel, after `scale`; empty is 0.
-    pub mean: Vec<f32>,
-    /// Divides per channel; empty is 1.
-    pub std: Vec<f32>,
-}
-
-/// Colour channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Channels {
-    /// One: luma (ITU-R BT.709 as the `image` crate weighs it).
-    Gray,
-    /// Three: red, green, blue.
-    Rgb,
-    /// Three: blue, green, red.
-    Bgr,
-}
-
-impl Channels {
-    /// How many.
-    #[must_use]
-    pub const fn count(self) -> usize {
-        match self {
-            Self::Gray => 1,
-            Self::Rgb | Self::Bgr => 3,
-        }
-    }
-}
-
-/// Order of an image tensor's axes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Layout {
-    /// batch, channel, row, column
-    Nchw,
-    /// batch, row, column, channel
-    Nhwc,
-    /// batch, all pixels in row-major order, channels innermost
-    Flat,
-}
-
-/// Resampling filters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ResizeFilter {
-    /// Nearest neighbour.
-    Nearest,
-    /// Triangle filter, with antialiasing when shrinking (Pillow's BILINEAR).
-    Bilinear,
-    /// Catmull-Rom cubic (Pillow's BICUBIC has a = -0.5 too).
-    CatmullRom,
-    /// Lanczos, a = 3.
-    Lanczos3,
-}
-
-/// A row of named numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TabularInput {
-    /// The model input it fills, of shape `[N, features]`.
-    pub tensor: String,
-    /// Names in column order.
-    pub features: Vec<String>,
-    /// What an absent or null feature becomes.
-    pub missing: Missing,
-}
-
-/// What an absent feature becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Missing {
-    /// The request is refused.
-    Refuse,
-    /// Not-a-number.
-    Nan,
-    /// This value.
-    Value(f32),
-}
-
-/// How output tensors become an answer for people.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Postprocess {
-    /// Outputs as they are.
-    #[default]
-    Raw,
-    /// One output of shape `[N, classes]` becomes a label with a score.
-    Classification(ClassificationOutput),
-    /// One output of shape `[N]` or `[N, 1]` becomes a number.
-    Regression {
-        /// The model output it reads.
-        tensor: String,
-    },
-}
-
-/// From scores to a label.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ClassificationOutput {
-    /// The model output it reads.
-    pub tensor: String,
-    /// What turns the output into probabilities.
-    pub activation: Activation,
-    /// How many classes are answered, best first.
-    pub top_k: usize,
-    /// Below this score the label is `null`.
-    pub threshold: Option<f32>,
-}
-
-/// What turns scores into probabilities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    /// They already are.
-    None,
-    /// exp(x - max) / sum.
-    Softmax,
-    /// 1 / (1 + exp(-x)); a single column is the probability of the second of two labels.
-    Sigmoid,
 }
 
 /// What a box must have. Checked before the first byte is fetched.
@@ -433,9 +285,8 @@ impl Manifest {
         if self.inputs.is_empty() || self.outputs.is_empty() {
             return wrong("a model needs at least one input and one output".to_owned());
         }
-        if let Preprocess::Image(image) = &self.preprocess {
-            check_image(image)?;
-        }
+        self.preprocess.check().or_else(|error| wrong(format!("preprocess: {error}")))?;
+        self.postprocess.check(&self.labels).or_else(|error| wrong(format!("postprocess: {error}")))?;
         let bounds = [self.budgets.p95_latency_ms, self.budgets.rss_mib, self.budgets.error_rate, self.budgets.max_psi];
         if bounds.into_iter().flatten().any(|bound| !(bound.is_finite() && bound >= 0.0)) {
             return wrong("a budget must be a finite number of at least 0".to_owned());
@@ -467,25 +318,6 @@ fn check_file(file: &FileEntry) -> Result<(), ManifestError> {
     Ok(())
 }
 
-fn check_image(image: &ImageInput) -> Result<(), ManifestError> {
-    let channels = image.channels.count();
-    let fits = |values: &[f32]| values.is_empty() || values.len() == channels;
-    let bounded = (1..=8192).contains(&image.width) && (1..=8192).contains(&image.height);
-    if !bounded {
-        return Err(ManifestError::Inconsistent(format!(
-            "image size {}x{} is not within 1..=8192",
-            image.width, image.height
-        )));
-    }
-    if !fits(&image.mean) || !fits(&image.std) {
-        return Err(ManifestError::Inconsistent(format!("mean and std need {channels} values or none")));
-    }
-    if image.std.iter().any(|std| *std == 0.0 || !std.is_finite()) || !image.scale.is_finite() {
-        return Err(ManifestError::Inconsistent("scale and std must be finite, std not 0".to_owned()));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 #[path = "manifest_tests.rs"]
-mod tests;
+pub(in crate::bundle) mod tests;

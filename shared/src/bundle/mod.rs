@@ -10,6 +10,7 @@
 pub mod archive;
 pub mod chunk;
 pub mod contract;
+pub mod declare;
 pub mod golden;
 pub mod manifest;
 pub mod tensor;

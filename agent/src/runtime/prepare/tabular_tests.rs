@@ -1,4 +1,5 @@
 use super::*;
+use crate::runtime::fixtures::manifest;
 use serde_json::json;
 
 fn spec(dtype: Dtype, shape: Vec<Dim>) -> TensorSpec {
@@ -9,14 +10,18 @@ fn rows() -> Vec<Dim> {
     vec![Dim::Symbol("N".to_owned()), Dim::Fixed(2)]
 }
 
-fn made(missing: Missing, dtype: Dtype, shape: Vec<Dim>) -> Result<FeaturesToTensor, LoadError> {
+fn taking(inputs: Vec<TensorSpec>) -> Manifest {
+    manifest("m", inputs, vec![spec(Dtype::Fp32, rows())])
+}
+
+fn made(missing: Missing, dtype: Dtype, shape: Vec<Dim>) -> Result<FeaturesToTensors, LoadError> {
     let features = vec!["age".to_owned(), "weight".to_owned()];
-    let declared = TabularInput { tensor: "features".to_owned(), features, missing };
-    FeaturesToTensor::new(&declared, &spec(dtype, shape))
+    let declared = TabularInput { tensor: "features".to_owned(), features, missing, ..TabularInput::default() };
+    FeaturesToTensors::new(&declared, &taking(vec![spec(dtype, shape)]))
 }
 
 fn values(missing: Missing, dtype: Dtype, json: &Value) -> Result<Vec<f64>, String> {
-    let tensor = made(missing, dtype, rows()).unwrap().prepare(json).map_err(|error| error.to_string())?;
+    let tensor = made(missing, dtype, rows()).unwrap().prepare(json).map_err(|error| error.to_string())?.remove(0);
     tensor.check().unwrap();
     Ok(tensor.to_f64())
 }
@@ -96,7 +101,7 @@ fn a_declaration_that_does_not_fit_is_refused() {
 #[test]
 fn a_model_of_one_row_takes_one_row() {
     let one = made(Missing::Refuse, Dtype::Fp32, vec![Dim::Fixed(2)]).unwrap();
-    assert_eq!(one.prepare(&json!({"age": 1, "weight": 2})).unwrap().shape, [2]);
+    assert_eq!(one.prepare(&json!({"age": 1, "weight": 2})).unwrap()[0].shape, [2]);
     assert!(one.prepare(&json!([{"age": 1, "weight": 2}, {"age": 1, "weight": 2}])).is_err());
     let fixed = made(Missing::Refuse, Dtype::Fp32, vec![Dim::Fixed(1), Dim::Fixed(2)]).unwrap();
     assert!(fixed.prepare(&json!([{"age": 1, "weight": 2}, {"age": 1, "weight": 2}])).is_err());

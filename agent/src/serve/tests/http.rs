@@ -61,7 +61,7 @@ async fn unknown_is_404_and_not_yet_loaded_503_with_retry_after() {
 async fn what_callers_do_wrong_is_not_held_against_the_model() {
     let mut server = Running::serving(FakeModel::new("1.0.0")).await;
     let damaged = send(server.post("/predict", "image/png", "damaged")).await;
-    assert_eq!((damaged.status, damaged.error().as_str()), (400, "the image is neither PNG nor JPEG"));
+    assert_eq!((damaged.status, damaged.error().as_str()), (400, "the image is neither JPEG, PNG, WebP nor BMP"));
     let malformed = send(server.post("/predict", "application/json", "{\"a\": NaN}")).await;
     assert_eq!((malformed.status, malformed.error().starts_with("malformed JSON")), (400, true));
     send(server.image()).await;

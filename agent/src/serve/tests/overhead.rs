@@ -33,11 +33,11 @@ fn timed<T>(work: impl FnOnce() -> T) -> Duration {
 async fn http_adds_little_to_a_bare_inference() {
     let (model, image) = (digits("digits-1.0", "1.0.0"), sample());
     let whole = || {
-        let inputs = model.prepare(&PredictInput::Image(&image)).unwrap();
-        model.answer(&model.infer(&inputs).unwrap()).unwrap()
+        let inputs = model.prepare(&PredictInput::Image(&image)).unwrap().tensors;
+        model.answer(&model.infer(&inputs).unwrap(), None).unwrap()
     };
     (0..200).for_each(|_| drop(whole()));
-    let inputs = model.prepare(&PredictInput::Image(&image)).unwrap();
+    let inputs = model.prepare(&PredictInput::Image(&image)).unwrap().tensors;
     let infer = report("bare infer", (0..N).map(|_| timed(|| model.infer(&inputs).unwrap())).collect());
     report("prepare + infer + answer", (0..N).map(|_| timed(whole)).collect());
 

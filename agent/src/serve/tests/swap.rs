@@ -28,8 +28,8 @@ pub(super) fn sample() -> Vec<u8> {
 
 /// What a model says of an image when nobody disturbs it.
 fn alone(model: &LoadedModel, image: &[u8]) -> f64 {
-    let outputs = model.infer(&model.prepare(&PredictInput::Image(image)).unwrap()).unwrap();
-    match model.answer(&outputs).unwrap().as_slice() {
+    let outputs = model.infer(&model.prepare(&PredictInput::Image(image)).unwrap().tensors).unwrap();
+    match model.answer(&outputs, None).unwrap().as_slice() {
         [Answer::Classification { score, .. }] => f64::from(*score),
         other => panic!("{other:?}"),
     }
@@ -107,7 +107,7 @@ async fn a_real_digit_is_recognised_over_http_in_both_protocols() {
     let answer = super::send(server.post("/predict", "image/png", sample())).await;
     assert_eq!((answer.status, answer.json()["label"].as_str()), (200, Some("7")));
     let model = digits("digits-1.1", "1.1.0");
-    let tensor = model.prepare(&PredictInput::Image(&sample())).unwrap().remove(0).to_f64();
+    let tensor = model.prepare(&PredictInput::Image(&sample())).unwrap().tensors.remove(0).to_f64();
     let request = serde_json::json!({
         "inputs": [{ "name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": tensor }]
     });

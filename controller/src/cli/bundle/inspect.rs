@@ -71,13 +71,18 @@ fn preprocess(preprocess: &Preprocess) -> String {
             format!("images, {}x{} {channels}", image.width, image.height)
         }
         Preprocess::Tabular(tabular) => format!("{} named features", tabular.features.len()),
+        Preprocess::Bytes(bytes) if bytes.utf8 => format!("text, {} bytes of it", bytes.length()),
+        Preprocess::Bytes(bytes) => format!("any bytes, {} of them", bytes.length()),
     }
 }
 
 fn postprocess(manifest: &Manifest) -> String {
     match &manifest.postprocess {
         Postprocess::Raw => "tensors".to_owned(),
-        Postprocess::Regression { tensor } => format!("a number, of {tensor}"),
+        Postprocess::Regression { tensor, unit: None } => format!("a number, of {tensor}"),
+        Postprocess::Regression { tensor, unit: Some(unit) } => format!("a number in {unit}, of {tensor}"),
+        Postprocess::MultiLabel(output) => format!("any of {} labels, of {}", manifest.labels.len(), output.tensor),
+        Postprocess::Detection(output) => format!("objects of {} labels, of {}", manifest.labels.len(), output.boxes),
         Postprocess::Classification(output) if manifest.labels.is_empty() => format!("a class, of {}", output.tensor),
         Postprocess::Classification(_) => {
             let few: Vec<&str> = manifest.labels.iter().take(4).map(String::as_str).collect();

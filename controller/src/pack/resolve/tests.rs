@@ -1,5 +1,9 @@
+use super::super::source::{ClassificationSource, ImageSource, PostprocessSource, PreprocessSource, TabularSource};
 use super::*;
 use fieldpost_shared::bundle::Dtype;
+use fieldpost_shared::bundle::manifest::{
+    Activation, Channels, ClassificationOutput, ImageInput, Layout, Postprocess, Preprocess,
+};
 
 /// `N` is symbolic, a number fixed: `"x N,3,8,8"`.
 fn spec(text: &str) -> TensorSpec {
@@ -9,7 +13,7 @@ fn spec(text: &str) -> TensorSpec {
 }
 
 fn image_of(shape: &str, source: ImageSource) -> Result<ImageInput, String> {
-    let source = PreprocessSource::Image(source);
+    let source = PreprocessSource::Image(Box::new(source));
     match preprocess(Some(&source), &[spec(&format!("x {shape}"))], None) {
         Ok(Preprocess::Image(image)) => Ok(image),
         Ok(other) => panic!("{other:?}"),
@@ -64,7 +68,9 @@ fn symbolic_sides_must_be_said_and_fixed_ones_agree() {
 fn pixels_are_scaled_for_floating_point_alone() {
     assert_eq!(image_of("N,1,8,8", ImageSource::default()).unwrap().scale, 1.0 / 255.0);
     let bytes = TensorSpec { dtype: Dtype::Uint8, ..spec("x N,8,8,1") };
-    assert_eq!(image(&ImageSource::default(), &bytes).unwrap().scale, 1.0);
+    let source = PreprocessSource::Image(Box::default());
+    let Ok(Preprocess::Image(image)) = preprocess(Some(&source), &[bytes], None) else { panic!("an image") };
+    assert_eq!(image.scale, 1.0);
 }
 
 fn features_of(features: Option<&[&str]>, header: Option<&[&str]>) -> Result<Vec<String>, String> {
@@ -120,10 +126,10 @@ fn several_tensors_need_a_name() {
     let outputs = [spec("logits N,3"), spec("size N,1")];
     let regression = |tensor: Option<&str>| {
         let tensor = tensor.map(str::to_owned);
-        let source = PostprocessSource::Regression(super::super::source::RegressionSource { tensor });
+        let source = PostprocessSource::Regression(super::super::source::RegressionSource { tensor, unit: None });
         postprocess(Some(&source), &outputs, &[]).map_err(|error| error.to_string())
     };
-    assert_eq!(regression(Some("size")), Ok(Postprocess::Regression { tensor: "size".into() }));
+    assert_eq!(regression(Some("size")), Ok(Postprocess::Regression { tensor: "size".into(), unit: None }));
     let error = regression(None).unwrap_err();
     assert_eq!(error, "[postprocess] must say which output it is about: the model has `logits` [N,3], `size` [N,1]");
     assert!(regression(Some("sise")).unwrap_err().contains("names the output `sise`"));

@@ -1,5 +1,8 @@
 use super::*;
-use image::{GrayImage, RgbImage, RgbaImage};
+use fieldpost_shared::bundle::Dim;
+use fieldpost_shared::bundle::manifest::Layout;
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
+use std::io::Cursor;
 
 fn declared(channels: Channels, layout: Layout) -> ImageInput {
     ImageInput {
@@ -12,6 +15,7 @@ fn declared(channels: Channels, layout: Layout) -> ImageInput {
         scale: 1.0,
         mean: Vec::new(),
         std: Vec::new(),
+        ..ImageInput::default()
     }
 }
 
@@ -32,7 +36,7 @@ fn colours() -> Vec<u8> {
 
 fn check(channels: Channels, layout: Layout, shape: &[u64], expected: &[f64]) {
     let made = ImageToTensor::new(&declared(channels, layout), &spec(Dtype::Fp32, shape)).unwrap();
-    assert_eq!(made.prepare(&colours()).unwrap().to_f64(), expected);
+    assert_eq!(made.prepare(&colours()).unwrap().0.to_f64(), expected);
 }
 
 #[test]
@@ -67,7 +71,7 @@ fn values_are_scaled_shifted_and_divided_by_channel() {
     let mut image = declared(Channels::Rgb, Layout::Nhwc);
     (image.scale, image.mean, image.std) = (0.1, vec![1.0, 0.0, 2.0], vec![2.0, 1.0, 0.5]);
     let made = ImageToTensor::new(&image, &spec(Dtype::Fp64, &[1, 2, 2, 3])).unwrap();
-    let last = &made.prepare(&colours()).unwrap().to_f64()[9..];
+    let last = &made.prepare(&colours()).unwrap().0.to_f64()[9..];
     let expected = [0.0, 2.0, 2.0];
     assert!(last.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{last:?}");
 }
@@ -77,19 +81,19 @@ fn integers_are_rounded_and_clamped() {
     let mut image = declared(Channels::Gray, Layout::Flat);
     (image.scale, image.mean) = (1.0, vec![60.4]);
     let made = ImageToTensor::new(&image, &spec(Dtype::Int8, &[1, 4])).unwrap();
-    assert_eq!(made.prepare(&colours()).unwrap().to_f64(), [-6.0, 122.0, -42.0, -41.0]);
+    assert_eq!(made.prepare(&colours()).unwrap().0.to_f64(), [-6.0, 122.0, -42.0, -41.0]);
     image.mean = vec![100.0];
     let made = ImageToTensor::new(&image, &spec(Dtype::Uint8, &[1, 4])).unwrap();
-    assert_eq!(made.prepare(&colours()).unwrap().to_f64(), [0.0, 82.0, 0.0, 0.0]);
+    assert_eq!(made.prepare(&colours()).unwrap().0.to_f64(), [0.0, 82.0, 0.0, 0.0]);
 }
 
 #[test]
 fn alpha_is_dropped_and_sixteen_bits_become_eight() {
     let made = ImageToTensor::new(&declared(Channels::Rgb, Layout::Flat), &spec(Dtype::Fp32, &[1, 12])).unwrap();
     let alpha = png(RgbaImage::from_pixel(2, 2, image::Rgba([9, 8, 7, 0])));
-    assert_eq!(made.prepare(&alpha).unwrap().to_f64()[..3], [9.0, 8.0, 7.0]);
+    assert_eq!(made.prepare(&alpha).unwrap().0.to_f64()[..3], [9.0, 8.0, 7.0]);
     let deep = png(DynamicImage::ImageLuma16(image::ImageBuffer::from_pixel(2, 2, image::Luma([0x8080]))));
-    assert_eq!(made.prepare(&deep).unwrap().to_f64(), [128.0; 12]);
+    assert_eq!(made.prepare(&deep).unwrap().0.to_f64(), [128.0; 12]);
 }
 
 #[test]
@@ -98,7 +102,7 @@ fn another_size_is_resized_with_the_named_filter() {
     let with = |resize| {
         let image = ImageInput { resize, ..declared(Channels::Gray, Layout::Flat) };
         let made = ImageToTensor::new(&image, &spec(Dtype::Fp32, &[1, 4])).unwrap();
-        made.prepare(&wide).unwrap().to_f64()[..2].to_vec()
+        made.prepare(&wide).unwrap().0.to_f64()[..2].to_vec()
     };
     assert_eq!(with(ResizeFilter::Nearest), [100.0, 200.0]);
     // Antialiasing: the triangle filter is two source pixels wide on each side when halving. Pillow 13 says 71 and 186 too.
@@ -112,7 +116,7 @@ fn a_jpeg_is_decoded() {
     let flat = DynamicImage::ImageRgb8(RgbImage::from_pixel(16, 16, image::Rgb([200, 100, 50])));
     flat.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Jpeg).unwrap();
     let made = ImageToTensor::new(&declared(Channels::Rgb, Layout::Flat), &spec(Dtype::Fp32, &[1, 12])).unwrap();
-    let values = made.prepare(&bytes).unwrap().to_f64();
+    let values = made.prepare(&bytes).unwrap().0.to_f64();
     let near = |found: f64, expected: f64| (found - expected).abs() <= 3.0;
     assert!(near(values[0], 200.0) && near(values[1], 100.0) && near(values[2], 50.0), "{values:?}");
 }
@@ -174,4 +178,21 @@ fn a_tensor_that_one_image_does_not_fill_is_refused() {
     assert!(refused(Dtype::Fp32, &[1, 1, 2, 2]).contains("does not fill FP32 [1,1,2,2]"));
     assert!(refused(Dtype::Fp32, &[2, 3, 2, 2]).contains("does not fill"));
     assert!(refused(Dtype::Bool, &[1, 3, 2, 2]).contains("BOOL holds no pixels"));
+}
+
+#[test]
+fn a_picture_of_one_line_takes_no_more_memory_than_its_pixels() {
+    // What lies between the two passes of a resize would have 16 billion pixels one way round.
+    let made = ImageToTensor::new(
+        &ImageInput { width: 8000, height: 8, ..declared(Channels::Gray, Layout::Flat) },
+        &spec(Dtype::Uint8, &[1, 64_000]),
+    );
+    let tall = png(GrayImage::from_pixel(1, 2_000_000, image::Luma([77])));
+    assert!(made.unwrap().prepare(&tall).unwrap().0.data.iter().all(|pixel| *pixel == 77));
+    let made = ImageToTensor::new(
+        &ImageInput { width: 8, height: 8000, ..declared(Channels::Gray, Layout::Flat) },
+        &spec(Dtype::Uint8, &[1, 64_000]),
+    );
+    let wide = png(GrayImage::from_pixel(2_000_000, 1, image::Luma([77])));
+    assert!(made.unwrap().prepare(&wide).unwrap().0.data.iter().all(|pixel| *pixel == 77));
 }

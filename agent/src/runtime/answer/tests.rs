@@ -1,9 +1,16 @@
 use super::*;
 use crate::runtime::fixtures::{manifest, spec};
 use fieldpost_shared::bundle::Dtype;
+use fieldpost_shared::bundle::manifest::{Activation, ClassificationOutput};
 
 fn classification(activation: Activation, top_k: usize, threshold: Option<f32>) -> Postprocess {
-    Postprocess::Classification(ClassificationOutput { tensor: "y".to_owned(), activation, top_k, threshold })
+    Postprocess::Classification(ClassificationOutput {
+        tensor: "y".to_owned(),
+        activation,
+        top_k,
+        threshold,
+        thresholds: [].into(),
+    })
 }
 
 fn with(postprocess: Postprocess, shape: &[&str], labels: &[&str]) -> Manifest {
@@ -15,7 +22,7 @@ fn with(postprocess: Postprocess, shape: &[&str], labels: &[&str]) -> Manifest {
 
 fn answers(manifest: &Manifest, shape: &[usize], values: &[f32]) -> Vec<Answer> {
     let tensor = Tensor::from_f32(shape.to_vec(), values).unwrap();
-    Answering::new(manifest).unwrap().answer(manifest, &[tensor]).unwrap()
+    Answering::new(manifest).unwrap().answer(manifest, &[tensor], None).unwrap()
 }
 
 fn best(answer: &Answer) -> (usize, Option<&str>, f32) {
@@ -92,7 +99,7 @@ fn trailing_axes_of_one_are_part_of_the_row() {
 #[test]
 fn a_regression_is_a_number_per_row_with_or_without_a_column() {
     for (shape, concrete) in [(&["N"][..], &[2_usize][..]), (&["N", "1"], &[2, 1])] {
-        let manifest = with(Postprocess::Regression { tensor: "y".to_owned() }, shape, &[]);
+        let manifest = with(Postprocess::Regression { tensor: "y".to_owned(), unit: None }, shape, &[]);
         let values = [Answer::Regression { value: 1.5 }, Answer::Regression { value: -2.0 }];
         assert_eq!(answers(&manifest, concrete, &[1.5, -2.0]), values);
     }
@@ -113,15 +120,20 @@ fn post_processing_that_does_not_fit_is_refused() {
     let softmax = || classification(Activation::Softmax, 1, None);
     refused(softmax(), &["N", "3"], &["a", "b"], "2 labels for 3 classes of FP32 [N,3]");
     refused(softmax(), &["N", "1"], &[], "one column is always 1");
-    refused(Postprocess::Regression { tensor: "z".to_owned() }, &["N"], &[], "the model's outputs are [y]");
-    refused(Postprocess::Regression { tensor: "y".to_owned() }, &["N", "2"], &[], "a regression has one column");
+    refused(Postprocess::Regression { tensor: "z".to_owned(), unit: None }, &["N"], &[], "the model's outputs are [y]");
+    refused(
+        Postprocess::Regression { tensor: "y".to_owned(), unit: None },
+        &["N", "2"],
+        &[],
+        "a regression has one column",
+    );
 }
 
 #[test]
 fn outputs_that_are_not_there_are_an_error() {
     let manifest = with(classification(Activation::None, 1, None), &["N", "2"], &[]);
     let answering = Answering::new(&manifest).unwrap();
-    assert!(matches!(answering.answer(&manifest, &[]), Err(InferError::Output { .. })));
+    assert!(matches!(answering.answer(&manifest, &[], None), Err(InferError::Output { .. })));
     let wide = Tensor::from_f32(vec![1, 3], &[0.0; 3]).unwrap();
-    assert!(matches!(answering.answer(&manifest, &[wide]), Err(InferError::Output { .. })));
+    assert!(matches!(answering.answer(&manifest, &[wide], None), Err(InferError::Output { .. })));
 }
