@@ -286,7 +286,7 @@ def main():
     parser.add_argument("--write", type=Path, help="the page to write")
     parser.add_argument("models", nargs="*", help="only these")
     arguments = parser.parse_args()
-    binaries = arguments.bin.resolve()
+    binaries = arguments.bin.absolute()
     bad, rows = [], []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

@@ -17,7 +17,7 @@
 //! | 404 | no such path, model or version; feedback for a prediction that is not kept |
 //! | 408 | the body did not come in time |
 //! | 409 | feedback for a prediction that has its label |
-//! | 413, 415 | body too large; neither JSON nor image |
+//! | 413, 415 | body too large; neither JSON, image, nor what the bundle takes |
 //! | 500 | the model failed on a sound request |
 //! | 503 | queue full, or the model is not ready; with `Retry-After` |
 //! | 504 | the caller's deadline passed |
