@@ -11,7 +11,7 @@ mod plan;
 
 use crate::runtime::contract::spec_text;
 use crate::runtime::error::{InputError, LoadError};
-use decode::{MAX_MPIXEL, Pixels, decode, luma};
+use decode::{Pixels, decode, luma};
 use elements::{Elements, shape};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -74,12 +74,10 @@ impl ImageToTensor {
         let [left, top, part_width, part_height] = plan.source;
         let (to_width, to_height) = plan.drawn;
         let (across, down) = (f64::from(width), f64::from(height));
-        // Along x first, as Pillow: values are rounded and clamped to 8 bits between the passes, so that the order shows.
-        // Along y first where the picture is so long that what lies between would not fit: never more than about the
-        // geometric mean of picture and target.
+        // Values are rounded and clamped to 8 bits between the passes, so that their order shows: as in Pillow, the one that
+        // leaves less between them comes first. That is never more than the geometric mean of picture and target.
         let between = |width: u32, height: u32| u64::from(width) * u64::from(height);
-        let by_x = between(to_width, height) <= MAX_MPIXEL * 1_000_000
-            || between(width, to_height) > between(to_width, height);
+        let by_x = between(to_width, height) <= between(width, to_height);
         let (middle, first, second) = if by_x {
             let second = [0.0, top, f64::from(to_width), part_height];
             ((to_width, height), [left, 0.0, part_width, down], second)
