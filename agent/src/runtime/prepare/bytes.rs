@@ -77,7 +77,7 @@ fn element(dtype: Dtype, number: i64) -> Option<[u8; 8]> {
         Dtype::Uint64 => write(&u64::try_from(number).ok()?.to_le_bytes()),
         // Whole numbers beyond 2^11 round, and a pad or offset that large is no id of a byte.
         Dtype::Fp16 if number.abs() <= 2_048 => {
-            write(&half::f16::from_f64(i32::try_from(number).ok()?.into()).to_le_bytes())
+            write(&half::f16::from_f64(i32::try_from(number).ok()?.into()).to_le_bytes());
         }
         Dtype::Fp16 => return None,
         Dtype::Uint8 => write(&[u8::try_from(number).ok()?]),

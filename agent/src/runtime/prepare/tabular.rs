@@ -50,7 +50,7 @@ impl FeaturesToTensors {
         };
         let mut tensors = Vec::new();
         for spec in &manifest.inputs {
-            let named = declared.features.iter().any(|feature| *feature == spec.name);
+            let named = declared.features.contains(&spec.name);
             if declared.per_feature && !named || !declared.per_feature && declared.tensor != spec.name {
                 let known = if declared.per_feature {
                     "no feature has its name".to_owned()
