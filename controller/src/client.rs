@@ -205,10 +205,7 @@ pub struct Client {
 fn mistake(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut link = Some(error);
     while let Some(error) = link {
-        // An I/O error passes over what it holds when it names its cause.
-        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = held.and_then(|held| held.downcast_ref()).or_else(|| error.downcast_ref::<rustls::Error>());
-        match tls {
+        match error.downcast_ref() {
             Some(rustls::Error::InvalidCertificate(_)) => {
                 return Some("name the authority that signed its certificate with --ca FILE; is the host name right?");
             }
@@ -216,7 +213,11 @@ fn mistake(error: &(dyn Error + 'static)) -> Option<&'static str> {
             _ if error.to_string().starts_with("invalid HTTP version") => {
                 return Some("no plain HTTP is spoken there: use an https:// address");
             }
-            _ => link = error.source(),
+            // An I/O error passes over what it holds when it names its cause.
+            _ => match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(held) => link = Some(held),
+                None => link = error.source(),
+            },
         }
     }
     None
