@@ -120,9 +120,9 @@ fn a_classical_model_answers_records_with_label_and_score() {
         { "sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2 },
         { "sepal_length": 6.7, "sepal_width": 3.1, "petal_length": 5.6, "petal_width": 2.4 },
     ]);
-    let outputs = model.infer(&model.prepare(&runtime::PredictInput::Json(&records)).unwrap()).unwrap();
+    let outputs = model.infer(&model.prepare(&runtime::PredictInput::Json(&records)).unwrap().tensors).unwrap();
     let named: Vec<String> = model
-        .answer(&outputs)
+        .answer(&outputs, None)
         .unwrap()
         .into_iter()
         .map(|answer| match answer {
