@@ -17,7 +17,7 @@ pub fn clients() -> PathBuf {
 /// A Python with the packages of `clients/requirements.txt`. None, said loudly, where it cannot be made and need not be.
 ///
 /// # Errors
-/// When it is demanded ([`REQUIRED`]) and cannot be made.
+/// When it is demanded (`REQUIRED`) and cannot be made.
 pub async fn with_clients() -> anyhow::Result<Option<PathBuf>> {
     match environment().await {
         Ok(python) => Ok(Some(python)),

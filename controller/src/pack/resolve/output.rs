@@ -13,7 +13,7 @@ const DEFAULT_TOP_K: usize = 3;
 /// From outputs to answer; checks that there is one label per class.
 ///
 /// # Errors
-/// As [`preprocess`].
+/// As [`preprocess`](super::preprocess).
 pub fn postprocess(
     source: Option<&PostprocessSource>,
     outputs: &[TensorSpec],
