@@ -16,6 +16,8 @@ pub enum Kind {
     Embedded,
     /// Debian's mosquitto.
     Mosquitto,
+    /// The same behind TLS, asking everybody for a certificate.
+    MosquittoTls,
 }
 
 /// A broker; ends with its handle.
@@ -34,6 +36,7 @@ pub struct Mosquitto {
     dir: PathBuf,
     port: u16,
     child: Option<Child>,
+    certificates: Option<Certificates>,
 }
 
 impl Broker {
@@ -56,7 +59,8 @@ impl Broker {
         };
         let dir = dir.join("mosquitto");
         std::fs::create_dir_all(&dir)?;
-        let mut broker = Mosquitto { program, dir, port: free_port()?, child: None };
+        let certificates = (kind == Kind::MosquittoTls).then(|| Certificates::make(&dir)).transpose()?;
+        let mut broker = Mosquitto { program, dir, port: free_port()?, child: None, certificates };
         broker.launch().await?;
         Ok(Some(Self::Mosquitto(Box::new(broker))))
     }
@@ -66,7 +70,29 @@ impl Broker {
     pub fn config(&self) -> String {
         match self {
             Self::Embedded => String::new(),
-            Self::Mosquitto(mosquitto) => format!("[broker]\nurl = \"mqtt://127.0.0.1:{}\"\n", mosquitto.port),
+            Self::Mosquitto(mosquitto) => match &mosquitto.certificates {
+                None => format!("[broker]\nurl = \"mqtt://127.0.0.1:{}\"\n", mosquitto.port),
+                Some(own) => format!(
+                    "[broker]\nurl = \"mqtts://127.0.0.1:{}\"\ncert = {:?}\nkey = {:?}\n",
+                    mosquitto.port, own.client, own.client_key
+                ),
+            },
+        }
+    }
+
+    /// Lines for an agent's configuration.
+    #[must_use]
+    pub fn agent_config(&self) -> String {
+        self.certificates()
+            .map_or_else(String::new, |own| format!("cert_file = {:?}\nkey_file = {:?}\n", own.client, own.client_key))
+    }
+
+    /// Whom it shows and believes, when it speaks TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Certificates> {
+        match self {
+            Self::Embedded => None,
+            Self::Mosquitto(mosquitto) => mosquitto.certificates.as_ref(),
         }
     }
 }
@@ -76,9 +102,10 @@ impl Mosquitto {
         let config = self.dir.join("mosquitto.conf");
         let text = format!(
             "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
-             message_size_limit 131072\nmax_queued_messages 10000\nset_tcp_nodelay true\nuser root\n",
+             message_size_limit 131072\nmax_queued_messages 10000\nset_tcp_nodelay true\nuser root\n{}",
             self.port,
-            self.dir.display()
+            self.dir.display(),
+            self.certificates.as_ref().map_or_else(String::new, Certificates::config),
         );
         std::fs::write(&config, text)?;
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join("mosquitto.log"))?;
@@ -108,6 +135,56 @@ impl Mosquitto {
         }
         drop(std::fs::remove_file(self.dir.join("mosquitto.db")));
         self.launch().await
+    }
+}
+
+/// An authority made for one scenario, what it certifies, and another authority that nobody believes.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The authority's certificate.
+    pub ca: PathBuf,
+    /// An authority that certifies nobody here.
+    pub foreign_ca: PathBuf,
+    server: PathBuf,
+    server_key: PathBuf,
+    client: PathBuf,
+    client_key: PathBuf,
+}
+
+impl Certificates {
+    fn make(dir: &Path) -> anyhow::Result<Self> {
+        let write = |name: &str, text: String| {
+            let path = dir.join(name);
+            std::fs::write(&path, text).map(|()| path)
+        };
+        let authority = || {
+            let mut params = rcgen::CertificateParams::default();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::CommonName, "authority of a scenario");
+            let key = rcgen::KeyPair::generate()?;
+            Ok::<_, rcgen::Error>((params.self_signed(&key)?.pem(), rcgen::Issuer::new(params, key)))
+        };
+        let (ca, issuer) = authority()?;
+        let (foreign, _) = authority()?;
+        let certify = |name: &str, host: &str| {
+            let key = rcgen::KeyPair::generate()?;
+            let mut params = rcgen::CertificateParams::new([host.to_owned()])?;
+            // OpenSSL takes a certificate with its issuer's name for one that signed itself.
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            let certificate = params.signed_by(&key, &issuer)?;
+            let path = write(&format!("{name}.pem"), certificate.pem())?;
+            anyhow::Ok((path, write(&format!("{name}.key"), key.serialize_pem())?))
+        };
+        let (server, server_key) = certify("server", "127.0.0.1")?;
+        let (client, client_key) = certify("client", "client.example")?;
+        let (ca, foreign_ca) = (write("ca.pem", ca)?, write("foreign-ca.pem", foreign)?);
+        Ok(Self { ca, foreign_ca, server, server_key, client, client_key })
+    }
+
+    fn config(&self) -> String {
+        let files = [("cafile", &self.ca), ("certfile", &self.server), ("keyfile", &self.server_key)];
+        let lines: Vec<String> = files.iter().map(|(key, path)| format!("{key} {}", path.display())).collect();
+        format!("{}\nrequire_certificate true\n", lines.join("\n"))
     }
 }
 

@@ -56,7 +56,11 @@ impl Field {
         fieldpost::install_crypto();
         let dir = tempfile::tempdir()?;
         let Some(broker) = Broker::start(kind, dir.path()).await? else { return Ok(None) };
-        let exe = exe();
+        // The scenario's authority is one of the machine's, as far as these processes see.
+        let exe = match broker.certificates() {
+            Some(certificates) => exe().with("SSL_CERT_FILE", &certificates.ca),
+            None => exe(),
+        };
         let controller = Controller::start(exe.clone(), &dir.path().join("controller"), &broker.config()).await?;
         let token: Value = controller
             .command(["token", "create", "--enroll", "--uses", "100"])
@@ -83,7 +87,7 @@ impl Field {
     /// When it does not come up.
     pub async fn join(&mut self, config: &[&str]) -> anyhow::Result<usize> {
         let name = format!("box-{:02}", self.agents.len() + 1);
-        let config = format!("{AGENT_CONFIG}{}\n", config.join("\n"));
+        let config = format!("{AGENT_CONFIG}{}{}\n", self.broker.agent_config(), config.join("\n"));
         let dir = self.dir.path().join(&name);
         let agent = Agent::start(self.exe.clone(), &dir, &name, &self.controller.http, &self.token, &config).await?;
         self.agents.push(agent);

@@ -6,6 +6,7 @@ mod clients;
 mod crashes;
 mod people;
 mod rollouts;
+mod tls;
 
 use fieldpost_tests::broker::Kind;
 use fieldpost_tests::{Field, place};
