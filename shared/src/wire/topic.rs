@@ -120,7 +120,12 @@ impl Topics {
             (Some("dev"), Some(id), Some("alive")) => Topic::Alive(device(id)?),
             (Some("blob"), Some(name), None) => Topic::Blob(name.parse().map_err(TopicError::Name)?),
             (Some("trust"), Some(version), None) => {
-                Topic::Trust(version.parse().map_err(|_not_a_number| TopicError::Unknown)?)
+                let number = version.parse().map(Topic::Trust).map_err(|_not_a_number| TopicError::Unknown)?;
+                // `06` and `+6` would be other names of 6; a topic has one.
+                if self.name(&number) != name {
+                    return Err(TopicError::Unknown);
+                }
+                number
             }
             _ => return Err(TopicError::Unknown),
         };
@@ -157,9 +162,17 @@ mod tests {
 
     #[test]
     fn foreign_topics_are_refused() {
-        for name in
-            ["", "fp/1", "fp/1/dev/a", "fp/1/dev/a/desired/x", "fp/2/dev/a/desired", "fp/1/blob/zz", "fp/1/trust/-1"]
-        {
+        for name in [
+            "",
+            "fp/1",
+            "fp/1/dev/a",
+            "fp/1/dev/a/desired/x",
+            "fp/2/dev/a/desired",
+            "fp/1/blob/zz",
+            "fp/1/trust/-1",
+            "fp/1/trust/06",
+            "fp/1/trust/+6",
+        ] {
             assert!(Topics::default().parse(name).is_err(), "{name}");
         }
     }
