@@ -7,6 +7,9 @@ pub mod clock;
 pub mod config;
 pub mod deploy;
 pub mod fetch;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod link;
 pub mod monitor;

@@ -9,7 +9,10 @@ export CARGO_TERM_COLOR=never
 # One directory with the main workspace: only our own crates are instrumented, all others are built as there.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../../target}
 export RUSTC_WRAPPER=$PWD/instrument.sh
-cargo build --locked --quiet
+# FUZZ_ONLY_SHARED=1 leaves out what needs agent and controller to be built.
+flags=()
+[ -z "${FUZZ_ONLY_SHARED:-}" ] || flags=(--no-default-features)
+cargo build --locked --quiet "${flags[@]}"
 program=$CARGO_TARGET_DIR/debug/fieldpost-fuzz
 mapfile -t all < <(FUZZ_TARGET=list "$program")
 targets=("$@")
@@ -31,10 +34,10 @@ for target in "${targets[@]}"; do
     covered=$(grep -o 'cov: [0-9]*' "$log" | tail -1 | grep -o '[0-9]*' || echo 0)
     # Without coverage the build was not instrumented, and the run has shown next to nothing.
     [ "${covered:-0}" -gt 20 ] || { echo "$target is not instrumented: coverage ${covered:-0}"; exit 1; }
-    printf '%-14s %10s runs, coverage %s\n' "$target" "$runs" "$covered"
+    printf '%-15s %10s runs, coverage %s\n' "$target" "$runs" "$covered"
   else
     failed+=("$target")
-    printf '%-14s FAILED\n' "$target"
+    printf '%-15s FAILED\n' "$target"
     grep -vE '^(#|INFO)' "$log" | tail -30
   fi
 done

@@ -33,3 +33,13 @@ pub use error::{InferError, InputError, LoadError, Side};
 pub use model::{LoadedModel, golden_set};
 pub use prepare::{Frame, PredictInput, Prepared};
 pub use selftest::{SelfTestFailure, SelfTestReport, self_test};
+
+/// For the fuzz targets: pre-processing without a model to load. None where nothing can be prepared for the manifest,
+/// which is refused when a release is loaded.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn prepare_for_fuzzing(
+    manifest: &fieldpost_shared::bundle::Manifest,
+    input: &PredictInput<'_>,
+) -> Option<Result<Prepared, InputError>> {
+    Some(prepare::Preparing::new(manifest).ok()?.prepare(input))
+}

@@ -71,6 +71,12 @@ pub(crate) fn oip_infer_for_fuzzing(body: &[u8], json_bytes: Option<usize>, mani
     oip::infer::parse(body, json_bytes, manifest).is_ok()
 }
 
+/// For the fuzz targets: whether a message is taken as a ModelInferRequest.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn grpc_infer_for_fuzzing(message: &[u8], manifest: &Manifest) -> bool {
+    grpc::infer::parse(message, manifest).is_ok()
+}
+
 /// Why a body is no inference request for a model, or its outputs no answer in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
