@@ -28,7 +28,7 @@ for target in "${targets[@]}"; do
   # New inputs go to a scratch directory: what is committed stays small and chosen.
   mkdir -p "$found/$target"
   log=$found/$target.log
-  if FUZZ_TARGET=$target "$program" -max_total_time="$each" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=600 \
+  if FUZZ_TARGET=$target "$program" -seed="${FUZZ_SEED:-0}" -max_total_time="$each" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=600 \
     -print_final_stats=1 -artifact_prefix="$found/$target-" "$found/$target" "corpus/$target" >"$log" 2>&1; then
     runs=$(grep -o 'number_of_executed_units: [0-9]*' "$log" | grep -o '[0-9]*$' || echo 0)
     covered=$(grep -o 'cov: [0-9]*' "$log" | tail -1 | grep -o '[0-9]*' || echo 0)
