@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs fuzz targets for a bounded time: run.sh [SECONDS] [TARGET...]. Seconds are for all targets together (default 60);
-# targets are all by default. Needs g++ (libFuzzer's engine is C++), no nightly and no cargo-fuzz.
+# targets are all by default. FUZZ_SEED=N repeats a run; else each looks elsewhere. Needs g++ (libFuzzer's engine is C++), no nightly and no cargo-fuzz.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
