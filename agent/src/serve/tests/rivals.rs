@@ -100,14 +100,15 @@ async fn a_shadow_that_stands_still_holds_nobody_up_and_what_it_misses_is_counte
         Ok(vec![Tensor::from_f32(vec![1, 10], &[0.0; 10]).unwrap()])
     });
     server.registry.set_shadow(shadow, Portion::ALL).unwrap();
-    // One stands still, 32 wait, the rest is passed over.
+    // One stands still, 32 wait, the rest is passed over; but the last request is answered before its shadow is offered,
+    // which may be when there is room again.
     for n in 0..50 {
         assert_eq!(version(&server, &n.to_string()).await, "1.0.0");
     }
     drop(open);
     let window = compared(&mut server, 50).await;
     let pair = window.pairs.iter().next().unwrap();
-    assert!(pair.passed_over >= 50 - 33 && pair.agreed.n >= 32, "{pair:?}");
+    assert!(pair.passed_over >= 50 - 34 && pair.agreed.n >= 32, "{pair:?}");
     assert_eq!(pair.passed_over + pair.agreed.n, 50);
 }
 
