@@ -82,10 +82,10 @@ pub struct Api {
 }
 
 /// Bytes of a JSON body; the largest is a pushed manifest in base64 with its signatures.
-const MAX_JSON_BYTES: usize = MAX_MANIFEST_BYTES / 3 * 4 + (64 << 10);
+pub(crate) const MAX_JSON_BYTES: usize = MAX_MANIFEST_BYTES / 3 * 4 + (64 << 10);
 
 /// Bytes of a request to enrol.
-const MAX_ENROLL_BYTES: usize = 64 << 10;
+pub(crate) const MAX_ENROLL_BYTES: usize = 64 << 10;
 
 /// All routes but those of rollouts, which are merged in by the caller under `/v1/rollouts`.
 pub fn router(api: Api) -> Router {
