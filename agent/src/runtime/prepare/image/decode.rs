@@ -1,5 +1,6 @@
 //! From the bytes of a file to 8-bit pixels, red, green, blue or grey, turned as the file says.
 
+use super::memory::{Held, MEMORY};
 use crate::runtime::error::InputError;
 use fieldpost_shared::bundle::manifest::{Channels, ImageInput, Luma};
 use image::metadata::Orientation;
@@ -19,9 +20,10 @@ pub(super) struct Pixels {
     pub(super) data: Vec<u8>,
 }
 
-/// Decodes, turns, lays transparency over its background, and converts to grey or red, green, blue.
-pub(super) fn decode(bytes: &[u8], declared: &ImageInput) -> Result<Pixels, InputError> {
-    let image = read(bytes, declared.exif_orientation)?;
+/// Decodes, turns, lays transparency over its background, and converts to grey or red, green, blue. The memory that is
+/// held is for the caller to keep as long as the pixels.
+pub(super) fn decode(bytes: &[u8], declared: &ImageInput) -> Result<(Pixels, Held<'static>), InputError> {
+    let (image, held) = read(bytes, declared.exif_orientation)?;
     let image = match declared.background {
         Some(background) if image.color().has_alpha() => DynamicImage::ImageRgb8(over(&image, background)),
         _ => image,
@@ -34,7 +36,7 @@ pub(super) fn decode(bytes: &[u8], declared: &ImageInput) -> Result<Pixels, Inpu
         }
         (Channels::Gray, _) => image.into_luma8().into_raw(),
     };
-    Ok(Pixels { width, height, data })
+    Ok((Pixels { width, height, data }, held))
 }
 
 /// A grey value, with Pillow's 16-bit weights for BT.601 and the `image` crate's for BT.709.
@@ -64,7 +66,7 @@ fn over(image: &DynamicImage, background: [u8; 3]) -> image::RgbImage {
 }
 
 /// Size is judged from the header, before memory for pixels is taken.
-fn read(bytes: &[u8], turned: bool) -> Result<DynamicImage, InputError> {
+fn read(bytes: &[u8], turned: bool) -> Result<(DynamicImage, Held<'static>), InputError> {
     let format = match image::guess_format(bytes) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Bmp)) => format,
         _ => return Err(InputError::ImageFormat),
@@ -81,10 +83,11 @@ fn read(bytes: &[u8], turned: bool) -> Result<DynamicImage, InputError> {
         let (max_mpixel, max_mib) = (MAX_MPIXEL, MAX_DECODED_MIB);
         return Err(InputError::ImageSize { width, height, max_mpixel, max_mib });
     }
+    let held = MEMORY.hold(decoder.total_bytes());
     // An orientation that cannot be read is none: viewers show such a file as it is, too.
     let orientation =
         if turned { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     image.apply_orientation(orientation);
-    Ok(image)
+    Ok((image, held))
 }

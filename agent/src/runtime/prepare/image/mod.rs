@@ -7,6 +7,7 @@
 
 mod decode;
 mod elements;
+mod memory;
 mod plan;
 
 use crate::runtime::contract::spec_text;
@@ -45,7 +46,7 @@ impl ImageToTensor {
     }
 
     pub(super) fn prepare(&self, bytes: &[u8]) -> Result<(Tensor, Frame), InputError> {
-        let pixels = decode(bytes, &self.declared)?;
+        let (pixels, _held) = decode(bytes, &self.declared)?;
         let plan = Plan::new(&self.declared, pixels.width, pixels.height);
         let frame = plan.frame(&self.declared, pixels.width, pixels.height);
         let drawn = self.drawn(pixels, &plan)?;
