@@ -343,10 +343,24 @@ impl Client {
         path: &[&str],
         body: &B,
     ) -> Result<T, ClientError> {
+        self.post_with(operation, path, &[], body).await
+    }
+
+    /// `POST` of JSON, with a query.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post_with<B: Serialize, T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: &B,
+    ) -> Result<T, ClientError> {
         let bytes = serde_json::to_vec(body)
             .map_err(|source| ClientError::Request { operation: operation.to_owned(), source })?;
         let body = Body { kind: "application/json", bytes: bytes.into() };
-        let answer = self.send(operation, Method::POST, self.url(path, &[]), Some(body)).await?;
+        let answer = self.send(operation, Method::POST, self.url(path, query), Some(body)).await?;
         self.parse(operation, &answer)
     }
 

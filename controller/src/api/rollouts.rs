@@ -13,6 +13,7 @@ use crate::rollout::view::{RolloutDetail, RolloutSummary};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use fieldpost_shared::id::{IdError, ModelName, RolloutId};
@@ -79,6 +80,13 @@ struct ListQuery {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct StartQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct EventsQuery {
     #[serde(default)]
     after: u64,
@@ -125,6 +133,8 @@ impl From<EngineError> for ApiError {
                     | StartError::Waves { .. }
                     | StartError::NobodyMatches { .. }
                     | StartError::NobodyFits { .. }
+                    | StartError::UnknownLabel { .. }
+                    | StartError::NoSuchWave { .. }
                     | StartError::Fleet(_) => StatusCode::BAD_REQUEST,
                 };
                 let refusal = Self::of(status, start);
@@ -160,14 +170,18 @@ async fn start(
     State(api): State<Api>,
     caller: Caller,
     Extension(engine): Extension<EngineHandle>,
+    query: Result<Query<StartQuery>, QueryRejection>,
     body: Result<Json<StartRequest>, JsonRejection>,
-) -> Result<(StatusCode, Json<RolloutSummary>), ApiError> {
+) -> Result<Response, ApiError> {
     caller.must_be(Role::Operator)?;
-    let Json(request) = body?;
+    let (Query(query), Json(request)) = (query?, body?);
+    if query.dry_run {
+        return Ok(Json(*engine.preview(request, caller.actor).await?).into_response());
+    }
     let started = engine.start(request, caller.actor.clone()).await?;
     let detail = format!("{} on `{}`", started.release, started.selector);
     record(&api, &caller, "rollout.start", &started, detail).await?;
-    Ok((StatusCode::CREATED, Json(started)))
+    Ok((StatusCode::CREATED, Json(started)).into_response())
 }
 
 async fn show(

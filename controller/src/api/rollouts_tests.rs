@@ -177,6 +177,22 @@ async fn refusals_say_what_and_what_to_do_next() {
 }
 
 #[tokio::test]
+async fn a_start_can_be_tried_by_whoever_may_start() {
+    let server = server();
+    let body = json!({"model": "digits", "version": "1.1.0", "strategy": {"waves": "grow 1 x2"}});
+    let (status, preview) = server.post("/v1/rollouts?dry_run=true", body.clone()).await;
+    assert_eq!((status, &preview["devices"]), (StatusCode::OK, &json!(3)), "{preview}");
+    assert_eq!(preview["waves"][1], json!({"number": 2, "asked": "2", "adds": 1, "reaches": 2, "group": false}));
+    assert_eq!(server.get("/v1/rollouts").await.1, json!([]));
+    let (status, _) = server.ask(Method::POST, "/v1/rollouts?dry_run=true", &server.viewer, Some(body)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let wrong = json!({"model": "digits", "version": "1.1.0", "strategy": {"waves": "site=lyon,rest"}});
+    let (status, answer) = server.post("/v1/rollouts?dry_run=true", wrong).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(answer["error"].as_str().unwrap().contains("no device of the fleet has the label `site`"), "{answer}");
+}
+
+#[tokio::test]
 async fn what_people_do_is_in_the_audit_log() {
     let server = server();
     let id = server.start().await;

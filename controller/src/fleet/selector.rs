@@ -71,6 +71,14 @@ impl Selector {
         Self(vec![Term::All])
     }
 
+    /// Every key that it looks at.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|term| match term {
+            Term::All => None,
+            Term::Is(key, _) | Term::IsNot(key, _) | Term::Has(key) => Some(key.as_str()),
+        })
+    }
+
     /// Whether a device is meant. A key that a device does not have is not equal to anything.
     #[must_use]
     pub fn matches(&self, device: Subject<'_>) -> bool {

@@ -13,6 +13,7 @@ use super::gates::{Gate, hard_limits};
 use super::journal::{self, JournalError};
 use super::machine::{Assessment, Command, FoldError, Progress, Refusal, Stage, State, command, fold};
 use super::order::OrderError;
+use super::preview::StartPreview;
 use super::start::{Circumstances, StartError, StartRequest, begin, conflict};
 use super::view::{RolloutDetail, RolloutSummary};
 use crate::store::Store;
@@ -202,28 +203,45 @@ impl Core {
     /// # Errors
     /// When it is refused, or cannot be stored.
     pub fn start(&mut self, request: &StartRequest, by: &str) -> Result<RolloutSummary, CoreError> {
-        let (model, version) = (request.model.clone(), request.version.clone());
-        let found = self.parts.fleet.release(&model, &version)?;
-        let release = found.ok_or(StartError::UnknownRelease { model, version })?;
         // What was found out before is not about this rollout: it begins with what the fleet shows now.
         drop(self.parts.fleet.take_ahead());
         let devices = self.devices()?;
-        let selector = request.strategy.selector.as_deref().unwrap_or("*");
-        let matching = self.parts.fleet.select(selector, &devices).map_err(StartError::Fleet)?;
-        let seed = Digest::from_bytes((self.parts.entropy)().map_err(CoreError::Random)?);
-        // The id follows from the seed, and says nothing of it.
-        let id = format!("r-{}", Digest::of(&[b"rollout id\0", seed.as_bytes().as_slice()].concat()).short());
-        let id: RolloutId = id.parse().expect("`r-` and twelve hexadecimal characters are a name");
-        let others: Vec<&State> = self.rollouts.values().map(|entry| &entry.state).collect();
-        let seen = Circumstances { release: &release, devices: &devices, matching: &matching, others: &others };
-        let created = begin(request, id.clone(), seed, by, &seen)?;
-        let record = Record { sequence: 1, at: self.parts.clock.now(), event: created };
-        let state = fold([&record]).map_err(|source| CoreError::Fold { rollout: id.clone(), source })?;
+        let (record, state) = self.prepare(request, by, &devices)?;
+        let id = state.id.clone();
         journal::append(self.parts.store.as_ref(), &id, &[record])?;
         tracing::info!(rollout = %id, release = %state.spec.release, devices = state.order.len(), by, "rollout created");
         self.news.push((id.clone(), 1));
         self.rollouts.insert(id.clone(), Rollout::new(state));
         self.summary(&id)
+    }
+
+    /// What [`Self::start`] would do; nothing is stored and nothing changes.
+    ///
+    /// # Errors
+    /// When a start would be refused.
+    pub fn preview(&self, request: &StartRequest, by: &str) -> Result<StartPreview, CoreError> {
+        let devices = self.devices()?;
+        let (_, state) = self.prepare(request, by, &devices)?;
+        Ok(StartPreview::of(&state, &devices))
+    }
+
+    /// The first event of a rollout, and the state that it makes; not stored yet.
+    fn prepare(&self, request: &StartRequest, by: &str, devices: &Devices) -> Result<(Record, State), CoreError> {
+        let (model, version) = (request.model.clone(), request.version.clone());
+        let found = self.parts.fleet.release(&model, &version)?;
+        let release = found.ok_or(StartError::UnknownRelease { model, version })?;
+        let selector = request.strategy.selector.as_deref().unwrap_or("*");
+        let matching = self.parts.fleet.select(selector, devices).map_err(StartError::Fleet)?;
+        let seed = Digest::from_bytes((self.parts.entropy)().map_err(CoreError::Random)?);
+        // The id follows from the seed, and says nothing of it.
+        let id = format!("r-{}", Digest::of(&[b"rollout id\0", seed.as_bytes().as_slice()].concat()).short());
+        let id: RolloutId = id.parse().expect("`r-` and twelve hexadecimal characters are a name");
+        let others: Vec<&State> = self.rollouts.values().map(|entry| &entry.state).collect();
+        let seen = Circumstances { release: &release, devices, matching: &matching, others: &others };
+        let created = begin(request, id.clone(), seed, by, &seen)?;
+        let record = Record { sequence: 1, at: self.parts.clock.now(), event: created };
+        let state = fold([&record]).map_err(|source| CoreError::Fold { rollout: id, source })?;
+        Ok((record, state))
     }
 
     /// Does what a person asks of a rollout.

@@ -5,6 +5,7 @@ use super::core::{Core, CoreError, CoreParts};
 use super::events::Record;
 use super::explain::Explanation;
 use super::machine::Command;
+use super::preview::StartPreview;
 use super::start::StartRequest;
 use super::view::{RolloutDetail, RolloutSummary};
 use fieldpost_shared::error_chain::Chain;
@@ -66,6 +67,7 @@ type Answer<T> = oneshot::Sender<Result<T, CoreError>>;
 
 enum Request {
     Start { request: Box<StartRequest>, by: String, answer: Answer<RolloutSummary> },
+    Preview { request: Box<StartRequest>, by: String, answer: Answer<Box<StartPreview>> },
     Command { rollout: RolloutId, command: Command, by: String, answer: Answer<RolloutSummary> },
     List { answer: Answer<Vec<RolloutSummary>> },
     Show { rollout: RolloutId, answer: Answer<Box<RolloutDetail>> },
@@ -83,6 +85,7 @@ impl Request {
     fn serve(self, core: &mut Core) {
         match self {
             Self::Start { request, by, answer } => drop(answer.send(core.start(&request, &by))),
+            Self::Preview { request, by, answer } => drop(answer.send(core.preview(&request, &by).map(Box::new))),
             Self::Command { rollout, command, by, answer } => drop(answer.send(core.command(&rollout, &command, &by))),
             Self::List { answer } => drop(answer.send(Ok(core.list()))),
             Self::Show { rollout, answer } => drop(answer.send(core.detail(&rollout).map(Box::new))),
@@ -115,6 +118,14 @@ impl EngineHandle {
     /// When it is refused.
     pub async fn start(&self, request: StartRequest, by: String) -> Result<RolloutSummary, EngineError> {
         self.ask(|answer| Request::Start { request: Box::new(request), by, answer }).await
+    }
+
+    /// What a start would do; nothing changes.
+    ///
+    /// # Errors
+    /// When a start would be refused.
+    pub async fn preview(&self, request: StartRequest, by: String) -> Result<Box<StartPreview>, EngineError> {
+        self.ask(|answer| Request::Preview { request: Box::new(request), by, answer }).await
     }
 
     /// Does what a person asks.

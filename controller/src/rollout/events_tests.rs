@@ -32,6 +32,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         drawn: Timestamp::from_millis(1),
         seed,
         order: order.clone(),
+        stretches: vec![],
     };
     let signed = Box::new(statement.sign(&fieldpost_shared::trust::SecretKey::from_seed(&[1; 32])).unwrap());
     let text = || "why".to_owned();
@@ -41,7 +42,7 @@ pub(crate) fn every_event() -> Vec<Event> {
             spec: Box::new(spec),
             seed,
             order,
-            waves: vec![ResolvedWave { asked: 1, size: Share::Count(1), reaches: 1 }],
+            waves: vec![ResolvedWave { asked: 1, size: Share::Count(1), reaches: 1, selector: None }],
             unfit: vec![],
             by: "ann".into(),
         },

@@ -1,5 +1,6 @@
 //! The fleet as a rollout sees it: what runs where, what should, and what came of it. The engine's only way out.
 
+use crate::fleet::selector::Subject;
 use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef, RolloutId};
 use fieldpost_shared::stats::WindowStats;
@@ -62,6 +63,12 @@ impl DeviceView {
     #[must_use]
     pub fn live(&self, model: &ModelName) -> Option<&ReleaseRef> {
         self.model(model).and_then(|report| report.live.as_ref())
+    }
+
+    /// As a selector looks at it.
+    #[must_use]
+    pub fn subject(&self) -> Subject<'_> {
+        Subject { id: &self.id, labels: &self.labels, inventory: &self.inventory }
     }
 
     /// Its hardware class and the given labels that it has, as the random order is stratified by.

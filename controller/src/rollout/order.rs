@@ -5,7 +5,12 @@
 //! sha256("fieldpost order 1\0" + seed + name). Within a stratum devices stand by rank; the j-th of m gets the place
 //! `(j + u) / m`, where `u` in [0, 1) is the stratum's own rank; all places sorted are the order. So every stratum is
 //! spread evenly over it, and within a stratum every permutation is equally likely.
+//!
+//! Algorithm `sha256-rank/2` is the same where waves are for groups of devices: a group then is part of its devices'
+//! strata, and the drawn order is rearranged in stretches. A stretch without a selector takes the first that are left of
+//! what was drawn, one with a selector takes devices wherever they stand; all keep the order in which they were drawn.
 
+use super::plan::ResolvedWave;
 use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::trust::{Kind, PublicKey, SecretKey, Signature, envelope};
@@ -16,6 +21,8 @@ use std::collections::BTreeMap;
 pub const SCHEMA: &str = "fieldpost.order/1";
 /// How the order follows from the seed.
 pub const ALGORITHM: &str = "sha256-rank/1";
+/// How it follows where waves are for groups of devices.
+pub const GROUPED: &str = "sha256-rank/2";
 
 /// A device and the hardware class it was drawn in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +106,65 @@ pub struct Statement {
     pub seed: Digest,
     /// The order.
     pub order: Vec<Seat>,
+    /// How it is made of what was drawn, where waves are for groups of devices; else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stretches: Vec<Stretch>,
+}
+
+/// Some devices that follow each other in an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// How many.
+    pub devices: usize,
+    /// Which group they are; none is the next of those that were left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+}
+
+impl Stretch {
+    /// The stretches that waves come to; none where no wave is for a group.
+    #[must_use]
+    pub fn of(waves: &[ResolvedWave], devices: usize) -> Vec<Self> {
+        if waves.iter().all(|wave| wave.selector.is_none()) {
+            return Vec::new();
+        }
+        let mut reached = 0;
+        let mut stretches = Vec::with_capacity(waves.len() + 1);
+        for wave in waves {
+            let selector = wave.selector.clone();
+            stretches.push(Self { devices: wave.reaches.saturating_sub(reached), selector });
+            reached = wave.reaches;
+        }
+        if reached < devices {
+            stretches.push(Self { devices: devices - reached, selector: None });
+        }
+        stretches
+    }
+}
+
+/// Whether an order is what was drawn, rearranged in these stretches and in no other way.
+fn follows(drawn: Vec<Seat>, order: &[Seat], stretches: &[Stretch]) -> bool {
+    let (mut left, mut rest) = (drawn, order);
+    for stretch in stretches {
+        let Some((these, others)) = rest.split_at_checked(stretch.devices) else { return false };
+        rest = others;
+        let mut wanted = these.iter().peekable();
+        let mut kept = Vec::with_capacity(left.len());
+        for seat in left {
+            if wanted.next_if(|next| **next == seat).is_none() {
+                // Only a group passes over those that do not belong to it.
+                if stretch.selector.is_none() && wanted.peek().is_some() {
+                    return false;
+                }
+                kept.push(seat);
+            }
+        }
+        if wanted.next().is_some() {
+            return false;
+        }
+        left = kept;
+    }
+    rest.is_empty() && left.is_empty()
 }
 
 /// A statement and the controller's signature over its bytes.
@@ -154,10 +220,14 @@ impl SignedOrder {
             return Err(OrderError::Signature);
         }
         let statement: Statement = serde_json::from_str(&self.statement).map_err(OrderError::Json)?;
-        if statement.schema != SCHEMA || statement.algorithm != ALGORITHM {
+        let grouped = !statement.stretches.is_empty();
+        if statement.schema != SCHEMA || statement.algorithm != if grouped { GROUPED } else { ALGORITHM } {
             return Err(OrderError::Form { schema: statement.schema, algorithm: statement.algorithm });
         }
-        if draw(&statement.seed, statement.order.iter().cloned()) != statement.order {
+        let drawn = draw(&statement.seed, statement.order.iter().cloned());
+        let holds =
+            if grouped { follows(drawn, &statement.order, &statement.stretches) } else { drawn == statement.order };
+        if !holds {
             return Err(OrderError::Drawn);
         }
         Ok(statement)

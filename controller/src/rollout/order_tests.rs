@@ -28,6 +28,7 @@ fn statement(order: Vec<Seat>) -> Statement {
         drawn: Timestamp::from_millis(1),
         seed: seed(1),
         order,
+        stretches: vec![],
     }
 }
 
@@ -115,4 +116,36 @@ proptest! {
         prop_assert_eq!(&whole[..before.len()], &before[..]);
         prop_assert_eq!(whole[before.len()].as_str(), "late");
     }
+}
+
+/// Everybody drawn, in waves of one device, of those whose names end in an even digit, and of the rest.
+fn grouped() -> Statement {
+    let drawn = draw(&seed(1), fleet(4, 4));
+    let first = drawn[0].clone();
+    let even = |seat: &Seat| seat.device.as_str().ends_with(['0', '2']);
+    let others = drawn[1..].iter().cloned();
+    let (group, rest): (Vec<_>, Vec<_>) = others.partition(even);
+    let stretch = |devices, selector: Option<&str>| Stretch { devices, selector: selector.map(str::to_owned) };
+    let stretches = vec![stretch(1, None), stretch(group.len(), Some("even=yes")), stretch(rest.len(), None)];
+    let order = [first].into_iter().chain(group).chain(rest).collect();
+    Statement { algorithm: GROUPED.into(), stretches, ..statement(order) }
+}
+
+#[test]
+fn an_order_of_groups_verifies_and_one_that_somebody_chose_does_not() {
+    let key = SecretKey::from_seed(&[1; 32]);
+    let verify = |statement: Statement| statement.sign(&key).unwrap().verify(&key.public());
+    let good = grouped();
+    assert_ne!(draw(&good.seed, good.order.iter().cloned()), good.order, "the groups move somebody");
+    assert_eq!(verify(good.clone()).unwrap(), good);
+    let last = good.order.len() - 1;
+    for (a, b) in [(0, 1), (1, 2), (0, last), (last - 1, last)] {
+        let mut chosen = good.clone();
+        chosen.order.swap(a, b);
+        assert!(matches!(verify(chosen), Err(OrderError::Drawn)), "{a} and {b} swapped");
+    }
+    let plain = Statement { stretches: vec![], algorithm: ALGORITHM.into(), ..good.clone() };
+    assert!(matches!(verify(plain), Err(OrderError::Drawn)));
+    let unnamed = Statement { algorithm: ALGORITHM.into(), ..good };
+    assert!(matches!(verify(unnamed), Err(OrderError::Form { .. })));
 }

@@ -1,6 +1,7 @@
 //! Waves: how many devices get the release, in which steps. Sizes are cumulative: `1,4,12` reaches one device, then
-//! four, then twelve of them.
+//! four, then twelve of them. A wave may also be a group of devices, `site=lyon`, or grow by itself, `grow 1 x4`.
 
+use crate::fleet::selector::{Selector, SelectorError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::str::FromStr;
@@ -19,6 +20,35 @@ pub enum PlanError {
     /// None, or more than [`MAX_WAVES`].
     #[error("a rollout has 1 to {MAX_WAVES} waves, got {0}")]
     Count(usize),
+    /// Not `grow 1 x4`.
+    #[error("`{0}` does not say how waves grow")]
+    Growth(String),
+    /// Something comes after waves that grow until everybody is reached.
+    #[error("`{0}` grows until everybody is reached; nothing can come after it")]
+    AfterGrowth(String),
+    /// Not a selector.
+    #[error("a wave cannot be used as a group of devices")]
+    Group(#[source] SelectorError),
+    /// A group of devices that nobody belongs to.
+    #[error("wave {wave} is for `{selector}`, which matches none of {eligible} devices that can take part")]
+    NobodyInGroup {
+        /// Its number, from 1.
+        wave: usize,
+        /// As it was given.
+        selector: Selector,
+        /// Devices that can take part.
+        eligible: usize,
+    },
+    /// A group of devices whose members are all in earlier waves.
+    #[error("wave {wave} is for `{selector}`, and all {matching} devices that match are in earlier waves or held out")]
+    GroupUsedUp {
+        /// Its number, from 1.
+        wave: usize,
+        /// As it was given.
+        selector: Selector,
+        /// Devices that match.
+        matching: usize,
+    },
     /// A wave that adds nobody.
     #[error("waves are cumulative, and wave {wave} ({size}) does not reach beyond wave {} ({before})", wave - 1)]
     NotGrowing {
@@ -26,8 +56,8 @@ pub enum PlanError {
         wave: usize,
         /// Its size, as given.
         size: Share,
-        /// The size before it, as given.
-        before: Share,
+        /// What the one before it is, as given.
+        before: Wave,
     },
     /// A wave larger than the fleet.
     #[error("wave {wave} is to reach {wanted} devices, but only {eligible} can take part")]
@@ -63,9 +93,16 @@ impl PlanError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Size(_) | Self::Count(_) => "for example --waves 1,4,100% or --waves 10%,50%,100%",
+            Self::Growth(_) => "write `grow FIRST xFACTOR`, such as `grow 1 x4` (1, 4, 16, ...) or `grow 1% x3`",
+            Self::AfterGrowth(_) => "put it last: --waves 'site=lab,grow 10 x3'",
+            Self::Group(_) => {
+                "for example --waves 1,site=lyon,rest; a group of several terms: --waves '1; site=lyon,arch=aarch64; rest'"
+            }
+            Self::NobodyInGroup { .. } => "`fieldpost device list` shows labels and inventory",
+            Self::GroupUsedUp { .. } => "leave the wave out, or put it before the waves that take its devices",
             Self::NotGrowing { .. } => "give the devices reached so far, not those added: 1,4,12 rather than 1,3,8",
             Self::TooLarge { .. } => "end with 100%, or widen --selector",
-            Self::Short { .. } => "end with 100%, or keep the others back with --holdout",
+            Self::Short { .. } => "end with `rest` (or 100%), or keep the others back with --holdout",
             Self::Holdout { .. } => "make the holdout smaller",
         }
     }
@@ -165,15 +202,90 @@ impl<'de> Deserialize<'de> for Share {
     }
 }
 
-/// The sizes of the waves, as given.
+/// One wave, as given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wave {
+    /// It reaches so many devices, counted from the first wave on.
+    Size(Share),
+    /// It takes every device that matches and is in no wave before it.
+    Group(Selector),
+    /// Waves that grow by a factor from a size until everybody is reached.
+    Grow {
+        /// What the first of them reaches.
+        from: Share,
+        /// How many times more each next one reaches; at least 2.
+        factor: u32,
+    },
+}
+
+impl From<Share> for Wave {
+    fn from(size: Share) -> Self {
+        Self::Size(size)
+    }
+}
+
+impl FromStr for Wave {
+    type Err = PlanError;
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        let text = text.trim();
+        if text == "rest" {
+            return Ok(Self::Size(Share::ALL));
+        }
+        if let Some(growth) = text.strip_prefix("grow ") {
+            let refuse = || PlanError::Growth(text.chars().take(40).collect());
+            let (from, factor) = growth.trim().split_once(' ').ok_or_else(refuse)?;
+            let factor = factor.trim().strip_prefix('x').and_then(|factor| factor.parse().ok()).ok_or_else(refuse)?;
+            let from: Share = from.parse().map_err(|_no_size| refuse())?;
+            return if factor >= 2 && from.ceil(1) > 0 { Ok(Self::Grow { from, factor }) } else { Err(refuse()) };
+        }
+        if text.contains(['=', ':']) {
+            return text.parse().map(Self::Group).map_err(PlanError::Group);
+        }
+        text.parse().map(Self::Size)
+    }
+}
+
+impl fmt::Display for Wave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size(size) => write!(f, "{size}"),
+            Self::Group(selector) => write!(f, "{selector}"),
+            Self::Grow { from, factor } => write!(f, "grow {from} x{factor}"),
+        }
+    }
+}
+
+impl Serialize for Wave {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Wave {
+    /// From text, or from a bare number in a TOML file.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Count(usize),
+            Text(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Count(count) => Ok(Self::Size(Share::Count(count))),
+            Form::Text(text) => text.parse().map_err(de::Error::custom),
+        }
+    }
+}
+
+/// The waves, as given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Form", into = "Vec<Share>")]
-pub struct Waves(Vec<Share>);
+#[serde(try_from = "Form", into = "Vec<Wave>")]
+pub struct Waves(Vec<Wave>);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Form {
-    List(Vec<Share>),
+    List(Vec<Wave>),
     Text(String),
 }
 
@@ -181,77 +293,169 @@ impl TryFrom<Form> for Waves {
     type Error = PlanError;
     fn try_from(form: Form) -> Result<Self, PlanError> {
         match form {
-            Form::List(sizes) => Self::new(sizes),
+            Form::List(waves) => Self::new(waves),
             Form::Text(text) => text.parse(),
         }
     }
 }
 
-impl From<Waves> for Vec<Share> {
+impl From<Waves> for Vec<Wave> {
     fn from(waves: Waves) -> Self {
         waves.0
     }
+}
+
+/// Devices in waves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrangement {
+    /// The waves, with what each reaches.
+    pub waves: Vec<ResolvedWave>,
+    /// Every device by its place in the order that was drawn, wave after wave; those held out come last.
+    pub places: Vec<usize>,
 }
 
 impl Waves {
     /// Checks what can be checked without knowing the fleet.
     ///
     /// # Errors
-    /// When there are none or too many, or neighbours of one kind do not grow.
-    pub fn new(sizes: Vec<Share>) -> Result<Self, PlanError> {
-        if sizes.is_empty() || sizes.len() > MAX_WAVES {
-            return Err(PlanError::Count(sizes.len()));
+    /// When there are none or too many, neighbours of one kind do not grow, or one comes after those that grow.
+    pub fn new<W: Into<Wave>>(waves: impl IntoIterator<Item = W>) -> Result<Self, PlanError> {
+        let waves: Vec<Wave> = waves.into_iter().map(Into::into).collect();
+        if waves.is_empty() || waves.len() > MAX_WAVES {
+            return Err(PlanError::Count(waves.len()));
         }
-        if sizes.first().is_some_and(|first| first.ceil(1) == 0) {
+        if waves.first().is_some_and(|first| matches!(first, Wave::Size(size) if size.ceil(1) == 0)) {
             return Err(PlanError::Size("0".to_owned()));
         }
-        for (index, pair) in sizes.windows(2).enumerate() {
-            let grows = match pair {
-                [Share::Count(a), Share::Count(b)] => a < b,
-                [Share::Parts(a), Share::Parts(b)] => a < b,
-                _ => true,
-            };
-            if let ([before, size], false) = (pair, grows) {
-                return Err(PlanError::NotGrowing { wave: index + 2, size: *size, before: *before });
+        for (index, pair) in waves.windows(2).enumerate() {
+            let [before, wave] = pair else { continue };
+            if matches!(before, Wave::Grow { .. }) {
+                return Err(PlanError::AfterGrowth(before.to_string()));
+            }
+            match (before, wave) {
+                (Wave::Size(Share::Count(a)), Wave::Size(size @ Share::Count(b))) if a >= b => {
+                    return Err(PlanError::NotGrowing { wave: index + 2, size: *size, before: before.clone() });
+                }
+                (Wave::Size(Share::Parts(a)), Wave::Size(size @ Share::Parts(b))) if a >= b => {
+                    return Err(PlanError::NotGrowing { wave: index + 2, size: *size, before: before.clone() });
+                }
+                _ => {}
             }
         }
-        Ok(Self(sizes))
+        Ok(Self(waves))
     }
 
-    /// The sizes.
+    /// The waves, as given.
     #[must_use]
-    pub fn sizes(&self) -> &[Share] {
+    pub fn given(&self) -> &[Wave] {
         &self.0
     }
 
-    /// How many devices each wave reaches, cumulative. Of `total` devices `holdout` are kept back; shares are of the
-    /// others. Waves that add nobody because a share of a small fleet rounds to the same number are left out.
+    /// The highest number that a wave can have; none while it depends on the fleet.
+    #[must_use]
+    pub fn last_number(&self) -> Option<usize> {
+        let grows = self.0.iter().any(|wave| matches!(wave, Wave::Grow { .. }));
+        (!grows).then_some(self.0.len())
+    }
+
+    /// The groups of devices that waves are for, with the waves' numbers. A device belongs to the first that it matches.
+    pub fn groups(&self) -> impl Iterator<Item = (usize, &Selector)> {
+        self.0.iter().enumerate().filter_map(|(index, wave)| match wave {
+            Wave::Group(selector) => Some((index + 1, selector)),
+            _ => None,
+        })
+    }
+
+    /// Every wave as a size or a group: growth is written out for so many devices.
+    fn written_out(&self, eligible: usize) -> Result<Vec<(Wave, bool)>, PlanError> {
+        let mut waves = Vec::with_capacity(self.0.len());
+        for wave in &self.0 {
+            let Wave::Grow { from, factor } = wave else {
+                waves.push((wave.clone(), false));
+                continue;
+            };
+            let mut size = *from;
+            while size.ceil(eligible) < eligible {
+                waves.push((Wave::Size(size), true));
+                size = match size {
+                    Share::Count(count) => Share::Count(count.saturating_mul(usize::try_from(*factor).unwrap_or(2))),
+                    Share::Parts(parts) => Share::Parts(parts.saturating_mul(u64::from(*factor)).min(PARTS)),
+                };
+            }
+            waves.push((Wave::Size(Share::ALL), true));
+        }
+        if waves.len() > MAX_WAVES { Err(PlanError::Count(waves.len())) } else { Ok(waves) }
+    }
+
+    /// How many devices each wave reaches, cumulative, where no wave is for a group: [`Self::arrange`].
     ///
     /// # Errors
     /// When a wave asks for more than there are, does not grow, or the last one leaves devices behind.
     pub fn resolve(&self, total: usize, holdout: usize) -> Result<Vec<ResolvedWave>, PlanError> {
+        Ok(self.arrange(total, holdout, |_, _| false)?.waves)
+    }
+
+    /// Puts devices into waves. Of `total` devices, named by their places in the order that was drawn, the last
+    /// `holdout` are kept back; shares are of the others. A group takes its members wherever they stand, in their
+    /// order; a size takes the first of those that are left. Waves that add nobody because a share of a small fleet
+    /// rounds to the same number are left out.
+    ///
+    /// # Errors
+    /// When a wave asks for more than there are, adds nobody, or the last one leaves devices behind.
+    pub fn arrange(
+        &self,
+        total: usize,
+        holdout: usize,
+        is_in: impl Fn(&Selector, usize) -> bool,
+    ) -> Result<Arrangement, PlanError> {
         let eligible = total.saturating_sub(holdout);
         if eligible == 0 {
             return Err(PlanError::Holdout { holdout, eligible: total });
         }
         let mut waves: Vec<ResolvedWave> = Vec::with_capacity(self.0.len());
-        for (index, size) in self.0.iter().enumerate() {
-            let (wave, reaches) = (index + 1, size.ceil(eligible));
-            if reaches > eligible {
-                return Err(PlanError::TooLarge { wave, wanted: reaches, eligible });
-            }
-            match waves.last() {
-                Some(before) if reaches < before.reaches || (reaches == before.reaches && is_count(*size)) => {
-                    return Err(PlanError::NotGrowing { wave, size: *size, before: before.size });
+        let (mut places, mut left): (Vec<usize>, Vec<usize>) = (Vec::with_capacity(total), (0..eligible).collect());
+        let mut before = Wave::Size(Share::NONE);
+        for (index, (step, grown)) in self.written_out(eligible)?.into_iter().enumerate() {
+            let (wave, reached) = (index + 1, places.len());
+            let (size, selector) = match &step {
+                Wave::Group(selector) => {
+                    let (taken, others): (Vec<usize>, _) = left.into_iter().partition(|place| is_in(selector, *place));
+                    left = others;
+                    if taken.is_empty() {
+                        let matching = (0..total).filter(|place| is_in(selector, *place)).count();
+                        let selector = selector.clone();
+                        return Err(match matching {
+                            0 => PlanError::NobodyInGroup { wave, selector, eligible: total },
+                            _ => PlanError::GroupUsedUp { wave, selector, matching },
+                        });
+                    }
+                    places.extend(taken);
+                    (Share::Count(places.len()), Some(selector.to_string()))
                 }
-                Some(before) if reaches == before.reaches => {}
-                _ => waves.push(ResolvedWave { asked: wave, size: *size, reaches }),
+                Wave::Size(size) | Wave::Grow { from: size, .. } => {
+                    let reaches = size.ceil(eligible);
+                    if reaches > eligible {
+                        return Err(PlanError::TooLarge { wave, wanted: reaches, eligible });
+                    }
+                    let rounds_alike = grown || (reaches == reached && !is_count(*size) && reached > 0);
+                    if reaches <= reached && !rounds_alike {
+                        return Err(PlanError::NotGrowing { wave, size: *size, before });
+                    }
+                    let rest = left.split_off(reaches.saturating_sub(reached).min(left.len()));
+                    places.extend(std::mem::replace(&mut left, rest));
+                    (*size, None)
+                }
+            };
+            if places.len() > reached {
+                waves.push(ResolvedWave { asked: wave, size, reaches: places.len(), selector });
             }
+            before = step;
         }
-        match waves.last().map_or(0, |wave| wave.reaches) {
-            last if last < eligible => Err(PlanError::Short { last, eligible }),
-            _ => Ok(waves),
+        if places.len() < eligible {
+            return Err(PlanError::Short { last: places.len(), eligible });
         }
+        places.extend(eligible..total);
+        Ok(Arrangement { waves, places })
     }
 }
 
@@ -261,22 +465,23 @@ const fn is_count(size: Share) -> bool {
 
 impl FromStr for Waves {
     type Err = PlanError;
+    /// Waves are separated by commas; by semicolons, where a wave's selector has commas of its own.
     fn from_str(text: &str) -> Result<Self, PlanError> {
-        Self::new(text.split(',').map(Share::from_str).collect::<Result<_, _>>()?)
+        let separator = if text.contains(';') { ';' } else { ',' };
+        Self::new(text.split(separator).map(Wave::from_str).collect::<Result<Vec<_>, _>>()?)
     }
 }
 
 impl fmt::Display for Waves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, size) in self.0.iter().enumerate() {
-            write!(f, "{}{size}", if index > 0 { "," } else { "" })?;
-        }
-        Ok(())
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let separator = if all.iter().any(|wave| wave.contains(',')) { "; " } else { "," };
+        f.write_str(&all.join(separator))
     }
 }
 
 /// A wave of a fleet whose size is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedWave {
     /// Its number, from 1, among the waves that were asked for.
     pub asked: usize,
@@ -284,6 +489,9 @@ pub struct ResolvedWave {
     pub size: Share,
     /// Devices reached when the wave is done, counted from the start of the order.
     pub reaches: usize,
+    /// The group of devices that it is for, where it is for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
 }
 
 #[cfg(test)]

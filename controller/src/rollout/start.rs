@@ -5,8 +5,10 @@ use super::fit::unfit;
 use super::fleet::{DeviceView, FleetError, ReleaseInfo};
 use super::machine::{Progress, State};
 use super::order::{Seat, draw};
-use super::plan::PlanError;
+use super::plan::{Arrangement, PlanError};
 use super::strategy::{Strategy, StrategyError, StrategyFile};
+use crate::fleet::labels::RESERVED;
+use crate::fleet::selector::Selector;
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef, RolloutId};
 use fieldpost_shared::wire::v1::FailureKind;
 use semver::Version;
@@ -88,6 +90,26 @@ pub enum StartError {
         #[source]
         source: PlanError,
     },
+    /// A wave is for a group by a label that nobody has.
+    #[error("wave {wave} is for `{selector}`, and no device of the fleet has the label `{label}`; there are: {known}")]
+    UnknownLabel {
+        /// The wave's number, from 1.
+        wave: usize,
+        /// The group, as it was given.
+        selector: String,
+        /// The label.
+        label: String,
+        /// Labels that there are.
+        known: String,
+    },
+    /// A wave that is to be approved is not there for this fleet.
+    #[error("wave {wave} is to be approved, and for this fleet the last wave is {last}")]
+    NoSuchWave {
+        /// The number that was given.
+        wave: usize,
+        /// Number of the last wave.
+        last: usize,
+    },
     /// The fleet failed, or the selector is none.
     #[error("cannot look at the fleet")]
     Fleet(#[from] FleetError),
@@ -119,6 +141,12 @@ impl StartError {
             Self::Conflict { other, .. } => {
                 format!("wait for it, abort it (`fieldpost rollout abort {other} --keep`), or choose other devices")
             }
+            Self::UnknownLabel { .. } => {
+                "`fieldpost device list` shows labels; `fieldpost device label` sets them".to_owned()
+            }
+            Self::NoSuchWave { .. } => {
+                "`fieldpost rollout start ... --dry-run` shows the waves with their numbers".to_owned()
+            }
             Self::Strategy(_) | Self::Fleet(_) => return None,
         };
         Some(text)
@@ -127,7 +155,7 @@ impl StartError {
     /// Whether the request itself is at fault, rather than the state of things or the controller.
     #[must_use]
     pub const fn is_request(&self) -> bool {
-        matches!(self, Self::Strategy(_) | Self::Waves { .. })
+        matches!(self, Self::Strategy(_) | Self::Waves { .. } | Self::UnknownLabel { .. } | Self::NoSuchWave { .. })
     }
 }
 
@@ -182,15 +210,44 @@ pub fn begin(
     if fitting.iter().all(|view| told(view) && runs(view)) {
         return Err(StartError::AlreadyThere(fitting.len()));
     }
-    let waves = strategy
+    known_labels(&strategy, seen.devices)?;
+    let seat = |view: &&DeviceView| Seat { device: view.id.clone(), stratum: strategy.stratum(view) };
+    let drawn = draw(&seed, fitting.iter().map(seat));
+    let is_in = |selector: &Selector, place: usize| {
+        let view = drawn.get(place).and_then(|seat| seen.devices.get(&seat.device));
+        view.is_some_and(|view| selector.matches(view.subject()))
+    };
+    let Arrangement { waves, places } = strategy
         .waves
-        .resolve(fitting.len(), strategy.holdout.ceil(fitting.len()))
+        .arrange(drawn.len(), strategy.holdout.ceil(drawn.len()), is_in)
         .map_err(|source| StartError::Waves { devices: fitting.len(), source })?;
-    let seat = |view: &&DeviceView| Seat { device: view.id.clone(), stratum: view.stratum(&strategy.stratify) };
-    let order = draw(&seed, fitting.iter().map(seat));
+    let order = places.into_iter().filter_map(|place| drawn.get(place).cloned()).collect();
+    let last = waves.last().map_or(0, |wave| wave.asked);
+    let beyond = strategy.approve_before.iter().copied().find(|wave| *wave > last);
+    // Where the numbers do not depend on the fleet they were checked before; a wave that is left out there asks later.
+    if let (Some(wave), None) = (beyond, strategy.waves.last_number()) {
+        return Err(StartError::NoSuchWave { wave, last });
+    }
     let note = file.note.clone().unwrap_or_default();
     let spec = Box::new(Spec { release: release.clone(), selector, strategy, note });
     Ok(Event::Created { rollout: id, spec, seed, order, waves, unfit, by: by.to_owned() })
+}
+
+/// Refuses groups by labels that no device has: a misspelt one would leave a wave to other devices.
+fn known_labels(strategy: &Strategy, devices: &BTreeMap<DeviceId, DeviceView>) -> Result<(), StartError> {
+    for (wave, selector) in strategy.waves.groups() {
+        let unknown =
+            |label: &&str| !RESERVED.contains(label) && !devices.values().any(|view| view.labels.contains_key(*label));
+        if let Some(label) = selector.keys().find(unknown) {
+            let known: BTreeSet<&str> =
+                devices.values().flat_map(|view| view.labels.keys()).map(String::as_str).take(1_000).collect();
+            let known =
+                if known.is_empty() { "none".to_owned() } else { known.into_iter().collect::<Vec<_>>().join(", ") };
+            let (selector, label) = (selector.to_string(), label.to_owned());
+            return Err(StartError::UnknownLabel { wave, selector, label, known });
+        }
+    }
+    Ok(())
 }
 
 /// Whether a rollout owns a device: what it changes, or is going to.

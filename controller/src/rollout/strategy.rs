@@ -5,7 +5,8 @@
 //! names them is refused as an unknown field.
 
 use super::duration;
-use super::plan::{PlanError, Share, Waves};
+use super::fleet::DeviceView;
+use super::plan::{MAX_WAVES, PlanError, Share, Waves};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -237,7 +238,7 @@ macro_rules! strategy {
 const SOAK: Duration = Duration::from_secs(600);
 
 strategy! {
-    /// Waves, cumulative: `1,4,12`, `10%,50%,100%`.
+    /// Waves, cumulative: `1,4,12`, `10%,50%,100%`; groups: `1,site=lyon,rest`; or growing: `grow 1 x4`.
     waves: Waves = default_waves();
     /// Devices that are kept without the release until the last soak has passed.
     holdout: Share = Share::NONE;
@@ -284,7 +285,7 @@ strategy! {
 }
 
 fn default_waves() -> Waves {
-    Waves::new(vec![Share::Parts(1_000), Share::Parts(5_000), Share::ALL]).expect("10 %, 50 %, 100 % grow")
+    Waves::new([Share::Parts(1_000), Share::Parts(5_000), Share::ALL]).expect("10 %, 50 %, 100 % grow")
 }
 
 impl Strategy {
@@ -308,7 +309,7 @@ impl Strategy {
         if let Some((field, duration)) = positive.into_iter().find(|(_, duration)| duration.is_zero()) {
             return out(field, "longer than 0s", duration::text(duration));
         }
-        let waves = strategy.waves.sizes().len();
+        let waves = strategy.waves.last_number().unwrap_or(MAX_WAVES);
         if let Some(wave) = strategy.approve_before.iter().find(|wave| !(1..=waves).contains(*wave)) {
             return out("approve_before", "the number of a wave, from 1", wave.to_string());
         }
@@ -346,6 +347,17 @@ impl Strategy {
             ("retry_after", self.retry_after),
             ("history", self.history),
         ]
+    }
+
+    /// The stratum of the random order that a device is drawn in: its hardware class and labels, and the group that a
+    /// wave is for, where it belongs to one. So nothing but chance decides within a stratum.
+    #[must_use]
+    pub fn stratum(&self, view: &DeviceView) -> String {
+        let stratum = view.stratum(&self.stratify);
+        match self.waves.groups().find(|(_, selector)| selector.matches(view.subject())) {
+            Some((_, selector)) => format!("{selector}: {stratum}"),
+            None => stratum,
+        }
     }
 
     /// How long to wait before another attempt when so many have been made.

@@ -17,8 +17,8 @@ pub struct StrategyFlags {
     /// Which devices, by labels and inventory: `site=lyon,arch=aarch64,tier!=lab,has:gpu` [default: *]
     #[arg(long, value_name = "SELECTOR")]
     pub selector: Option<String>,
-    /// Waves, cumulative, by count or share: `1,4,12` [default: 10%,50%,100%]
-    #[arg(long, value_name = "SIZES")]
+    /// Waves, cumulative: `1,4,12`; by group: `1,site=lyon,rest`; growing: `grow 1 x4` [default: 10%,50%,100%]
+    #[arg(long, value_name = "WAVES")]
     pub waves: Option<Waves>,
     /// Devices kept without the release until the last soak has passed: `5%`, `2` [default: 0]
     #[arg(long, value_name = "SHARE")]

@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::rollout::duration;
 use crate::rollout::explain::Explanation;
 use crate::rollout::machine::AbortMode;
+use crate::rollout::preview::StartPreview;
 use crate::rollout::start::StartRequest;
 use crate::rollout::view::{RolloutDetail, RolloutSummary};
 use clap::{Args, Subcommand};
@@ -127,11 +128,13 @@ pub struct WithReason {
 /// Arguments of `rollout start`.
 #[derive(Debug, Args)]
 #[command(after_help = "Flags win over the strategy file; what neither names has its default. Waves are cumulative.
+Everything that a strategy can say: docs/strategy.md
 Exit codes with --wait: 0 completed · 3 rolled back · 4 paused, timed out, or aborted with devices keeping the release
 
 Examples:
   fieldpost rollout start digits@1.1.0 --waves 1,4,12 --soak 30s --wait
   fieldpost rollout start digits@1.1.0 --selector site=lyon,arch=aarch64 --per site:1 --approve-before 2
+  fieldpost rollout start digits@1.1.0 --waves '1; site=lyon,arch=aarch64; grow 25% x2' --dry-run
   fieldpost rollout start digits@1.1.0 --strategy careful.toml")]
 pub struct StartArgs {
     /// What to roll out; the strategy file may name it instead
@@ -140,6 +143,9 @@ pub struct StartArgs {
     /// A TOML file with any of the flags below, in `snake_case`
     #[arg(long, value_name = "FILE")]
     pub strategy: Option<PathBuf>,
+    /// Say everything that the start would do, refuse what it would refuse, and change nothing
+    #[arg(long, conflicts_with = "wait")]
+    pub dry_run: bool,
     /// Follow the rollout until it ends or pauses
     #[arg(long)]
     pub wait: bool,
@@ -219,6 +225,12 @@ async fn list(model: Option<String>, active: bool, client: &Client, context: &Co
 
 async fn start(args: StartArgs, client: &Client, context: &Context) -> Result<Exit, Failure> {
     let request = request(&args)?;
+    if args.dry_run {
+        let operation = format!("try the start of {}@{}", request.model, request.version);
+        let query = [("dry_run", "true")];
+        let preview: StartPreview = client.post_with(&operation, &["v1", "rollouts"], &query, &request).await?;
+        return context.show(&preview, show::preview);
+    }
     let operation = format!("start the rollout of {}@{}", request.model, request.version);
     let started: RolloutSummary = client.post(&operation, &["v1", "rollouts"], &request).await?;
     if !args.wait {

@@ -3,6 +3,8 @@
 use crate::cli::output;
 use crate::rollout::explain::{Explanation, Told, line as gate_line};
 use crate::rollout::gates::Verdict;
+use crate::rollout::preview::{StartPreview, WavePreview};
+use crate::rollout::strategy::Holdout;
 use crate::rollout::view::{RolloutDetail, RolloutSummary};
 use fieldpost_shared::time::Timestamp;
 
@@ -11,6 +13,43 @@ pub(super) fn line(summary: &RolloutSummary) -> String {
     let wave = summary.wave.map(|wave| format!(", wave {wave} of {}", summary.waves.len())).unwrap_or_default();
     let RolloutSummary { id, release, state, counts, .. } = summary;
     format!("rollout {id}: {release} is {state}{wave}, {} of {} devices run it", counts.live, counts.devices)
+}
+
+/// What a start would do.
+pub(super) fn preview(preview: &StartPreview) -> String {
+    let mut fields = vec![
+        ("release", format!("{} ({})", preview.release, preview.release.manifest.short())),
+        ("selector", preview.selector.clone()),
+        ("devices", preview.devices.to_string()),
+    ];
+    if preview.there_already > 0 {
+        fields.push(("run it already", preview.there_already.to_string()));
+    }
+    if preview.held_out > 0 {
+        let then = match preview.holdout_then {
+            Holdout::Release => "until the last soak has passed",
+            Holdout::Keep => "for good",
+        };
+        fields.push(("held out", format!("{} {then}", preview.held_out)));
+    }
+    fields.extend(preview.retry_of.as_ref().map(|first| ("another try of", first.to_string())));
+    fields.extend(preview.unfit.iter().map(|(device, why)| ("left out", format!("{device}: {why}"))));
+    let row = |wave: &WavePreview| {
+        let approval = wave.approval.clone().unwrap_or_default();
+        vec![wave.number.to_string(), wave.asked.clone(), wave.adds.to_string(), wave.reaches.to_string(), approval]
+    };
+    let mut parts = vec![output::fields(&fields)];
+    parts.push(output::table(&["wave", "asked for", "adds", "reaches", "approval"], preview.waves.iter().map(row)));
+    let strata: Vec<String> =
+        preview.strata.iter().filter(|(name, _)| !name.is_empty()).map(|(name, n)| format!("{name}: {n}")).collect();
+    if !strata.is_empty() {
+        parts.push(format!("Drawn in strata:\n{}", indented(&strata)));
+    }
+    if !preview.notes.is_empty() {
+        parts.push(indented(&preview.notes));
+    }
+    parts.push("Nothing was started. The random order is drawn, and signed, by the start.".to_owned());
+    parts.join("\n\n")
 }
 
 /// Every rollout in a row.

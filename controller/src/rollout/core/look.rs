@@ -10,7 +10,7 @@ use crate::rollout::machine::sample::Group;
 use crate::rollout::machine::{
     Effect, Observation, Progress, Samples, Stage, State, decide, outstanding, queries, step, taken_over,
 };
-use crate::rollout::order::{ALGORITHM, SCHEMA, SignedOrder, Statement};
+use crate::rollout::order::{ALGORITHM, GROUPED, SCHEMA, SignedOrder, Statement, Stretch};
 use crate::rollout::start::owns;
 use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::error_chain::Chain;
@@ -247,15 +247,18 @@ impl Core {
 
     fn sign(&self, id: &RolloutId) -> Result<SignedOrder, CoreError> {
         let state = &self.entry(id)?.state;
+        let waves = state.waves.get(..state.soaked_waves).unwrap_or(&state.waves);
+        let stretches = Stretch::of(waves, state.order.len());
         let statement = Statement {
             schema: SCHEMA.to_owned(),
-            algorithm: ALGORITHM.to_owned(),
+            algorithm: if stretches.is_empty() { ALGORITHM } else { GROUPED }.to_owned(),
             fleet: self.parts.fleet_id.clone(),
             rollout: id.clone(),
             release: state.spec.release.clone(),
             drawn: state.created,
             seed: state.seed,
             order: state.order.clone(),
+            stretches,
         };
         statement.sign(&self.parts.key).map_err(|source| CoreError::Order { rollout: id.clone(), source })
     }

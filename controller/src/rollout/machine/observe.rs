@@ -5,6 +5,7 @@ use super::state::{Member, Progress, Silence, Stage, State};
 use crate::rollout::events::{Event, Failure, Setback};
 use crate::rollout::fleet::{AssignTo, DeviceView};
 use crate::rollout::order::{Seat, late_place};
+use crate::rollout::plan::ResolvedWave;
 use fieldpost_shared::id::{DeviceId, ReleaseRef};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::{FailureKind, Phase as DevicePhase, Quarantined};
@@ -124,21 +125,30 @@ pub(super) fn joiners(state: &State, seen: &Observation<'_>) -> Vec<Event> {
     let mut events = Vec::new();
     for device in new {
         let Some(view) = seen.devices.get(device) else { continue };
-        let seat = Seat { device: device.clone(), stratum: view.stratum(&state.spec.strategy.stratify) };
+        let seat = Seat { device: device.clone(), stratum: state.spec.strategy.stratum(view) };
         // Behind the last of the order is still among those that its wave reaches.
         let place = late_place(&state.seed, &state.order, &seat).min(state.order.len().saturating_sub(1));
-        let first = state.wave_of(place);
+        let group = group_of(state, view);
+        let first = group.map_or(state.wave_of(place), |group| state.wave_of(place).min(group));
         total += 1;
         let has_room = |wave: &usize| {
             let last_soaked = *wave + 1 == state.soaked_waves;
-            let room = state.waves.get(*wave).map_or(0, |w| w.size.ceil(total));
-            last_soaked || state.is_holdout(*wave) || reached.get(*wave).is_some_and(|reached| *reached < room)
+            let Some(ResolvedWave { size, selector, .. }) = state.waves.get(*wave) else { return false };
+            let size_has_room = selector.is_none() && reached.get(*wave).is_some_and(|r| *r < size.ceil(total));
+            last_soaked || state.is_holdout(*wave) || group == Some(*wave) || size_has_room
         };
         let wave = (first..state.waves.len()).find(has_room);
         reached.iter_mut().skip(wave.unwrap_or(state.waves.len())).for_each(|reached| *reached += 1);
         events.push(Event::Joined { seat, wave });
     }
     events
+}
+
+/// Index of the wave that is for the group a device belongs to.
+fn group_of(state: &State, view: &DeviceView) -> Option<usize> {
+    let mut groups = state.spec.strategy.waves.groups();
+    let (number, _) = groups.find(|(_, selector)| selector.matches(view.subject()))?;
+    state.waves.iter().position(|wave| wave.asked == number)
 }
 
 /// Members of a wave and those before it.

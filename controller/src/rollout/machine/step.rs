@@ -71,7 +71,7 @@ fn begin(id: &RolloutId, spec: &Spec, seed: Digest, order: &[Seat], waves: &[Res
     let reached = all.last().map_or(0, |wave| wave.reaches);
     if reached < order.len() && spec.strategy.holdout_then == Holdout::Release {
         let asked = all.last().map_or(1, |wave| wave.asked + 1);
-        all.push(ResolvedWave { asked, size: Share::ALL, reaches: order.len() });
+        all.push(ResolvedWave { asked, size: Share::ALL, reaches: order.len(), selector: None });
     }
     let mut state = State {
         id: id.clone(),

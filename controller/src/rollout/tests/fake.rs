@@ -1,5 +1,6 @@
 //! A fleet of simulated devices, a clock that tests own, and a controller that can be killed between any two steps.
 
+use crate::fleet::selector::Selector;
 use crate::rollout::core::{Core, CoreParts};
 use crate::rollout::events::{Event, Record};
 use crate::rollout::fleet::{AssignTo, DeviceView, Fleet, FleetError, ReleaseInfo};
@@ -367,12 +368,9 @@ impl Fleet for FakeFleet {
         selector: &str,
         devices: &BTreeMap<DeviceId, DeviceView>,
     ) -> Result<BTreeSet<DeviceId>, FleetError> {
-        let matches = |view: &&DeviceView| {
-            selector.split(',').all(|term| match term.split_once('=') {
-                Some((label, value)) => view.labels.get(label).is_some_and(|found| found == value),
-                None => term == "*",
-            })
-        };
+        let parsed: Result<Selector, _> = selector.parse();
+        let parsed = parsed.map_err(|error| FleetError::new("read the selector", error))?;
+        let matches = |view: &&DeviceView| parsed.matches(view.subject());
         Ok(devices.values().filter(matches).map(|view| view.id.clone()).collect())
     }
 

@@ -9,6 +9,7 @@ mod restart;
 mod scenarios;
 mod silence;
 mod table;
+mod waves;
 mod way_back;
 
 pub(crate) use fake::{Behaviour, Rig, quick};

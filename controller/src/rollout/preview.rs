@@ -1,0 +1,99 @@
+//! What a start would do, for whoever asks before doing it. It is made of the same event that a start stores, so that it
+//! refuses what a start refuses and says what a start does.
+
+use super::fleet::DeviceView;
+use super::machine::State;
+use super::strategy::{Holdout, Strategy};
+use fieldpost_shared::id::{DeviceId, ReleaseRef, RolloutId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One wave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WavePreview {
+    /// Its number, from 1.
+    pub number: usize,
+    /// As it was asked for.
+    pub asked: String,
+    /// Devices that it adds.
+    pub adds: usize,
+    /// Devices that it reaches with those before it.
+    pub reaches: usize,
+    /// Whether it is for a group: then these devices are certain, whatever the order.
+    pub group: bool,
+    /// Who has to approve it before it begins; none is nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
+}
+
+/// What a start would do now. The order is drawn when it starts, so who comes first is not known before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartPreview {
+    /// What would be rolled out.
+    pub release: ReleaseRef,
+    /// To which devices.
+    pub selector: String,
+    /// Devices that would take part.
+    pub devices: usize,
+    /// Devices among them that run the release already; they would be counted and not told.
+    pub there_already: usize,
+    /// Devices that would be held out.
+    pub held_out: usize,
+    /// What would become of them.
+    pub holdout_then: Holdout,
+    /// The waves.
+    pub waves: Vec<WavePreview>,
+    /// Devices by what the random order would be stratified by.
+    pub strata: BTreeMap<String, usize>,
+    /// Devices that match and would be left out, and why.
+    pub unfit: Vec<(DeviceId, String)>,
+    /// What else there is to know, a sentence each.
+    pub notes: Vec<String>,
+    /// The complete strategy: what was given, and the defaults of the rest.
+    pub strategy: Strategy,
+    /// The rollout that this would be another attempt of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RolloutId>,
+}
+
+impl StartPreview {
+    /// Of a rollout that has not begun.
+    #[must_use]
+    pub fn of(state: &State, devices: &BTreeMap<DeviceId, DeviceView>) -> Self {
+        let release = &state.spec.release;
+        let runs =
+            |device: &DeviceId| devices.get(device).is_some_and(|view| view.live(&release.model) == Some(release));
+        let mut strata: BTreeMap<String, usize> = BTreeMap::new();
+        for seat in &state.order {
+            *strata.entry(seat.stratum.clone()).or_default() += 1;
+        }
+        let soaked = state.waves.get(..state.soaked_waves).unwrap_or(&state.waves);
+        let mut reached = 0;
+        let waves = soaked.iter().enumerate().map(|(index, wave)| {
+            let before = std::mem::replace(&mut reached, wave.reaches);
+            WavePreview {
+                number: index + 1,
+                asked: wave.selector.clone().unwrap_or_else(|| wave.size.to_string()),
+                adds: wave.reaches.saturating_sub(before),
+                reaches: wave.reaches,
+                group: wave.selector.is_some(),
+                approval: None,
+            }
+        });
+        let waves = waves.collect();
+        Self {
+            release: release.clone(),
+            selector: state.spec.selector.clone(),
+            devices: state.order.len(),
+            there_already: state.order.iter().filter(|seat| runs(&seat.device)).count(),
+            held_out: state.order.len().saturating_sub(reached),
+            holdout_then: state.spec.strategy.holdout_then,
+            waves,
+            strata,
+            unfit: state.unfit.clone(),
+            notes: Vec::new(),
+            strategy: state.spec.strategy.clone(),
+            retry_of: None,
+        }
+    }
+}
