@@ -3,10 +3,11 @@
 //! Nothing here prints; the generic verbs ([`Client::get`], [`Client::post`], ...) carry the name of the operation so
 //! that an error can say what failed on which server.
 
+use crate::api::page::MAX_PAGE;
 use crate::cli::Exit;
 use bytes::{Bytes, BytesMut};
 pub use fieldpost_agent::identity::enroll::is_loopback;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LINK};
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -276,7 +277,13 @@ impl Client {
         url
     }
 
-    async fn send(&self, operation: &str, method: Method, url: Url, body: Option<Body>) -> Result<Bytes, ClientError> {
+    async fn send(
+        &self,
+        operation: &str,
+        method: Method,
+        url: Url,
+        body: Option<Body>,
+    ) -> Result<(HeaderMap, Bytes), ClientError> {
         let unreachable = |source: reqwest::Error| ClientError::Unreachable {
             operation: operation.to_owned(),
             server: self.server.clone(),
@@ -291,6 +298,7 @@ impl Client {
         }
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
         let mut answer = BytesMut::new();
         while let Some(piece) = response.chunk().await.map_err(unreachable)? {
             if answer.len().saturating_add(piece.len()) > MAX_ANSWER_BYTES {
@@ -298,7 +306,7 @@ impl Client {
             }
             answer.extend_from_slice(&piece);
         }
-        if status.is_success() { Ok(answer.freeze()) } else { Err(refused(operation, status, &answer)) }
+        if status.is_success() { Ok((headers, answer.freeze())) } else { Err(refused(operation, status, &answer)) }
     }
 
     fn parse<T: DeserializeOwned>(&self, operation: &str, answer: &[u8]) -> Result<T, ClientError> {
@@ -321,8 +329,78 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<T, ClientError> {
-        let answer = self.send(operation, Method::GET, self.url(path, query), None).await?;
-        self.parse(operation, &answer)
+        self.page(operation, path, query).await.map(|(answer, _)| answer)
+    }
+
+    /// `GET` of one page: the answer, and what the next one begins behind, where there is one.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn page<T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<(T, Option<String>), ClientError> {
+        let (headers, answer) = self.send(operation, Method::GET, self.url(path, query), None).await?;
+        Ok((self.parse(operation, &answer)?, self.next(&headers)))
+    }
+
+    /// `GET` of a list: page after page, until it ends or has `limit` entries.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        path: &[&str],
+        query: &[(&str, &str)],
+        limit: Option<usize>,
+    ) -> Result<Vec<T>, ClientError> {
+        self.list_after(operation, path, query, None, limit).await
+    }
+
+    /// The same from behind an entry on.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn list_after<T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        path: &[&str],
+        query: &[(&str, &str)],
+        mut after: Option<String>,
+        limit: Option<usize>,
+    ) -> Result<Vec<T>, ClientError> {
+        let mut found: Vec<T> = Vec::new();
+        loop {
+            let wanted = limit.map(|limit| limit.saturating_sub(found.len()));
+            if wanted == Some(0) {
+                return Ok(found);
+            }
+            let size = wanted.map(|wanted| wanted.min(MAX_PAGE).to_string());
+            let mut asked = query.to_vec();
+            asked.extend(size.as_deref().map(|size| ("limit", size)));
+            asked.extend(after.as_deref().map(|after| ("after", after)));
+            let (page, next): (Vec<T>, _) = self.page(operation, path, &asked).await?;
+            let empty = page.is_empty();
+            found.extend(page);
+            // An empty page that has a next one would be asked for without end.
+            if next.is_none() || next == after || empty {
+                return Ok(found);
+            }
+            after = next;
+        }
+    }
+
+    /// What the next page begins behind, as the `Link` header of this one says. The header names no other server and
+    /// no other path to ask: of its address the `after` alone is taken.
+    fn next(&self, headers: &HeaderMap) -> Option<String> {
+        let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        let mut links = links.flat_map(|value| value.split(',')).filter_map(|link| link.trim().split_once('>'));
+        let (target, _) = links.find(|(_, more)| more.contains("rel=\"next\""))?;
+        let target = self.server.join(target.trim_start_matches('<')).ok()?;
+        target.query_pairs().find(|(name, _)| name == "after").map(|(_, after)| after.into_owned())
     }
 
     /// `GET` of raw bytes.
@@ -330,7 +408,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn get_bytes(&self, operation: &str, path: &[&str]) -> Result<Bytes, ClientError> {
-        self.send(operation, Method::GET, self.url(path, &[]), None).await
+        self.send(operation, Method::GET, self.url(path, &[]), None).await.map(|(_, answer)| answer)
     }
 
     /// `POST` of JSON.
@@ -360,7 +438,7 @@ impl Client {
         let bytes = serde_json::to_vec(body)
             .map_err(|source| ClientError::Request { operation: operation.to_owned(), source })?;
         let body = Body { kind: "application/json", bytes: bytes.into() };
-        let answer = self.send(operation, Method::POST, self.url(path, query), Some(body)).await?;
+        let (_, answer) = self.send(operation, Method::POST, self.url(path, query), Some(body)).await?;
         self.parse(operation, &answer)
     }
 

@@ -23,7 +23,7 @@ fn shown(error: ClientError, client: &Client) -> String {
 
 #[tokio::test]
 async fn the_token_travels_and_the_answer_is_typed() {
-    let echo = |headers: axum::http::HeaderMap| async move {
+    let echo = |headers: HeaderMap| async move {
         axum::Json(headers.get("authorization").unwrap().to_str().unwrap().to_owned())
     };
     let (client, _tasks) = served(Router::new().route("/v1/echo", get(echo))).await;
@@ -122,4 +122,38 @@ fn no_name_can_reach_another_path() {
     let client = Client::new(&settings("http://localhost:1/base/", None)).unwrap();
     let url = client.url(&["v1", "devices", "../../x?y#z"], &[("selector", "a=b&c")]);
     assert_eq!(url.as_str(), "http://localhost:1/base/v1/devices/..%2F..%2Fx%3Fy%23z?selector=a%3Db%26c");
+}
+
+/// Numbers from 0, in pages of at most three.
+async fn numbered(uri: axum::http::Uri) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    let query: axum::extract::Query<std::collections::BTreeMap<String, usize>> =
+        axum::extract::Query::try_from_uri(&uri).unwrap();
+    let from = query.get("after").map_or(0, |after| after + 1);
+    let page: Vec<usize> = (from..8).take(query.get("limit").copied().unwrap_or(3).min(3)).collect();
+    let last = page.last().copied().unwrap_or(7);
+    let link = format!("</elsewhere?x=1&after={last}>; rel=\"next\"");
+    let more = last < 7;
+    let body = axum::Json(page);
+    if more { ([("link", link)], body).into_response() } else { body.into_response() }
+}
+
+#[tokio::test]
+async fn a_list_is_followed_page_after_page() {
+    let (client, _tasks) = served(Router::new().route("/v1/numbers", get(numbered))).await;
+    let list = |limit| client.list::<usize>("count", &["v1", "numbers"], &[], limit);
+    assert_eq!(list(None).await.unwrap(), (0..8).collect::<Vec<_>>());
+    assert_eq!(list(Some(4)).await.unwrap(), [0, 1, 2, 3]);
+    assert_eq!(list(Some(3)).await.unwrap(), [0, 1, 2]);
+    let rest = client.list_after::<usize>("count", &["v1", "numbers"], &[], Some("5".to_owned()), None);
+    assert_eq!(rest.await.unwrap(), [6, 7]);
+}
+
+#[tokio::test]
+async fn a_server_that_never_comes_to_an_end_is_not_followed_without_end() {
+    let stuck = || async { ([("link", "</v1/x?after=9>; rel=\"next\"")], axum::Json([9])) };
+    let empty = || async { ([("link", "</v1/y?after=9>; rel=\"next\"")], axum::Json::<[u8; 0]>([])) };
+    let (client, _tasks) = served(Router::new().route("/v1/x", get(stuck)).route("/v1/y", get(empty))).await;
+    assert_eq!(client.list::<u8>("x", &["v1", "x"], &[], None).await.unwrap(), [9, 9]);
+    assert_eq!(client.list::<u8>("y", &["v1", "y"], &[], None).await.unwrap(), [0; 0]);
 }

@@ -1,5 +1,6 @@
 //! `/v1/devices`
 
+use super::page::{self, Page};
 use super::path::Path;
 use super::types::{Device, LabelChange, Role};
 use super::{Api, ApiError, Caller, blocking};
@@ -8,7 +9,7 @@ use crate::fleet::selector::{Selector, Subject};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use fieldpost_shared::id::DeviceId;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -18,26 +19,37 @@ use std::sync::Arc;
 pub(super) struct ListQuery {
     #[serde(default)]
     selector: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+    /// Begins behind this name; there need not be such a device.
+    #[serde(default)]
+    after: Option<DeviceId>,
 }
 
+/// Devices by name, in pages.
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
+    uri: Uri,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Vec<Device>>, ApiError> {
+) -> Result<Page<Vec<Device>>, ApiError> {
     caller.must_be(Role::Viewer)?;
-    let selector = match query?.0.selector {
+    let Query(ListQuery { selector, limit, after }) = query?;
+    let limit = page::size(limit, 1)?;
+    let selector = match selector {
         Some(text) => text
             .parse()
             .map_err(|error: crate::fleet::selector::SelectorError| ApiError::of(StatusCode::BAD_REQUEST, &error))?,
         None => Selector::all(),
     };
     blocking(move || {
-        let shown = api.devices.list().into_iter().map(|record| api.running.device(&record));
+        let behind = |record: &Arc<DeviceRecord>| after.as_ref().is_none_or(|after| record.id > *after);
+        let shown = api.devices.list().into_iter().filter(behind).map(|record| api.running.device(&record));
         let matches = |device: &Device| {
             selector.matches(Subject { id: &device.id, labels: &device.labels, inventory: &device.inventory })
         };
-        Ok(Json(shown.filter(matches).collect()))
+        let found = shown.filter(matches).take(limit + 1).collect();
+        Ok(Page::cut(found, limit, &uri, |device| device.id.to_string()))
     })
     .await
 }

@@ -4,6 +4,7 @@ mod auth;
 mod devices;
 mod error;
 mod general;
+pub mod page;
 mod path;
 mod registry;
 pub mod rollouts;

@@ -1,30 +1,31 @@
 //! `/v1/rollouts`: what people ask of the engine.
 
+use super::page::{self, Page};
 use super::path::Path;
 use super::types::Role;
 use super::{Api, ApiError, Caller, blocking};
 use crate::audit::Act;
-use crate::rollout::core::CoreError;
+use crate::rollout::core::{CoreError, EventsFrom};
 use crate::rollout::engine::{EngineError, EngineHandle};
 use crate::rollout::explain::{Explanation, Told, tell};
 use crate::rollout::machine::{AbortMode, Command};
 use crate::rollout::start::{StartError, StartRequest};
-use crate::rollout::view::{RolloutDetail, RolloutSummary};
+use crate::rollout::view::{MemberView, RolloutDetail, RolloutSummary};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use fieldpost_shared::id::{IdError, ModelName, RolloutId};
+use fieldpost_shared::id::{DeviceId, IdError, ModelName, RolloutId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Longest that an answer is held back for news.
 const MAX_WAIT_S: u64 = 30;
-/// Most events in one answer.
-const MAX_EVENTS: usize = 1_000;
+/// Rollouts named to somebody who named none of them.
+const NAMED: usize = 5;
 /// Longest reason.
 const MAX_REASON_BYTES: usize = 1_000;
 
@@ -76,6 +77,31 @@ struct ListQuery {
     model: Option<ModelName>,
     #[serde(default)]
     active: bool,
+    limit: Option<usize>,
+    after: Option<RolloutId>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShowQuery {
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MembersQuery {
+    limit: Option<usize>,
+    after: Option<DeviceId>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainQuery {
+    #[serde(default)]
+    after: u64,
+    /// The newest ones, so many.
+    last: Option<usize>,
+    limit: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +118,7 @@ struct EventsQuery {
     after: u64,
     #[serde(default)]
     wait_s: u64,
+    limit: Option<usize>,
 }
 
 /// The routes under `/v1/rollouts`.
@@ -99,6 +126,7 @@ pub fn router(api: Api, engine: EngineHandle) -> Router {
     Router::new()
         .route("/v1/rollouts", get(list).post(start))
         .route("/v1/rollouts/{id}", get(show))
+        .route("/v1/rollouts/{id}/members", get(members))
         .route("/v1/rollouts/{id}/events", get(events))
         .route("/v1/rollouts/{id}/explain", get(explain))
         .route("/v1/rollouts/{id}/pause", post(pause))
@@ -117,11 +145,14 @@ impl From<EngineError> for ApiError {
             return Self::of(StatusCode::SERVICE_UNAVAILABLE, &error).hint("the controller is starting or stopping");
         };
         match core {
-            CoreError::Unknown(_) => Self::of(StatusCode::NOT_FOUND, core).hint("`fieldpost rollout list` shows them"),
+            CoreError::Unknown { known, .. } => Self::of(StatusCode::NOT_FOUND, core).hint(there_are(known)),
             CoreError::Refused(refusal) => Self::of(StatusCode::CONFLICT, refusal).hint(refusal.hint()),
             CoreError::Contested { source, .. } => {
                 let refused = Self::of(StatusCode::CONFLICT, core);
                 source.hint().map_or(refused.clone(), |hint| refused.hint(hint))
+            }
+            CoreError::NotAMember { .. } => {
+                Self::of(StatusCode::BAD_REQUEST, core).hint("a page begins behind a device of the page before it")
             }
             CoreError::Start(start) => {
                 let status = match start {
@@ -148,6 +179,16 @@ impl From<EngineError> for ApiError {
     }
 }
 
+/// What a person who named a rollout wrongly may have meant.
+fn there_are(known: &[RolloutId]) -> String {
+    let newest = known.iter().take(NAMED).map(RolloutId::as_str).collect::<Vec<_>>().join(", ");
+    match known.len() {
+        0 => "there is none yet; `fieldpost rollout start` begins one".to_owned(),
+        1..=NAMED => format!("there are, newest first: {newest}; `fieldpost rollout list` says more"),
+        more => format!("the newest are {newest}; `fieldpost rollout list` shows all {more}"),
+    }
+}
+
 fn id(text: &str) -> Result<RolloutId, ApiError> {
     text.parse().map_err(|error: IdError| ApiError::of(StatusCode::BAD_REQUEST, &error))
 }
@@ -155,15 +196,25 @@ fn id(text: &str) -> Result<RolloutId, ApiError> {
 async fn list(
     caller: Caller,
     Extension(engine): Extension<EngineHandle>,
+    uri: Uri,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Vec<RolloutSummary>>, ApiError> {
+) -> Result<Page<Vec<RolloutSummary>>, ApiError> {
     caller.must_be(Role::Viewer)?;
     let Query(query) = query?;
+    let limit = page::size(query.limit, 1)?;
     let mut all = engine.list().await?;
+    if let Some(after) = &query.after {
+        let place = all.iter().position(|rollout| rollout.id == *after);
+        let known = || all.iter().map(|rollout| rollout.id.clone()).collect();
+        let unknown = || EngineError::Core(CoreError::Unknown { rollout: after.clone(), known: known() });
+        let place = place.ok_or_else(unknown)?;
+        all.drain(..=place);
+    }
     all.retain(|rollout| {
         query.model.as_ref().is_none_or(|model| rollout.release.model == *model) && (!query.active || rollout.active)
     });
-    Ok(Json(all))
+    all.truncate(limit + 1);
+    Ok(Page::cut(all, limit, &uri, |rollout| rollout.id.to_string()))
 }
 
 async fn start(
@@ -188,9 +239,33 @@ async fn show(
     caller: Caller,
     Extension(engine): Extension<EngineHandle>,
     Path(name): Path<String>,
-) -> Result<Json<RolloutDetail>, ApiError> {
+    uri: Uri,
+    query: Result<Query<ShowQuery>, QueryRejection>,
+) -> Result<Page<RolloutDetail>, ApiError> {
     caller.must_be(Role::Viewer)?;
-    Ok(Json(*engine.show(id(&name)?).await?))
+    let (rollout, Query(query)) = (id(&name)?, query?);
+    let limit = page::size(query.limit, 0)?;
+    let mut detail = *engine.show(rollout, limit + 1).await?;
+    let more = detail.devices.len() > limit;
+    detail.devices.truncate(limit);
+    let after = detail.devices.last().filter(|_| more).map(|member| member.device.to_string());
+    let next = format!("{}/members", uri.path());
+    Ok(Page::new(detail, &uri, &next, after.as_deref()))
+}
+
+/// Devices of a rollout, in its order.
+async fn members(
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+    uri: Uri,
+    query: Result<Query<MembersQuery>, QueryRejection>,
+) -> Result<Page<Vec<MemberView>>, ApiError> {
+    caller.must_be(Role::Viewer)?;
+    let (rollout, Query(query)) = (id(&name)?, query?);
+    let limit = page::size(query.limit, 1)?;
+    let found = engine.members(rollout, query.after, limit + 1).await?;
+    Ok(Page::cut(found, limit, &uri, |member| member.device.to_string()))
 }
 
 /// Events after a number. With `wait_s`, an empty answer is held back for so long until there is news.
@@ -198,13 +273,15 @@ async fn events(
     caller: Caller,
     Extension(engine): Extension<EngineHandle>,
     Path(name): Path<String>,
+    uri: Uri,
     query: Result<Query<EventsQuery>, QueryRejection>,
-) -> Result<Json<EventsPage>, ApiError> {
+) -> Result<Page<EventsPage>, ApiError> {
     caller.must_be(Role::Viewer)?;
     let (rollout, Query(query)) = (id(&name)?, query?);
+    let limit = page::size(query.limit, 1)?;
     // Subscribed before the first look, so that nothing falls between the two.
     let mut news = engine.news();
-    let (mut summary, mut found) = engine.events(rollout.clone(), query.after, MAX_EVENTS).await?;
+    let (mut summary, mut found) = engine.events(rollout.clone(), query.after, limit).await?;
     if found.is_empty() && summary.active && query.wait_s > 0 {
         let arrival = async {
             loop {
@@ -217,18 +294,34 @@ async fn events(
         let patience = Duration::from_secs(query.wait_s.min(MAX_WAIT_S));
         // Whether or not there is news, the answer is where things are.
         drop(tokio::time::timeout(patience, arrival).await);
-        (summary, found) = engine.events(rollout, query.after, MAX_EVENTS).await?;
+        (summary, found) = engine.events(rollout, query.after, limit).await?;
     }
-    Ok(Json(EventsPage { rollout: summary, events: found.iter().map(tell).collect() }))
+    let next = next_event(found.last().map(|record| record.sequence), summary.sequence);
+    let body = EventsPage { rollout: summary, events: found.iter().map(tell).collect() };
+    Ok(Page::new(body, &uri, uri.path(), next.as_deref()))
 }
 
 async fn explain(
     caller: Caller,
     Extension(engine): Extension<EngineHandle>,
     Path(name): Path<String>,
-) -> Result<Json<Explanation>, ApiError> {
+    uri: Uri,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Result<Page<Explanation>, ApiError> {
     caller.must_be(Role::Viewer)?;
-    Ok(Json(engine.explain(id(&name)?).await?))
+    let (rollout, Query(query)) = (id(&name)?, query?);
+    let (from, limit) = match query.last {
+        Some(last) => (EventsFrom::Newest, page::size(Some(last), 1)?),
+        None => (EventsFrom::After(query.after), page::size(query.limit, 1)?),
+    };
+    let told = engine.explain(rollout, from, limit).await?;
+    let next = next_event(told.events.last().map(|told| told.sequence), told.sequence);
+    Ok(Page::new(told, &uri, uri.path(), next.as_deref()))
+}
+
+/// Behind which event the next page begins.
+fn next_event(last: Option<u64>, newest: u64) -> Option<String> {
+    last.filter(|last| *last < newest).map(|last| last.to_string())
 }
 
 async fn pause(

@@ -53,6 +53,10 @@ struct Server {
 }
 
 fn server() -> Server {
+    server_of(Rig::new(3))
+}
+
+fn server_of(rig: Rig) -> Server {
     let registry = Registry::new();
     let tokens = Tokens::open(registry.store.as_ref(), registry.audit.clone(), registry.clock.clone()).unwrap();
     let token = |role| {
@@ -73,7 +77,6 @@ fn server() -> Server {
         topic_prefix: "fp/1".into(),
         approval: false,
     };
-    let rig = Rig::new(3);
     let settings = EngineSettings { every: Duration::from_millis(10), gap: Duration::from_millis(2) };
     let (engine, handle) = Engine::load(Rig::parts(&rig.clock, &rig.fleet, &rig.store), settings).unwrap();
     let mut tasks = JoinSet::new();
@@ -97,6 +100,16 @@ impl Server {
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
         self.ask(Method::GET, path, &self.viewer, None).await
+    }
+
+    /// A page, and the address of the next.
+    async fn page(&self, path: &str) -> (Value, Option<String>) {
+        let request = Request::builder().uri(path).header("authorization", format!("Bearer {}", self.viewer));
+        let answer = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        let next = link.map(|link| link.strip_prefix('<').unwrap().split_once('>').unwrap().0.to_owned());
+        let bytes = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (serde_json::from_slice(&bytes).unwrap(), next)
     }
 
     async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
@@ -172,7 +185,9 @@ async fn refusals_say_what_and_what_to_do_next() {
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(answer["error"].as_str().unwrap().contains(&id), "{answer}");
     assert_eq!(server.post(&format!("/v1/rollouts/{id}/approve"), json!({})).await.0, StatusCode::CONFLICT);
-    assert_eq!(server.get("/v1/rollouts/r-nobody").await.0, StatusCode::NOT_FOUND);
+    let (status, answer) = server.get("/v1/rollouts/r-nobody").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(answer["hint"], format!("there are, newest first: {id}; `fieldpost rollout list` says more"));
     assert_eq!(server.get("/v1/rollouts/..%2Fx").await.0, StatusCode::BAD_REQUEST);
 }
 
@@ -190,6 +205,54 @@ async fn a_start_can_be_tried_by_whoever_may_start() {
     let (status, answer) = server.post("/v1/rollouts?dry_run=true", wrong).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(answer["error"].as_str().unwrap().contains("no device of the fleet has the label `site`"), "{answer}");
+}
+
+#[tokio::test]
+async fn every_list_comes_in_pages_that_name_the_next() {
+    let mut rig = Rig::new(3);
+    let id = rig.start("1.1.0", "1,3");
+    rig.command(&id, &Command::Abort { mode: AbortMode::Keep, reason: "enough".into() });
+    rig.start("1.1.0", "1,3");
+    let server = server_of(rig);
+    let whole = async |path: String| {
+        let (status, all) = server.get(&path).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {all}");
+        all
+    };
+    // Path, where its entries are, and what an entry is known by.
+    let lists = [
+        ("/v1/rollouts".to_owned(), "", "/id"),
+        (format!("/v1/rollouts/{id}/members"), "", "/device"),
+        (format!("/v1/rollouts/{id}/events"), "/events", "/sequence"),
+        (format!("/v1/rollouts/{id}/explain"), "/events", "/sequence"),
+    ];
+    for (path, entries, name) in lists {
+        let names = |page: &Value| -> Vec<String> {
+            let entries = page.pointer(entries).unwrap().as_array().unwrap();
+            entries.iter().map(|entry| entry.pointer(name).unwrap().to_string()).collect()
+        };
+        let all = names(&whole(path.clone()).await);
+        let (mut paged, mut next) = (Vec::new(), Some(format!("{path}?limit=1")));
+        while let Some(asked) = next {
+            let (page, link) = server.page(&asked).await;
+            assert_eq!(names(&page).len(), 1, "{asked}");
+            paged.extend(names(&page));
+            next = link;
+        }
+        assert!(all.len() > 1, "{path}");
+        // The engine goes on meanwhile.
+        assert!(paged.starts_with(&all), "{path}: {paged:?}, {all:?}");
+        let (status, refused) = server.get(&format!("{path}?limit=1001")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
+        assert!(refused["hint"].as_str().unwrap().contains("after"), "{refused}");
+    }
+    let (detail, next) = server.page(&format!("/v1/rollouts/{id}?limit=2")).await;
+    assert_eq!(detail["devices"].as_array().unwrap().len(), 2);
+    let rest = server.page(&next.unwrap()).await;
+    assert_eq!((rest.0.as_array().unwrap().len(), rest.1), (1, None));
+    let newest = whole(format!("/v1/rollouts/{id}/explain?last=1")).await;
+    assert_eq!(newest["events"][0]["sequence"], newest["sequence"]);
+    assert_eq!(server.get(&format!("/v1/rollouts/{id}/members?after=nobody")).await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -26,11 +26,15 @@ pub enum DeviceCommand {
     /// List devices and what they run
     #[command(after_help = "Examples:
   fieldpost device list
-  fieldpost device list --selector 'site=lyon,tier!=lab' --output json")]
+  fieldpost device list --selector 'site=lyon,tier!=lab' --output json
+  fieldpost device list --limit 20")]
     List {
         /// Only devices with these labels or inventory, such as site=lyon,arch=aarch64,tier!=lab,has:gpu
         #[arg(long, short = 'l', value_name = "SELECTOR")]
         selector: Option<String>,
+        /// At most so many, in the order of their names
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
     },
     /// Show one device: inventory, models, what it should run, what failed on it
     #[command(after_help = "Example:\n  fieldpost device show box-17")]
@@ -69,9 +73,10 @@ pub async fn run(args: DeviceArgs, context: &Context) -> Result<Exit, Failure> {
     let client = context.client()?;
     let now = context.clock().now();
     match args.command {
-        DeviceCommand::List { selector } => {
+        DeviceCommand::List { selector, limit } => {
             let query: Vec<_> = selector.iter().map(|selector| ("selector", selector.as_str())).collect();
-            let devices: Vec<Device> = client.get("list devices", &["v1", "devices"], &query).await?;
+            let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+            let devices: Vec<Device> = client.list("list devices", &["v1", "devices"], &query, limit).await?;
             context.show(&devices, |devices| list(devices, now))
         }
         DeviceCommand::Show { device } => {

@@ -58,7 +58,7 @@ fn trimmed(mut table: Table) -> String {
 }
 
 /// Text from elsewhere (a device's label, a note) without what could steer a terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }
 
@@ -98,6 +98,16 @@ pub fn span(duration: Duration) -> String {
         s @ 3_600..86_400 => format!("{} h", s / 3_600),
         s => format!("{} d", s / 86_400),
     }
+}
+
+/// Columns of the terminal that results go to; none where nobody's terminal is there to be filled.
+#[must_use]
+pub fn width() -> Option<usize> {
+    use std::io::IsTerminal as _;
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns.max(40)))
 }
 
 /// Where results and notes go.

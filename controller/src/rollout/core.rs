@@ -15,7 +15,7 @@ use super::machine::{Assessment, Command, FoldError, Progress, Refusal, Stage, S
 use super::order::OrderError;
 use super::preview::StartPreview;
 use super::start::{Circumstances, StartError, StartRequest, begin, conflict};
-use super::view::{RolloutDetail, RolloutSummary};
+use super::view::{MemberView, RolloutDetail, RolloutSummary, members};
 use crate::store::Store;
 use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
 use fieldpost_shared::time::{Clock, Timestamp};
@@ -71,8 +71,21 @@ pub enum CoreError {
         source: StartError,
     },
     /// No such rollout.
-    #[error("there is no rollout `{0}`")]
-    Unknown(RolloutId),
+    #[error("there is no rollout `{rollout}`")]
+    Unknown {
+        /// What was asked for.
+        rollout: RolloutId,
+        /// What there is, newest first.
+        known: Vec<RolloutId>,
+    },
+    /// No such device in it.
+    #[error("device `{device}` is not part of rollout `{rollout}`")]
+    NotAMember {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Which device.
+        device: DeviceId,
+    },
     /// The release of a rollout is gone.
     #[error("the controller no longer has release {0}")]
     ReleaseGone(ReleaseRef),
@@ -96,6 +109,15 @@ impl Rollout {
     fn new(state: State) -> Self {
         Self { state, assessment: Assessment::default(), untold: BTreeMap::new() }
     }
+}
+
+/// Where a page of events begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventsFrom {
+    /// Behind the event of this number.
+    After(u64),
+    /// So that it ends with the newest.
+    Newest,
 }
 
 /// What the core is made with.
@@ -270,7 +292,11 @@ impl Core {
     }
 
     fn entry(&self, id: &RolloutId) -> Result<&Rollout, CoreError> {
-        self.rollouts.get(id).ok_or_else(|| CoreError::Unknown(id.clone()))
+        self.rollouts.get(id).ok_or_else(|| self.unknown(id))
+    }
+
+    fn unknown(&self, id: &RolloutId) -> CoreError {
+        CoreError::Unknown { rollout: id.clone(), known: self.list().into_iter().map(|summary| summary.id).collect() }
     }
 
     /// One rollout in a line.
@@ -298,13 +324,32 @@ impl Core {
         all
     }
 
-    /// One rollout with everything.
+    /// One rollout with everything, and its first `limit` devices.
     ///
     /// # Errors
     /// When there is no such rollout.
-    pub fn detail(&self, id: &RolloutId) -> Result<RolloutDetail, CoreError> {
+    pub fn detail(&self, id: &RolloutId, limit: usize) -> Result<RolloutDetail, CoreError> {
         let entry = self.entry(id)?;
-        Ok(RolloutDetail::of(&entry.state, &entry.assessment))
+        Ok(RolloutDetail::of(&entry.state, &entry.assessment, limit))
+    }
+
+    /// Its devices in order, behind one of them, at most `limit`.
+    ///
+    /// # Errors
+    /// When there is no such rollout, or no such device in it.
+    pub fn members(
+        &self,
+        id: &RolloutId,
+        after: Option<&DeviceId>,
+        limit: usize,
+    ) -> Result<Vec<MemberView>, CoreError> {
+        let state = &self.entry(id)?.state;
+        match after {
+            Some(device) if !state.members.contains_key(device) => {
+                Err(CoreError::NotAMember { rollout: id.clone(), device: device.clone() })
+            }
+            _ => Ok(members(state, after, limit)),
+        }
     }
 
     /// Events after a number, at most `limit`.
@@ -316,15 +361,31 @@ impl Core {
         if after >= state.sequence {
             return Ok(Vec::new());
         }
-        Ok(journal::after(self.parts.store.as_ref(), id, after, limit)?)
+        Ok(journal::page(self.parts.store.as_ref(), id, after, limit)?)
     }
 
-    /// Why everything happened, and what it waits for.
+    /// Why everything happened, and what it waits for: all of it, however much that is.
     ///
     /// # Errors
     /// When there is no such rollout, or the store fails.
     pub fn explain(&self, id: &RolloutId) -> Result<Explanation, CoreError> {
         let records = journal::after(self.parts.store.as_ref(), id, 0, usize::MAX)?;
+        let entry = self.entry(id)?;
+        Ok(explain(&entry.state, &records, &entry.assessment))
+    }
+
+    /// The same with one page of what happened: behind an event, or the newest ones, at most `limit`.
+    ///
+    /// # Errors
+    /// When there is no such rollout, or the store fails.
+    pub fn explain_page(&self, id: &RolloutId, from: EventsFrom, limit: usize) -> Result<Explanation, CoreError> {
+        let after = match from {
+            EventsFrom::After(after) => after,
+            EventsFrom::Newest => {
+                self.entry(id)?.state.sequence.saturating_sub(u64::try_from(limit).unwrap_or(u64::MAX))
+            }
+        };
+        let records = self.events(id, after, limit)?;
         let entry = self.entry(id)?;
         Ok(explain(&entry.state, &records, &entry.assessment))
     }

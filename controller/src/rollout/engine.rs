@@ -1,15 +1,15 @@
 //! The engine: one task that looks at every rollout whenever the fleet changes, and on a timer; and the handle that
 //! the API talks to. Decisions and effects are the [`Core`]'s; nothing here decides.
 
-use super::core::{Core, CoreError, CoreParts};
+use super::core::{Core, CoreError, CoreParts, EventsFrom};
 use super::events::Record;
 use super::explain::Explanation;
 use super::machine::Command;
 use super::preview::StartPreview;
 use super::start::StartRequest;
-use super::view::{RolloutDetail, RolloutSummary};
+use super::view::{MemberView, RolloutDetail, RolloutSummary};
 use fieldpost_shared::error_chain::Chain;
-use fieldpost_shared::id::RolloutId;
+use fieldpost_shared::id::{DeviceId, RolloutId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -70,9 +70,10 @@ enum Request {
     Preview { request: Box<StartRequest>, by: String, answer: Answer<Box<StartPreview>> },
     Command { rollout: RolloutId, command: Command, by: String, answer: Answer<RolloutSummary> },
     List { answer: Answer<Vec<RolloutSummary>> },
-    Show { rollout: RolloutId, answer: Answer<Box<RolloutDetail>> },
+    Show { rollout: RolloutId, limit: usize, answer: Answer<Box<RolloutDetail>> },
+    Members { rollout: RolloutId, after: Option<DeviceId>, limit: usize, answer: Answer<Vec<MemberView>> },
     Events { rollout: RolloutId, after: u64, limit: usize, answer: Answer<(RolloutSummary, Vec<Record>)> },
-    Explain { rollout: RolloutId, answer: Answer<Explanation> },
+    Explain { rollout: RolloutId, from: EventsFrom, limit: usize, answer: Answer<Explanation> },
 }
 
 impl Request {
@@ -88,12 +89,17 @@ impl Request {
             Self::Preview { request, by, answer } => drop(answer.send(core.preview(&request, &by).map(Box::new))),
             Self::Command { rollout, command, by, answer } => drop(answer.send(core.command(&rollout, &command, &by))),
             Self::List { answer } => drop(answer.send(Ok(core.list()))),
-            Self::Show { rollout, answer } => drop(answer.send(core.detail(&rollout).map(Box::new))),
+            Self::Show { rollout, limit, answer } => drop(answer.send(core.detail(&rollout, limit).map(Box::new))),
+            Self::Members { rollout, after, limit, answer } => {
+                drop(answer.send(core.members(&rollout, after.as_ref(), limit)));
+            }
             Self::Events { rollout, after, limit, answer } => {
                 let events = core.summary(&rollout).and_then(|s| Ok((s, core.events(&rollout, after, limit)?)));
                 drop(answer.send(events));
             }
-            Self::Explain { rollout, answer } => drop(answer.send(core.explain(&rollout))),
+            Self::Explain { rollout, from, limit, answer } => {
+                drop(answer.send(core.explain_page(&rollout, from, limit)));
+            }
         }
     }
 }
@@ -149,12 +155,25 @@ impl EngineHandle {
         self.ask(|answer| Request::List { answer }).await
     }
 
-    /// One rollout with everything.
+    /// One rollout with everything, and its first `limit` devices.
     ///
     /// # Errors
     /// When there is no such rollout.
-    pub async fn show(&self, rollout: RolloutId) -> Result<Box<RolloutDetail>, EngineError> {
-        self.ask(|answer| Request::Show { rollout, answer }).await
+    pub async fn show(&self, rollout: RolloutId, limit: usize) -> Result<Box<RolloutDetail>, EngineError> {
+        self.ask(|answer| Request::Show { rollout, limit, answer }).await
+    }
+
+    /// Its devices in order, behind one of them, at most `limit`.
+    ///
+    /// # Errors
+    /// When there is no such rollout, or no such device in it.
+    pub async fn members(
+        &self,
+        rollout: RolloutId,
+        after: Option<DeviceId>,
+        limit: usize,
+    ) -> Result<Vec<MemberView>, EngineError> {
+        self.ask(|answer| Request::Members { rollout, after, limit, answer }).await
     }
 
     /// Where a rollout is, and its events after a number.
@@ -170,12 +189,17 @@ impl EngineHandle {
         self.ask(|answer| Request::Events { rollout, after, limit, answer }).await
     }
 
-    /// Why everything happened.
+    /// Why everything happened, with at most `limit` events.
     ///
     /// # Errors
     /// When there is no such rollout.
-    pub async fn explain(&self, rollout: RolloutId) -> Result<Explanation, EngineError> {
-        self.ask(|answer| Request::Explain { rollout, answer }).await
+    pub async fn explain(
+        &self,
+        rollout: RolloutId,
+        from: EventsFrom,
+        limit: usize,
+    ) -> Result<Explanation, EngineError> {
+        self.ask(|answer| Request::Explain { rollout, from, limit, answer }).await
     }
 
     /// Tells whenever a rollout has new events.

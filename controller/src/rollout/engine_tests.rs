@@ -33,7 +33,7 @@ fn parts(rig: &Rig) -> CoreParts {
 async fn until(running: &Running, rollout: &RolloutId, state: &str) {
     let mut news = running.handle.news();
     let reached = async {
-        while running.handle.show(rollout.clone()).await.unwrap().summary.state != state {
+        while running.handle.show(rollout.clone(), 0).await.unwrap().summary.state != state {
             running.rig.clock.advance(Duration::from_secs(1));
             running.rig.fleet.tick();
             // Whether or not something happened in this second, the next one begins.
@@ -52,7 +52,7 @@ async fn the_engine_completes_a_rollout_by_itself() {
     assert_eq!(running.handle.list().await.unwrap().len(), 1);
     let (summary, events) = running.handle.events(started.id.clone(), 0, 1_000).await.unwrap();
     assert_eq!(events.len() as u64, summary.sequence);
-    assert_eq!(running.handle.explain(started.id).await.unwrap().state, "completed");
+    assert_eq!(running.handle.explain(started.id, EventsFrom::After(0), 10).await.unwrap().state, "completed");
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_refused_request_reaches_the_caller_and_the_engine_goes_on() {
     let running = run();
     let error = running.handle.start(request("9.9.9"), "ann".into()).await.unwrap_err();
     assert!(matches!(error, EngineError::Core(CoreError::Start(_))), "{error:?}");
-    let unknown = running.handle.show("r-nobody".parse().unwrap()).await.unwrap_err();
-    assert!(matches!(unknown, EngineError::Core(CoreError::Unknown(_))), "{unknown:?}");
+    let unknown = running.handle.show("r-nobody".parse().unwrap(), 0).await.unwrap_err();
+    assert!(matches!(unknown, EngineError::Core(CoreError::Unknown { .. })), "{unknown:?}");
     assert!(running.handle.list().await.unwrap().is_empty());
 }

@@ -41,7 +41,10 @@ pub struct Explanation {
     pub waiting: Vec<String>,
     /// What the gates see now.
     pub gates: Vec<GateReport>,
-    /// What happened, oldest first.
+    /// Number of its last event.
+    #[serde(default)]
+    pub sequence: u64,
+    /// What happened, oldest first: one page of it.
     pub events: Vec<Told>,
 }
 
@@ -55,6 +58,7 @@ pub fn explain(state: &State, records: &[Record], assessment: &Assessment) -> Ex
         headline: headline(state),
         waiting: assessment.waiting.clone(),
         gates: assessment.gates.clone(),
+        sequence: state.sequence,
         events: records.iter().map(tell).collect(),
     }
 }

@@ -4,7 +4,7 @@
 //! [`Table::Rollouts`] holds one short description per rollout, for whoever reads the store without folding.
 
 use super::events::{Event, EventError, Record};
-use crate::store::{Store, StoreError, Table, Write, encode};
+use crate::store::{Rows, Store, StoreError, Table, Write, encode};
 use fieldpost_shared::id::{ReleaseRef, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 
 /// Number of the description's form.
 const FORM: u8 = 1;
+/// A page of events ends with the one that reaches this: twice as much, told, fits the clients' 64 MiB by far.
+const PAGE_BYTES: usize = 4 << 20;
+/// Events that are read at once for a page.
+const PAGE_READS: usize = 100;
 
 /// Why rollouts cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -121,17 +125,46 @@ pub fn load(store: &dyn Store) -> Result<BTreeMap<RolloutId, Vec<Record>>, Journ
 /// # Errors
 /// When the store cannot be read, or holds what is no event.
 pub fn after(store: &dyn Store, rollout: &RolloutId, sequence: u64, limit: usize) -> Result<Vec<Record>, JournalError> {
+    rows(store, rollout, sequence, limit)?.iter().map(|(key, value)| read(key, value)).collect()
+}
+
+fn rows(store: &dyn Store, rollout: &RolloutId, sequence: u64, limit: usize) -> Result<Rows, JournalError> {
     let (from, to) = (key(rollout, sequence.saturating_add(1)), key(rollout, u64::MAX));
-    let rows = store
+    store
         .range(Table::RolloutEvents, &from, &to, limit)
-        .map_err(|source| JournalError::Store { operation: "read", source })?;
-    rows.iter()
-        .map(|(key, value)| {
-            let (rollout, sequence) =
-                parse_key(key).ok_or_else(|| JournalError::Key(String::from_utf8_lossy(key).into_owned()))?;
-            decode(&rollout, sequence, value)
-        })
-        .collect()
+        .map_err(|source| JournalError::Store { operation: "read", source })
+}
+
+fn read(key: &[u8], value: &[u8]) -> Result<Record, JournalError> {
+    let (rollout, sequence) =
+        parse_key(key).ok_or_else(|| JournalError::Key(String::from_utf8_lossy(key).into_owned()))?;
+    decode(&rollout, sequence, value)
+}
+
+/// The same for one answer to somebody: it ends early when it becomes long, with at least one event in it.
+///
+/// # Errors
+/// As [`after`].
+pub fn page(store: &dyn Store, rollout: &RolloutId, sequence: u64, limit: usize) -> Result<Vec<Record>, JournalError> {
+    let mut records = Vec::new();
+    let (mut from, mut bytes) = (sequence, 0_usize);
+    while records.len() < limit && bytes < PAGE_BYTES {
+        // A few at a time: one event can be large, that of a rollout's order above all.
+        let rows = rows(store, rollout, from, PAGE_READS.min(limit - records.len()))?;
+        if rows.is_empty() {
+            break;
+        }
+        for (key, value) in rows {
+            if bytes >= PAGE_BYTES {
+                break;
+            }
+            bytes = bytes.saturating_add(value.len());
+            let record = read(&key, &value)?;
+            from = record.sequence;
+            records.push(record);
+        }
+    }
+    Ok(records)
 }
 
 #[cfg(test)]
@@ -157,6 +190,23 @@ mod tests {
         assert_eq!(loaded[&two], records(2));
         assert_eq!(after(&store, &one, 298, 10).unwrap(), records(300)[298..]);
         assert_eq!(after(&store, &one, 0, 2).unwrap(), records(2));
+        assert_eq!(page(&store, &one, 0, 250).unwrap(), records(250));
+        assert_eq!(page(&store, &one, 298, 10).unwrap(), records(300)[298..]);
+    }
+
+    #[test]
+    fn a_page_of_large_events_ends_early_and_never_empty() {
+        let store = MemoryStore::default();
+        let rollout: RolloutId = "r-1".parse().unwrap();
+        let at = Timestamp::from_millis(1);
+        let event = |sequence| Record {
+            sequence,
+            at,
+            event: Event::AbortedKeeping { by: "ann".into(), reason: "x".repeat(PAGE_BYTES / 3) },
+        };
+        append(&store, &rollout, &(1..=8).map(event).collect::<Vec<_>>()).unwrap();
+        let sizes = |from| page(&store, &rollout, from, 1_000).unwrap().len();
+        assert_eq!((sizes(0), sizes(3), sizes(6), sizes(8)), (3, 3, 2, 0));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod preview;
 pub mod start;
 pub mod strategy;
+pub mod upcoming;
 pub mod view;
 
 #[cfg(test)]

@@ -4,9 +4,12 @@ use super::events::Spec;
 use super::machine::{Assessment, Member, Progress, Stage, State};
 use super::order::SignedOrder;
 use super::plan::ResolvedWave;
+use super::upcoming::{Upcoming, upcoming};
 use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
 
 /// Devices by how far they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,6 +53,91 @@ impl Counts {
         counts
     }
 }
+
+/// How one device stands: each is in one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It runs the release.
+    Live,
+    /// It is told, and not live.
+    Changing,
+    /// It failed for good.
+    Failed,
+    /// It had accepted the change, and is not heard of since.
+    Silent,
+    /// It was away before it accepted anything.
+    Away,
+    /// It is told to go back.
+    Reverting,
+    /// It went back.
+    Reverted,
+    /// It left the fleet, or another rollout has it.
+    Lost,
+    /// Its turn has not come.
+    Waiting,
+}
+
+impl Standing {
+    /// Every one, in the order in which they are shown.
+    pub const ALL: [Self; 9] = [
+        Self::Live,
+        Self::Changing,
+        Self::Failed,
+        Self::Silent,
+        Self::Away,
+        Self::Reverting,
+        Self::Reverted,
+        Self::Lost,
+        Self::Waiting,
+    ];
+
+    /// Of a device.
+    #[must_use]
+    pub fn of(member: &Member) -> Self {
+        match (member.progress, member.silence) {
+            (Progress::Failed, _) => Self::Failed,
+            (_, Some(silence)) if member.treated() => {
+                if silence.after_change {
+                    Self::Silent
+                } else {
+                    Self::Away
+                }
+            }
+            (Progress::Waiting, _) => Self::Waiting,
+            (Progress::Assigned | Progress::Retrying { .. }, _) => Self::Changing,
+            (Progress::Live, _) => Self::Live,
+            (Progress::Reverting, _) => Self::Reverting,
+            (Progress::Reverted, _) => Self::Reverted,
+            (Progress::Superseded | Progress::Gone, _) => Self::Lost,
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Changing => "changing",
+            Self::Failed => "failed",
+            Self::Silent => "silent",
+            Self::Away => "away",
+            Self::Reverting => "reverting",
+            Self::Reverted => "reverted",
+            Self::Lost => "lost",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Devices by how they stand.
+pub type Standings = BTreeMap<Standing, usize>;
 
 /// A rollout in a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -142,23 +230,49 @@ pub struct RolloutDetail {
     pub order: Option<SignedOrder>,
     /// Devices that match but cannot run the release, and why.
     pub unfit: Vec<(DeviceId, String)>,
-    /// Its devices, in order.
+    /// How the devices of each wave stand; behind the waves come those held out for good.
+    #[serde(default)]
+    pub standings: Vec<Standings>,
+    /// What happens next, soonest first.
+    #[serde(default)]
+    pub upcoming: Vec<Upcoming>,
+    /// Its devices in order: the first of them, where the fleet is large.
     pub devices: Vec<MemberView>,
     /// How things stand.
     pub assessment: Assessment,
 }
 
+/// Devices of a rollout in its order, behind one of them or from the first, at most `limit`.
+#[must_use]
+pub fn members(state: &State, after: Option<&DeviceId>, limit: usize) -> Vec<MemberView> {
+    let place = |(device, member): &(&DeviceId, &Member)| (member.place, (*device).clone());
+    let behind = after.and_then(|device| state.members.get_key_value(device)).map(|found| place(&found));
+    let mut found: Vec<(&DeviceId, &Member)> = state.members.iter().collect();
+    found.retain(|entry| behind.as_ref().is_none_or(|behind| place(entry) > *behind));
+    found.sort_by_key(|(device, member)| (member.place, *device));
+    let view = |(device, member): (&DeviceId, &Member)| MemberView {
+        device: device.clone(),
+        wave_number: (member.wave < state.waves.len()).then_some(member.wave + 1),
+        member: member.clone(),
+    };
+    found.into_iter().take(limit).map(view).collect()
+}
+
+/// How the devices of each wave stand, and behind the waves those held out for good.
+fn standings(state: &State) -> Vec<Standings> {
+    let mut waves = vec![Standings::new(); state.waves.len() + 1];
+    for member in state.members.values() {
+        if let Some(wave) = waves.get_mut(member.wave.min(state.waves.len())) {
+            *wave.entry(Standing::of(member)).or_default() += 1;
+        }
+    }
+    waves
+}
+
 impl RolloutDetail {
-    /// Of a state.
+    /// Of a state, with its first `limit` devices.
     #[must_use]
-    pub fn of(state: &State, assessment: &Assessment) -> Self {
-        let mut members: Vec<(&DeviceId, &Member)> = state.members.iter().collect();
-        members.sort_by_key(|(device, member)| (member.place, *device));
-        let view = |(device, member): (&DeviceId, &Member)| MemberView {
-            device: device.clone(),
-            wave_number: (member.wave < state.waves.len()).then_some(member.wave + 1),
-            member: member.clone(),
-        };
+    pub fn of(state: &State, assessment: &Assessment, limit: usize) -> Self {
         Self {
             summary: RolloutSummary::of(state),
             spec: state.spec.clone(),
@@ -166,7 +280,9 @@ impl RolloutDetail {
             seed: state.seed,
             order: state.signed.clone(),
             unfit: state.unfit.clone(),
-            devices: members.into_iter().map(view).collect(),
+            standings: standings(state),
+            upcoming: upcoming(state),
+            devices: members(state, None, limit),
             assessment: assessment.clone(),
         }
     }

@@ -103,6 +103,11 @@ async fn enrolment_gives_a_device_all_it_needs() {
     assert_eq!((&enrolled["topic_prefix"], &enrolled["status"]), (&json!("fp/1"), &json!("active")));
     assert_eq!(rig.get("/v1/devices?selector=site%3Dlyon").await[0]["id"], "a");
     assert_eq!(rig.get("/v1/devices?selector=site%3Dparis").await, json!([]));
+    rig.enroll("b", 3).await;
+    let names = |list: Value| -> Vec<Value> { list.as_array().unwrap().iter().map(|d| d["id"].clone()).collect() };
+    assert_eq!(names(rig.get("/v1/devices?limit=1").await), ["a"]);
+    assert_eq!(names(rig.get("/v1/devices?limit=1&after=a").await), ["b"]);
+    assert_eq!(names(rig.get("/v1/devices?after=b").await), json!([]).as_array().unwrap().clone());
     let request = json!({"token": "fp_wrong", "public_key": SecretKey::from_seed(&[2; 32]).public()});
     let (status, said) = rig.ask(Method::POST, "/v1/enroll", "", Some(request)).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "{said}");

@@ -1,6 +1,6 @@
 //! Following a rollout: every event as it comes. On a terminal a bar below them shows how things stand.
 
-use super::show;
+use super::explain;
 use crate::api::rollouts::EventsPage;
 use crate::cli::{Context, Exit, Failure, output};
 use crate::client::{Client, ClientError};
@@ -140,8 +140,8 @@ impl View {
 
     fn tell(&self, told: &Told) -> Result<(), Failure> {
         match self {
-            Self::Terminal(bar) => show::told(told).lines().for_each(|line| bar.println(line)),
-            Self::Lines { json: false } => output::print(&show::told(told))?,
+            Self::Terminal(bar) => explain::told(told).lines().for_each(|line| bar.println(line)),
+            Self::Lines { json: false } => output::print(&explain::told(told))?,
             Self::Lines { json: true } => {
                 let line = serde_json::to_string(told)
                     .map_err(|error| Failure::new("cannot write an event as JSON").because(&error))?;

@@ -1,14 +1,15 @@
 //! `fieldpost rollout`: bring a release to a fleet in waves, watch it, stop it, and ask why.
 
+mod explain;
 mod flags;
 mod follow;
 mod show;
 
 use super::{Context, Exit, Failure, output};
+use crate::api::page::MAX_PAGE;
 use crate::api::rollouts::{AbortRequest, ReasonRequest, ResumeRequest};
 use crate::client::Client;
 use crate::rollout::duration;
-use crate::rollout::explain::Explanation;
 use crate::rollout::machine::AbortMode;
 use crate::rollout::preview::StartPreview;
 use crate::rollout::start::StartRequest;
@@ -49,10 +50,22 @@ pub enum RolloutCommand {
         /// Only those that have not ended
         #[arg(long)]
         active: bool,
+        /// At most so many
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
     },
     /// Show a rollout with its devices and what its gates see
-    #[command(after_help = "Examples:\n  fieldpost rollout show r-0123456789ab")]
-    Show(Id),
+    #[command(after_help = "Examples:
+  fieldpost rollout show r-0123456789ab
+  fieldpost rollout show r-0123456789ab --limit 20     with the first devices of its order alone")]
+    Show {
+        /// Which rollout.
+        #[command(flatten)]
+        id: Id,
+        /// At most so many devices
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<u32>,
+    },
     /// Follow a rollout until it ends
     #[command(
         after_help = "On a terminal the last line is redrawn; elsewhere every event is a line (JSON with --output json).
@@ -100,10 +113,7 @@ Examples:
     #[command(after_help = "Examples:\n  fieldpost rollout rollback r-0123456789ab --reason complaints")]
     Rollback(WithReason),
     /// Say why anything happened, and what it waits for
-    #[command(after_help = "Examples:
-  fieldpost rollout explain r-0123456789ab
-  fieldpost rollout explain r-0123456789ab --output json     with every input of every decision")]
-    Explain(Id),
+    Explain(explain::ExplainArgs),
 }
 
 /// A rollout's name.
@@ -165,10 +175,9 @@ pub async fn run(args: RolloutArgs, context: &Context) -> Result<Exit, Failure> 
     let client = context.client()?;
     match args.command {
         RolloutCommand::Start(args) => start(*args, &client, context).await,
-        RolloutCommand::List { model, active } => list(model, active, &client, context).await,
-        RolloutCommand::Show(id) => {
-            let operation = format!("show rollout `{}`", id.id);
-            let detail: RolloutDetail = client.get(&operation, &["v1", "rollouts", id.id.as_str()], &[]).await?;
+        RolloutCommand::List { model, active, limit } => list(model, active, limit, &client, context).await,
+        RolloutCommand::Show { id, limit } => {
+            let detail = fetch(&client, &id.id, count(limit)).await?;
             let now = context.clock().now();
             context.show(&detail, |detail| show::detail(detail, now))
         }
@@ -176,12 +185,7 @@ pub async fn run(args: RolloutArgs, context: &Context) -> Result<Exit, Failure> 
             let last = follow::follow(&client, context, &id.id, &follow::Until::End).await?;
             Ok(follow::exit_of(&last.state))
         }
-        RolloutCommand::Explain(id) => {
-            let operation = format!("explain rollout `{}`", id.id);
-            let path = ["v1", "rollouts", id.id.as_str(), "explain"];
-            let told: Explanation = client.get(&operation, &path, &[]).await?;
-            context.show(&told, show::explanation)
-        }
+        RolloutCommand::Explain(args) => explain::run(&args, &client, context).await,
         RolloutCommand::Pause(which) => {
             let body = ReasonRequest { reason: which.reason };
             command(&client, context, "pause", &which.id.id, &body).await
@@ -202,6 +206,26 @@ pub async fn run(args: RolloutArgs, context: &Context) -> Result<Exit, Failure> 
     }
 }
 
+/// A rollout with its devices, page after page of them, or the first `limit`.
+async fn fetch(client: &Client, id: &RolloutId, limit: Option<usize>) -> Result<RolloutDetail, Failure> {
+    let operation = format!("show rollout `{id}`");
+    let path = ["v1", "rollouts", id.as_str()];
+    let size = limit.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+    let query = [("limit", size.to_string())];
+    let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let (mut detail, next): (RolloutDetail, _) = client.page(&operation, &path, &query).await?;
+    let missing = limit.map(|limit| limit.saturating_sub(detail.devices.len()));
+    if let Some(after) = next.filter(|_| missing != Some(0)) {
+        let path = ["v1", "rollouts", id.as_str(), "members"];
+        detail.devices.extend(client.list_after(&operation, &path, &[], Some(after), missing).await?);
+    }
+    Ok(detail)
+}
+
+fn count(limit: Option<u32>) -> Option<usize> {
+    limit.and_then(|limit| usize::try_from(limit).ok())
+}
+
 async fn command<B: serde::Serialize + Sync>(
     client: &Client,
     context: &Context,
@@ -214,11 +238,17 @@ async fn command<B: serde::Serialize + Sync>(
     context.show(&after, show::line)
 }
 
-async fn list(model: Option<String>, active: bool, client: &Client, context: &Context) -> Result<Exit, Failure> {
+async fn list(
+    model: Option<String>,
+    active: bool,
+    limit: Option<u32>,
+    client: &Client,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let mut query = Vec::new();
     query.extend(model.as_deref().map(|model| ("model", model)));
     query.extend(active.then_some(("active", "true")));
-    let all: Vec<RolloutSummary> = client.get("list rollouts", &["v1", "rollouts"], &query).await?;
+    let all: Vec<RolloutSummary> = client.list("list rollouts", &["v1", "rollouts"], &query, count(limit)).await?;
     let now = context.clock().now();
     context.show(&all, |all| show::list(all, now))
 }

@@ -1,7 +1,7 @@
 //! Rollouts as text.
 
 use crate::cli::output;
-use crate::rollout::explain::{Explanation, Told, line as gate_line};
+use crate::rollout::explain::line as gate_line;
 use crate::rollout::gates::Verdict;
 use crate::rollout::preview::{StartPreview, WavePreview};
 use crate::rollout::strategy::Holdout;
@@ -121,32 +121,4 @@ pub(super) fn detail(detail: &RolloutDetail, now: Timestamp) -> String {
 
 fn indented(lines: &[String]) -> String {
     lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
-}
-
-/// One event, with what the gates said below it.
-pub(super) fn told(told: &Told) -> String {
-    let at = told.at.to_string();
-    // The date is the same in most lines; the time of day is what differs.
-    let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time).trim_end_matches('Z');
-    let mut lines = vec![format!("{time}  {}", told.sentence)];
-    lines.extend(told.because.iter().map(|because| format!("              {because}")));
-    lines.join("\n")
-}
-
-/// A whole rollout, told.
-pub(super) fn explanation(told_: &Explanation) -> String {
-    let mut parts = vec![told_.headline.clone()];
-    if !told_.waiting.is_empty() {
-        parts.push(format!("It waits for:\n{}", indented(&told_.waiting)));
-    }
-    let gates: Vec<String> = told_.gates.iter().map(gate_line).collect();
-    if !gates.is_empty() {
-        parts.push(format!("The gates see now:\n{}", indented(&gates)));
-    }
-    let first = told_.events.first().map(|event| event.at.to_string()).unwrap_or_default();
-    let date = first.split_once('T').map_or("", |(date, _)| date).to_owned();
-    parts.push(format!("What happened since {date} (UTC):"));
-    let events: Vec<String> = told_.events.iter().map(told).collect();
-    parts.push(events.join("\n"));
-    parts.join("\n\n")
 }

@@ -107,7 +107,36 @@ mod text {
     #[test]
     fn a_harmful_release_reads_so_in_explain() {
         let (rig, id) = harmful();
-        insta::assert_snapshot!(show::explanation(&rig.core.explain(&id).unwrap()));
+        insta::assert_snapshot!(super::super::explain::explanation(&rig.core.explain(&id).unwrap(), false, None));
+    }
+
+    #[test]
+    fn an_explanation_keeps_to_the_width_of_a_terminal() {
+        let (rig, id) = harmful();
+        let told = super::super::explain::explanation(&rig.core.explain(&id).unwrap(), false, Some(80));
+        assert!(told.lines().all(|line| line.chars().count() <= 80), "{told}");
+        insta::assert_snapshot!(told);
+    }
+
+    #[test]
+    fn the_newest_first_is_the_same_story_backwards() {
+        use crate::rollout::core::EventsFrom;
+        let (rig, id) = harmful();
+        let mut newest = rig.core.explain_page(&id, EventsFrom::Newest, 5).unwrap();
+        newest.events.reverse();
+        let told = super::super::explain::explanation(&newest, true, Some(80));
+        insta::assert_snapshot!(told);
+    }
+
+    #[test]
+    fn text_of_a_device_cannot_steer_the_terminal() {
+        use crate::rollout::events::{Event, Failure, Record, Setback};
+        use fieldpost_shared::time::Timestamp;
+        let failure = Failure { setback: Setback::TimedOut, detail: "\u{1b}[2Jgone".into(), attempt: 1 };
+        let event = Event::Failed { device: "box-1".parse().unwrap(), failure, retry_at: None };
+        let record = Record { sequence: 1, at: Timestamp::EPOCH, event };
+        let told = super::super::explain::told(&crate::rollout::explain::tell(&record));
+        assert!(told.contains("[2Jgone") && !told.contains('\u{1b}'), "{told:?}");
     }
 
     #[test]
@@ -117,8 +146,8 @@ mod text {
         let id = rig.start("1.1.0", "2,4");
         rig.run(8);
         let now = fieldpost_shared::time::Clock::now(rig.clock.as_ref());
-        let text =
-            [show::detail(&rig.core.detail(&id).unwrap(), now), show::list(&rig.core.list(), now)].join("\n\n---\n");
+        let text = [show::detail(&rig.core.detail(&id, usize::MAX).unwrap(), now), show::list(&rig.core.list(), now)]
+            .join("\n\n---\n");
         insta::assert_snapshot!(text);
     }
 }
