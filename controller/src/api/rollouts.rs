@@ -426,4 +426,4 @@ async fn record(
 
 #[cfg(test)]
 #[path = "rollouts_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -43,12 +43,13 @@ impl crate::api::Running for NotAsked {
     }
 }
 
-struct Server {
-    router: Router,
+/// The API of an engine over a simulated fleet.
+pub(crate) struct Server {
+    pub(crate) router: Router,
     registry: Registry,
     viewer: String,
-    operator: String,
-    rig: Rig,
+    pub(crate) operator: String,
+    pub(crate) rig: Rig,
     _tasks: JoinSet<Result<(), EngineError>>,
 }
 
@@ -56,7 +57,7 @@ fn server() -> Server {
     server_of(Rig::new(3))
 }
 
-fn server_of(rig: Rig) -> Server {
+pub(crate) fn server_of(rig: Rig) -> Server {
     let registry = Registry::new();
     let tokens = Tokens::open(registry.store.as_ref(), registry.audit.clone(), registry.clock.clone()).unwrap();
     let token = |role| {
@@ -73,7 +74,7 @@ fn server_of(rig: Rig) -> Server {
         trust: registry.trust.clone(),
         metrics: Arc::new(Metrics::new()),
         running: Arc::new(NotAsked),
-        clock: registry.clock.clone(),
+        clock: rig.clock.clone(),
         topic_prefix: "fp/1".into(),
         approval: false,
     };
@@ -81,7 +82,8 @@ fn server_of(rig: Rig) -> Server {
     let (engine, handle) = Engine::load(Rig::parts(&rig.clock, &rig.fleet, &rig.store), settings).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(engine.run(CancellationToken::new()));
-    Server { router: router(api, handle), registry, viewer, operator, rig, _tasks: tasks }
+    let router = crate::api::router(api.clone()).merge(router(api, handle));
+    Server { router, registry, viewer, operator, rig, _tasks: tasks }
 }
 
 impl Server {

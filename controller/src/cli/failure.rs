@@ -57,6 +57,13 @@ impl Failure {
         self
     }
 
+    /// What and why, for where there is one line alone.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        let why = self.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        one_line(&format!("{}{why}", self.what))
+    }
+
     /// The exit code it ends with.
     #[must_use]
     pub fn exit(&self) -> Exit {

@@ -100,6 +100,14 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
+/// `22:13:25`: the time of day, UTC, to the second.
+#[must_use]
+pub fn time_of_day(at: Timestamp) -> String {
+    let text = at.to_string();
+    let time = text.split_once('T').map_or(text.as_str(), |(_, time)| time);
+    time.split_once('.').map_or(time, |(time, _)| time).trim_end_matches('Z').to_owned()
+}
+
 /// Columns of the terminal that results go to; none where nobody's terminal is there to be filled.
 #[must_use]
 pub fn width() -> Option<usize> {

@@ -23,10 +23,10 @@ impl Upcoming {
     }
 }
 
-/// What happens next, soonest first; what has no time comes last.
+/// What happens next, in the order in which it is likely to.
 #[must_use]
 pub fn upcoming(state: &State) -> Vec<Upcoming> {
-    let mut found = stage(state);
+    let mut found = Vec::new();
     let retries = state.members.values().filter_map(|member| match member.progress {
         Progress::Retrying { at } if state.stage.active() => Some(at),
         _ => None,
@@ -34,7 +34,7 @@ pub fn upcoming(state: &State) -> Vec<Upcoming> {
     if let Some(at) = retries.min() {
         found.push(Upcoming::at("a failed device tries again", at));
     }
-    found.sort_by_key(|next| next.at.map_or(u64::MAX, Timestamp::as_millis));
+    found.extend(stage(state));
     found
 }
 
@@ -92,8 +92,8 @@ mod tests {
         assert_eq!(
             told(&rig, &id),
             [
-                ("the wave is too late, and the rollout pauses".into(), Some(120)),
                 ("the soak begins when 2 more are live".into(), None),
+                ("the wave is too late, and the rollout pauses".into(), Some(120)),
             ]
         );
         rig.until(&id, "soaking");

@@ -233,7 +233,7 @@ pub struct RolloutDetail {
     /// How the devices of each wave stand; behind the waves come those held out for good.
     #[serde(default)]
     pub standings: Vec<Standings>,
-    /// What happens next, soonest first.
+    /// What happens next, in the order in which it is likely to.
     #[serde(default)]
     pub upcoming: Vec<Upcoming>,
     /// Its devices in order: the first of them, where the fleet is large.

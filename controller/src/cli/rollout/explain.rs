@@ -8,7 +8,7 @@ use crate::rollout::events::{Ending, Event};
 use crate::rollout::explain::{Explanation, Told, line as gate_line};
 use clap::Args;
 use fieldpost_shared::id::RolloutId;
-use textwrap::Options;
+use textwrap::{Options, WordSplitter};
 
 /// Behind the time of day in a line of an event.
 const GAP: &str = "  ";
@@ -78,13 +78,6 @@ async fn fetch(client: &Client, id: &RolloutId, limit: Option<usize>, last: bool
     }
 }
 
-/// The time of day of an event, to the second.
-fn time(told: &Told) -> String {
-    let at = told.at.to_string();
-    let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time);
-    time.split_once('.').map_or(time, |(time, _)| time).trim_end_matches('Z').to_owned()
-}
-
 fn date(told: &Told) -> String {
     told.at.to_string().split_once('T').map_or_else(String::new, |(date, _)| date.to_owned())
 }
@@ -96,7 +89,7 @@ pub(super) fn told(told: &Told) -> String {
 
 /// The same within a width, each line behind a margin.
 fn event(told: &Told, margin: &str, width: Option<usize>) -> String {
-    let first = format!("{margin}{}{GAP}", time(told));
+    let first = format!("{margin}{}{GAP}", output::time_of_day(told.at));
     let below = " ".repeat(first.len());
     let mut parts = vec![wrapped(&output::plain(&told.sentence), &first, &below, width)];
     let (bullet, under) = (format!("{below}{BULLET}"), format!("{below}{}", " ".repeat(BULLET.len())));
@@ -109,6 +102,7 @@ fn wrapped(text: &str, first: &str, below: &str, width: Option<usize>) -> String
         None => format!("{first}{text}"),
         Some(width) => {
             let options = Options::new(width).initial_indent(first).subsequent_indent(below);
+            let options = options.word_splitter(WordSplitter::NoHyphenation);
             // A digest that is cut in two could not be copied.
             textwrap::fill(text, options.break_words(false))
         }

@@ -1,4 +1,4 @@
-//! Following a rollout: every event as it comes. On a terminal a bar below them shows how things stand.
+//! Following a rollout without a view of it: every event is a line, or a bar shows a waiting person how things stand.
 
 use super::explain;
 use crate::api::rollouts::EventsPage;
@@ -119,6 +119,9 @@ enum View {
 impl View {
     fn new(context: &Context, events_are_the_result: bool) -> Self {
         let json = context.format() == output::Format::Json;
+        if events_are_the_result {
+            return Self::Lines { json };
+        }
         if context.watched() {
             let bar = ProgressBar::new(1);
             let style = ProgressStyle::with_template("{spinner} [{bar:24}] {pos}/{len} live · {wide_msg}");
@@ -128,7 +131,7 @@ impl View {
             bar.enable_steady_tick(Duration::from_millis(120));
             return Self::Terminal(bar);
         }
-        if events_are_the_result { Self::Lines { json } } else { Self::Silent }
+        Self::Silent
     }
 
     const fn wait(&self) -> &'static str {

@@ -4,6 +4,7 @@ mod explain;
 mod flags;
 mod follow;
 mod show;
+mod watch;
 
 use super::{Context, Exit, Failure, output};
 use crate::api::page::MAX_PAGE;
@@ -67,15 +68,7 @@ pub enum RolloutCommand {
         limit: Option<u32>,
     },
     /// Follow a rollout until it ends
-    #[command(
-        after_help = "On a terminal the last line is redrawn; elsewhere every event is a line (JSON with --output json).
-Exit codes: 0 completed · 3 rolled back · 4 aborted with devices keeping the release, or the controller went away
-
-Examples:
-  fieldpost rollout watch r-0123456789ab
-  fieldpost rollout watch r-0123456789ab --output json"
-    )]
-    Watch(Id),
+    Watch(watch::WatchArgs),
     /// Let nothing more change; limits stay on
     #[command(after_help = "Examples:\n  fieldpost rollout pause r-0123456789ab --reason maintenance")]
     Pause(WithReason),
@@ -181,10 +174,7 @@ pub async fn run(args: RolloutArgs, context: &Context) -> Result<Exit, Failure> 
             let now = context.clock().now();
             context.show(&detail, |detail| show::detail(detail, now))
         }
-        RolloutCommand::Watch(id) => {
-            let last = follow::follow(&client, context, &id.id, &follow::Until::End).await?;
-            Ok(follow::exit_of(&last.state))
-        }
+        RolloutCommand::Watch(args) => watch::run(&args, &client, context).await,
         RolloutCommand::Explain(args) => explain::run(&args, &client, context).await,
         RolloutCommand::Pause(which) => {
             let body = ReasonRequest { reason: which.reason };
