@@ -222,7 +222,7 @@ impl Started {
                 clock: Arc::clone(&clock),
                 key: trust.secret_key(),
                 fleet_id: config.fleet.clone(),
-                entropy: random_seed,
+                entropy: Arc::new(random_seed),
             },
             EngineSettings::default(),
         )?;

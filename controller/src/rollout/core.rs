@@ -132,9 +132,12 @@ pub struct CoreParts {
     pub key: SecretKey,
     /// The fleet's name.
     pub fleet_id: FleetId,
-    /// Where seeds come from: [`random_seed`], but in tests.
-    pub entropy: fn() -> Result<[u8; 32], getrandom::Error>,
+    /// Where seeds come from: [`random_seed`], but in tests and simulations.
+    pub entropy: Entropy,
 }
+
+/// A source of seeds.
+pub type Entropy = Arc<dyn Fn() -> Result<[u8; 32], getrandom::Error> + Send + Sync>;
 
 impl std::fmt::Debug for CoreParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

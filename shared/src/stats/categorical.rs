@@ -27,8 +27,13 @@ impl ClassCounts {
 
     /// Counts one predicted class; an index beyond the classes is counted apart.
     pub fn insert(&mut self, class: usize) {
+        self.insert_times(class, 1);
+    }
+
+    /// Counts so many predictions of one class.
+    pub fn insert_times(&mut self, class: usize, times: u64) {
         let count = self.counts.get_mut(class).unwrap_or(&mut self.outside);
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(times);
     }
 
     /// Adds what `other` counted.

@@ -44,15 +44,23 @@ impl LatencySketch {
 
     /// Counts one duration in microseconds.
     pub fn insert_us(&mut self, us: u64) {
+        self.insert_us_times(us, 1);
+    }
+
+    /// Counts `times` durations of so many microseconds each.
+    pub fn insert_us_times(&mut self, us: u64, times: u64) {
+        if times == 0 {
+            return;
+        }
         let us = us.min(LONGEST_US);
         let bin = bin_of(us);
         if bin >= self.bins.len() {
             self.bins.resize(bin + 1, 0);
         }
         if let Some(count) = self.bins.get_mut(bin) {
-            *count = count.saturating_add(1);
+            *count = count.saturating_add(times);
         }
-        self.sum_us = self.sum_us.saturating_add(us);
+        self.sum_us = self.sum_us.saturating_add(us.saturating_mul(times));
         self.max_us = self.max_us.max(us);
     }
 
@@ -196,6 +204,15 @@ mod tests {
     use super::*;
     use crate::stats::testing::Random;
     use proptest::prelude::*;
+
+    #[test]
+    fn many_at_once_are_many_one_by_one() {
+        let mut at_once = LatencySketch::default();
+        for (us, times) in [(0, 2), (90, 3), (70_000, 0), (u64::MAX, 1)] {
+            at_once.insert_us_times(us, times);
+        }
+        assert_eq!(at_once, LatencySketch::of_us(&[90, 0, u64::MAX, 90, 0, 90]));
+    }
 
     #[test]
     fn the_longest_duration_is_in_the_last_bin() {

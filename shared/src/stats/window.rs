@@ -235,7 +235,14 @@ impl WindowStats {
     /// # Errors
     /// [`StatsError::Origin`] for another digest, [`StatsError::Shape`] for other features, bins or classes.
     pub fn fits(&self, baseline: &Baseline) -> Result<(), StatsError> {
-        let digest = baseline.digest();
+        self.fits_digested(baseline, baseline.digest())
+    }
+
+    /// The same for a caller that knows the baseline's digest and asks for many windows.
+    ///
+    /// # Errors
+    /// As [`WindowStats::fits`].
+    pub fn fits_digested(&self, baseline: &Baseline, digest: u64) -> Result<(), StatsError> {
         if self.baseline != digest {
             return Err(StatsError::Origin { left: self.label(), right: format!("baseline {digest:016x}") });
         }

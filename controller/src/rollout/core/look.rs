@@ -8,7 +8,8 @@ use crate::rollout::journal;
 use crate::rollout::machine::late::concerns;
 use crate::rollout::machine::sample::Group;
 use crate::rollout::machine::{
-    Effect, Observation, Progress, Samples, Stage, State, decide, outstanding, queries, step, taken_over,
+    Effect, Observation, Progress, Samples, Stage, State, before_judging, judged, outstanding, queries, step,
+    taken_over,
 };
 use crate::rollout::order::{ALGORITHM, GROUPED, SCHEMA, SignedOrder, Statement, Stretch};
 use crate::rollout::start::owns;
@@ -72,7 +73,6 @@ impl Core {
                 self.releases.remove(&release);
             }
             let candidate = self.release(&release)?;
-            let samples = self.sample(id, devices, &mut windows)?;
             let state = &self.entry(id)?.state;
             let mut matching = self.parts.fleet.select(&state.spec.selector, devices)?;
             let requirements = &candidate.manifest.requirements;
@@ -91,9 +91,17 @@ impl Core {
                 ahead,
                 listening_since,
                 candidate: &candidate,
-                samples: &samples,
+                samples: &Samples::default(),
             };
-            let decision = decide(state, &seen, &self.gates, now);
+            // Statistics are read only where something is judged: of a large fleet they are much.
+            let decision = match before_judging(&self.entry(id)?.state, &seen, now) {
+                Some(decision) => decision,
+                None => {
+                    let samples = self.sample(id, devices, &mut windows)?;
+                    let seen = Observation { samples: &samples, ..seen };
+                    judged(&self.entry(id)?.state, &seen, &self.gates, now)
+                }
+            };
             let done = decision.events.is_empty();
             if let Some(entry) = self.rollouts.get_mut(id) {
                 entry.assessment = decision.assessment;
@@ -184,26 +192,25 @@ impl Core {
         devices: &mut Devices,
     ) -> Result<(), CoreError> {
         let at = self.parts.clock.now();
-        let mut state = self.entry(id)?.state.clone();
-        let mut records = Vec::with_capacity(events.len());
-        let mut effects = Vec::new();
-        for event in events {
-            let record = Record { sequence: state.sequence + 1, at, event };
-            let before = state.stage.name();
-            let (next, wanted) = step(state, &record.event, at);
-            state = next;
-            effects.extend(wanted);
-            if before != state.stage.name() {
-                let release = &state.spec.release;
-                tracing::info!(rollout = %id, %release, from = before, stage = %state.stage, "rollout went on");
-            }
-            records.push(record);
-        }
+        let after = self.entry(id)?.state.sequence;
+        let records: Vec<Record> =
+            (after + 1..).zip(events).map(|(sequence, event)| Record { sequence, at, event }).collect();
         journal::append(self.parts.store.as_ref(), id, &records)?;
         self.news.extend(records.last().map(|record| (id.clone(), record.sequence)));
-        if let Some(entry) = self.rollouts.get_mut(id) {
-            entry.state = state;
+        // A large fleet's state is not copied for each event: it is taken out, and put back.
+        let mut rollout = self.rollouts.remove(id).expect("`entry` found it above");
+        let mut effects = Vec::new();
+        for record in &records {
+            let before = rollout.state.stage.name();
+            let (next, wanted) = step(rollout.state, &record.event, at);
+            rollout.state = next;
+            effects.extend(wanted);
+            let (release, stage) = (&rollout.state.spec.release, &rollout.state.stage);
+            if before != stage.name() {
+                tracing::info!(rollout = %id, %release, from = before, %stage, "rollout went on");
+            }
         }
+        self.rollouts.insert(id.clone(), rollout);
         effects.into_iter().try_for_each(|effect| self.perform(id, effect, devices))
     }
 

@@ -31,6 +31,8 @@ pub fn fits(manifest: &Manifest, window: &WindowStats) -> bool {
 pub struct Arm {
     devices: usize,
     served: BTreeMap<Digest, Served>,
+    /// Digests of the releases' baselines, worked out once.
+    baselines: BTreeMap<Digest, u64>,
 }
 
 impl Arm {
@@ -38,8 +40,15 @@ impl Arm {
     /// broken agent, or a lying one) is left out, so that no device decides the shape in which the others are summed.
     pub fn insert(&mut self, release: &Digest, manifest: Option<&Arc<Manifest>>, window: Option<&WindowStats>) {
         self.devices += 1;
-        let fits = |window: &&WindowStats| manifest.is_none_or(|manifest| fits(manifest, window));
-        let Some(window) = window.filter(fits) else { return };
+        let Some(window) = window else { return };
+        if let Some(manifest) = manifest {
+            let none = Baseline::default();
+            let baseline = manifest.baseline.as_ref().unwrap_or(&none);
+            let digest = *self.baselines.entry(*release).or_insert_with(|| baseline.digest());
+            if window.fits_digested(baseline, digest).is_err() {
+                return;
+            }
+        }
         match self.served.get_mut(release) {
             None => {
                 let served = Served { window: window.clone(), manifest: manifest.cloned(), devices: 1 };

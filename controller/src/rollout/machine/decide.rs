@@ -8,8 +8,13 @@ use crate::rollout::events::{Ending, Event};
 use crate::rollout::gates::{Arm, Evidence, Gate, GateReport, HealthFailure, Outcome, Verdict, judge};
 use crate::rollout::strategy::OnFailure;
 use fieldpost_shared::id::DeviceId;
+use fieldpost_shared::stats::binomial;
 use fieldpost_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+/// So many devices without the release show how often devices are away in any case. Among fewer, silence that only
+/// devices with the release show is held against it at once.
+const ENOUGH: usize = 20;
 
 /// How things stand between events: what the gates see now, and what the rollout waits for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -39,23 +44,35 @@ impl Decision {
     }
 }
 
-/// Looks at a rollout once. The caller applies the events and looks again until there are none.
+/// What is to be done before anything is judged, so that no statistics are needed for it: the way back, and what devices
+/// report. None when the gates are to be asked.
 #[must_use]
-pub fn decide(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], now: Timestamp) -> Decision {
+pub fn before_judging(state: &State, seen: &Observation<'_>, now: Timestamp) -> Option<Decision> {
     match &state.stage {
-        Stage::RollingBack { .. } => return revert::decide(state, seen, now),
-        Stage::RolledBack { .. } | Stage::Aborted { .. } => return Decision::events(revert::stragglers(state, seen)),
-        Stage::Completed => return Decision::events(late::decide(state, seen, now)),
+        Stage::RollingBack { .. } => return Some(revert::decide(state, seen, now)),
+        Stage::RolledBack { .. } | Stage::Aborted { .. } => {
+            return Some(Decision::events(revert::stragglers(state, seen)));
+        }
+        Stage::Completed => return Some(Decision::events(late::decide(state, seen, now))),
         Stage::Draft | Stage::AwaitingApproval { .. } | Stage::Running { .. } | Stage::Paused { .. } => {}
     }
     if let Some(paused) = went_back_in_time(state, seen) {
-        return Decision::events(vec![paused]);
+        return Some(Decision::events(vec![paused]));
     }
     let mut reported = members(state, seen, now);
     reported.extend(joiners(state, seen));
-    if !reported.is_empty() {
-        return Decision::events(reported);
-    }
+    (!reported.is_empty()).then(|| Decision::events(reported))
+}
+
+/// Looks at a rollout once. The caller applies the events and looks again until there are none.
+#[must_use]
+pub fn decide(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], now: Timestamp) -> Decision {
+    before_judging(state, seen, now).unwrap_or_else(|| judged(state, seen, gates, now))
+}
+
+/// What is to be done when [`before_judging`] finds nothing: for this the statistics must be there.
+#[must_use]
+pub fn judged(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], now: Timestamp) -> Decision {
     let reports = judge_now(state, seen, gates, now);
     let mut decision = match breach(state, &reports) {
         Some(event) => Decision::events(vec![event]),
@@ -193,8 +210,9 @@ pub(super) fn is_silent(
 }
 
 /// Whether silence says something about the release. A site without power, a broker that restarts or a controller
-/// that was away silences everybody: unless the devices with the release are silent `factor` times as often as those
-/// without it, it is not the release. Without any others, somebody must be heard at all.
+/// that was away silences everybody, and some devices are away at any time: unless the devices with the release are
+/// silent `factor` times as often as those without it, and chance does not give as much, it is not the release. Without
+/// any others, somebody must be heard at all, and of many devices more must be silent than may be offline.
 fn silence_counts(state: &State, seen: &Observation<'_>, now: Timestamp) -> bool {
     let reachable = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| seen.reachable(state, view, now));
     let share = |silent: usize, all: usize| silent as f64 / all.max(1) as f64;
@@ -213,8 +231,17 @@ fn silence_counts(state: &State, seen: &Observation<'_>, now: Timestamp) -> bool
         .map(|(device, _)| reachable(device))
         .collect();
     if controls.is_empty() {
-        return seen.devices.keys().any(reachable);
+        // Of many devices some are always away; how many may be, the operator has said.
+        let may_be = if treated.len() < ENOUGH { 0 } else { state.spec.strategy.max_offline.floor(treated.len()) };
+        return silent > may_be && seen.devices.keys().any(reachable);
     }
+    let limits = &state.spec.strategy.limits;
     let silent_controls = controls.iter().filter(|reachable| !**reachable).count();
-    share(silent, treated.len()) > state.spec.strategy.limits.factor * share(silent_controls, controls.len())
+    let more = share(silent, treated.len()) > limits.factor * share(silent_controls, controls.len());
+    if controls.len() < ENOUGH {
+        return more;
+    }
+    // One more than were seen: where nobody is away now, somebody is at another time.
+    let usual = share(silent_controls + 1, controls.len() + 1);
+    more && binomial::at_least(silent as u64, treated.len() as u64, usual) <= limits.alpha
 }

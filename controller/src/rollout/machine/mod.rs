@@ -22,7 +22,7 @@ pub mod state;
 pub mod step;
 
 pub use command::{Command, Refusal};
-pub use decide::{Assessment, Decision, decide};
+pub use decide::{Assessment, Decision, before_judging, decide, judged};
 pub use revert::taken_over;
 pub use sample::{Observation, Query, Samples, queries};
 pub use state::{AbortMode, Member, Phase, Progress, Stage, State};

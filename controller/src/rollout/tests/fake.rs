@@ -49,6 +49,10 @@ pub(crate) struct FakeDevice {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) inventory: Inventory,
     pub(crate) online: bool,
+    /// Nothing that it says arrives; what it counted comes when this is over.
+    pub(crate) mute: bool,
+    /// Nothing that it is told arrives.
+    pub(crate) deaf: bool,
     /// Requests a second.
     pub(crate) traffic: u64,
     /// Sees one class only, whatever the release.
@@ -71,6 +75,8 @@ pub(crate) struct FakeDevice {
     /// What its newest report said: the view is of that, not of what is so.
     reported: (Vec<ModelReport>, Vec<Quarantined>, u64),
     windows: Vec<(Timestamp, Digest, WindowStats)>,
+    /// Windows that have not arrived.
+    held: Vec<(Digest, WindowStats)>,
     pub(crate) assigned: Vec<Option<AssignTo>>,
 }
 
@@ -182,6 +188,8 @@ impl FakeFleet {
             labels: BTreeMap::new(),
             inventory: Inventory { arch: "x86_64".into(), ram_mib: 1_000, ..Inventory::default() },
             online: true,
+            mute: false,
+            deaf: false,
             traffic: 20,
             skewed: false,
             odd_windows: false,
@@ -198,6 +206,7 @@ impl FakeFleet {
             accepted: 1,
             reported: (vec![], vec![], 0),
             windows: vec![],
+            held: vec![],
             assigned: vec![],
         };
         self.world().devices.insert(device(name), fake);
@@ -239,7 +248,9 @@ impl FakeDevice {
             return;
         }
         let behaviour = |release: &ReleaseRef| releases[&release.version].1;
-        self.accept();
+        if !self.deaf {
+            self.accept();
+        }
         if let Some((to, seconds)) = self.candidate.take() {
             match behaviour(&to.release) {
                 _ if seconds == 0 => self.candidate = Some((to, 1)),
@@ -263,6 +274,10 @@ impl FakeDevice {
                 _ => {}
             }
         }
+        if self.mute {
+            return;
+        }
+        self.windows.extend(self.held.drain(..).map(|(digest, window)| (now, digest, window)));
         self.last_seen = Some(now);
         let candidate =
             self.candidate.as_ref().map(|(to, _)| (to.release.clone(), Phase::Fetching { done: 1, total: 2 }));
@@ -334,6 +349,10 @@ impl FakeDevice {
             if let Some(classes) = &mut window.classes {
                 classes.insert(class);
             }
+        }
+        if self.mute {
+            self.held.push((live.manifest, window));
+            return;
         }
         self.windows.push((now, live.manifest, window));
         // More than the longest wait of these tests; a whole night would be slow to merge every second.
@@ -489,7 +508,7 @@ impl Rig {
             clock: Arc::clone(clock) as Arc<dyn Clock>,
             key: SecretKey::from_seed(&[1; 32]),
             fleet_id: "test".parse().unwrap(),
-            entropy: fixed_seed,
+            entropy: Arc::new(fixed_seed),
         }
     }
 

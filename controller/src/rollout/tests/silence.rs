@@ -80,3 +80,24 @@ fn no_wave_passes_while_nobody_knows_whether_silent_devices_are_there() {
     assert_eq!(rig.count(&id, |e| matches!(e, Event::WavePassed { .. })), 0);
     assert!(waiting.contains("since the controller listens again"), "{waiting}");
 }
+
+#[test]
+fn a_few_of_many_devices_that_are_away_are_not_the_release() {
+    let mut rig = Rig::new(60);
+    let id = rig.start("1.1.0", "30,60");
+    rig.until(&id, "soaking");
+    let away: Vec<String> = (0..3).map(|place| rig.nth(&id, place)).collect();
+    away.iter().for_each(|name| rig.fleet.edit(name, |device| device.online = false));
+    rig.run(20);
+    assert_eq!(rig.count(&id, |e| matches!(e, Event::Silent { accepted: true, .. })), 3);
+    assert_eq!(rig.count(&id, |e| matches!(e, Event::RollbackStarted { .. })), 0, "{}", rig.reason(&id));
+}
+
+#[test]
+fn many_of_many_devices_that_fall_silent_are_the_release() {
+    let mut rig = Rig::new(60);
+    rig.release("1.2.0", Behaviour::Silences);
+    let id = rig.start("1.2.0", "30,60");
+    rig.until(&id, "rolled-back");
+    assert!(rig.reason(&id).contains("fell silent"), "{}", rig.reason(&id));
+}
