@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod pack;
 pub mod releases;
 pub mod rollout;
+pub mod simulate;
 pub mod store;
 pub mod tls;
 pub mod tokens;

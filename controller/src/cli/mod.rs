@@ -16,6 +16,7 @@ pub mod output;
 pub mod progress;
 pub mod rollout;
 pub mod serve;
+pub mod simulate;
 pub mod token;
 pub mod trust;
 
@@ -100,6 +101,8 @@ pub enum Command {
     Bundle(bundle::BundleArgs),
     /// Bring a release to the fleet in waves, and take it back
     Rollout(rollout::RolloutArgs),
+    /// Try a strategy on a simulated fleet, before it meets a real one
+    Simulate(simulate::SimulateArgs),
     /// Make tokens that let devices in or open the API
     Token(token::TokenArgs),
     /// See and change the fleet
@@ -186,6 +189,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Audit(args) => audit::run(args, context).await,
         Command::Serve(args) => serve::run(args, context).await,
         Command::Rollout(args) => rollout::run(args, context).await,
+        Command::Simulate(args) => simulate::run(args, context),
         Command::Completions(args) => completions::run(&args, context),
     }
 }

@@ -40,6 +40,12 @@ pub fn bytes_bar(watched: bool, name: &'static str, total: u64) -> ProgressBar {
     )
 }
 
+/// A bar that counts steps, hidden where nobody watches.
+#[must_use]
+pub fn steps_bar(watched: bool, name: &'static str, total: u64) -> ProgressBar {
+    if watched { styled(ProgressBar::new(total), STEPS, name) } else { ProgressBar::hidden() }
+}
+
 fn styled(bar: ProgressBar, template: &'static str, name: &'static str) -> ProgressBar {
     // The templates are constants of this file and tried by its test.
     if let Ok(style) = ProgressStyle::with_template(template) {

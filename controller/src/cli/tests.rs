@@ -20,6 +20,22 @@ fn every_command_shows_an_example() {
     });
 }
 
+/// Words of a command line; single quotes hold spaces together.
+fn shell_words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for (index, part) in line.split('\'').enumerate() {
+        for (nth, piece) in if index % 2 == 1 { vec![part] } else { part.split(' ').collect() }.into_iter().enumerate()
+        {
+            if nth > 0 {
+                words.push(String::new());
+            }
+            words.last_mut().unwrap().push_str(piece);
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
 /// An example that the program itself refuses would be worse than none.
 #[test]
 fn every_example_is_a_command_line_that_parses() {
@@ -29,7 +45,7 @@ fn every_example_is_a_command_line_that_parses() {
             // What two spaces set apart is explanation; what follows a pipe or a redirection is the shell's.
             let line = line.split("  ").next().unwrap_or_default();
             let line = line.split(['|', '>', '<', '&']).next().unwrap_or_default();
-            let words = std::iter::once("fieldpost").chain(line.split_whitespace().map(|w| w.trim_matches('\'')));
+            let words = std::iter::once("fieldpost".to_owned()).chain(shell_words(line));
             if let Err(error) = Cli::try_parse_from(words) {
                 assert!(!error.use_stderr(), "`fieldpost{line}`: {error}");
             }
