@@ -276,8 +276,8 @@ async fn events_are_held_back_until_there_is_news() {
     let (_, page) = server.get(&format!("/v1/rollouts/{id}/events")).await;
     let mut after = page["rollout"]["sequence"].as_u64().unwrap();
     while server.rig.running("1.1.0").is_empty() {
-        // The engine shares this thread: without a pause it would never tell a device.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // The engine shares this thread: without a pause it would never tell a device, or only when the wave's time is up.
+        tokio::time::sleep(Duration::from_millis(25)).await;
         server.rig.clock.advance(Duration::from_secs(1));
         server.rig.fleet.tick();
     }

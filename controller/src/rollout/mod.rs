@@ -16,6 +16,7 @@ pub mod journal;
 pub mod machine;
 pub mod order;
 pub mod plan;
+pub mod plot;
 pub mod preview;
 pub mod start;
 pub mod strategy;

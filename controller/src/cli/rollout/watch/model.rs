@@ -2,6 +2,7 @@
 
 use super::draw;
 use crate::rollout::explain::Told;
+use crate::rollout::plot::Series;
 use crate::rollout::view::{MemberView, RolloutDetail, Standing};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fieldpost_shared::time::Timestamp;
@@ -15,16 +16,18 @@ pub(super) const KEPT_EVENTS: usize = 5_000;
 pub(super) enum Panel {
     Devices,
     Gates,
+    Metrics,
     Events,
 }
 
 impl Panel {
-    pub(super) const ALL: [Self; 3] = [Self::Devices, Self::Gates, Self::Events];
+    pub(super) const ALL: [Self; 4] = [Self::Devices, Self::Gates, Self::Metrics, Self::Events];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Devices => "Devices",
             Self::Gates => "Gates",
+            Self::Metrics => "Metrics",
             Self::Events => "Events",
         }
     }
@@ -96,6 +99,8 @@ pub(super) struct Model {
     pub(super) devices: Vec<MemberView>,
     /// Its events, oldest first.
     pub(super) events: VecDeque<Told>,
+    /// What the looks among them showed, by metric.
+    pub(super) series: Vec<Series>,
     pub(super) link: Link,
     /// By the controller's clock.
     pub(super) now: Timestamp,
@@ -120,6 +125,7 @@ impl Model {
             devices: std::mem::take(&mut detail.devices),
             detail,
             events: VecDeque::new(),
+            series: Vec::new(),
             link: Link::Up,
             now,
             size,

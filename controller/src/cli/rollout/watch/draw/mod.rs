@@ -1,6 +1,7 @@
 //! The picture. On a narrow terminal one panel at a time, on a large one all of them.
 
 mod head;
+mod metrics;
 mod paint;
 mod panels;
 mod waves;
@@ -64,11 +65,12 @@ pub(super) fn areas(model: &Model) -> Areas {
     ])
     .areas(all);
     if !large {
-        return Areas { head, waves, tabs: Some(tabs), panels: [body; 3], foot };
+        return Areas { head, waves, tabs: Some(tabs), panels: [body; Panel::ALL.len()], foot };
     }
     let [left, right] = Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(body);
-    let [gates, events] = Layout::vertical([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(right);
-    Areas { head, waves, tabs: None, panels: [left, gates, events], foot }
+    let halves = || Layout::vertical([Constraint::Percentage(50), Constraint::Percentage(50)]);
+    let ([devices, metrics], [gates, events]) = (halves().areas(left), halves().areas(right));
+    Areas { head, waves, tabs: None, panels: [devices, gates, metrics, events], foot }
 }
 
 /// Lines that a panel has in all.
@@ -77,6 +79,7 @@ pub(super) fn length(model: &Model, panel: Panel, areas: &Areas) -> usize {
     match panel {
         Panel::Devices => model.shown().len(),
         Panel::Gates => panels::gates(model, width).len(),
+        Panel::Metrics => metrics::lines(model, &Paint::new(false), width).len(),
         Panel::Events => panels::events(model, width, usize::MAX).len(),
     }
 }

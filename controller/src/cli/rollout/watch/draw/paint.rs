@@ -63,6 +63,11 @@ impl Paint {
         })
     }
 
+    /// An arm of the comparison.
+    pub(super) fn arm(self, treated: bool) -> Style {
+        self.colored(if treated { Color::Magenta } else { Color::Blue })
+    }
+
     pub(super) fn verdict(self, verdict: Verdict) -> Style {
         self.colored(match verdict {
             Verdict::Pass => Color::Green,

@@ -1,7 +1,8 @@
-//! The panels: devices, gates, events.
+//! The panels of text: devices, gates, events; metrics have a file of their own.
 
 use super::super::model::{Model, Panel};
 use super::head::cut;
+use super::metrics;
 use super::paint::{Paint, sign};
 use crate::cli::output;
 use crate::rollout::gates::{GateReport, Verdict};
@@ -37,6 +38,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, paint: &Paint, panel: P
                 .take(height)
                 .map(|(verdict, line)| Line::styled(line, verdict.map_or_else(Default::default, |v| paint.verdict(v))))
                 .collect();
+            frame.render_widget(Paragraph::new(lines), area);
+        }
+        Panel::Metrics => {
+            let lines = metrics::lines(model, paint, usize::from(area.width));
+            let lines: Vec<Line<'_>> = lines.into_iter().skip(scrolled).take(height).collect();
             frame.render_widget(Paragraph::new(lines), area);
         }
         Panel::Events => {

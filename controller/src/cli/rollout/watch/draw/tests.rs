@@ -109,7 +109,7 @@ fn every_stage_has_its_picture() {
 fn each_panel_of_a_narrow_terminal_is_a_key_away() {
     let (rig, id) = troubled();
     let mut model = model(&rig, &id, NARROW);
-    for name in ["devices", "gates", "events"] {
+    for name in ["devices", "gates", "metrics", "events"] {
         insta::assert_snapshot!(format!("panel_{name}"), text(&model));
         press(&mut model, KeyCode::Tab);
     }
@@ -118,6 +118,17 @@ fn each_panel_of_a_narrow_terminal_is_a_key_away() {
     assert_eq!(model.panel, Panel::Events);
     type_in(&mut model, "?");
     insta::assert_snapshot!("help", text(&model));
+}
+
+#[test]
+fn both_arms_of_each_metric_are_seen_look_by_look() {
+    for (name, size) in [("narrow", NARROW), ("wide", WIDE)] {
+        let (_, rig, id) = stages().remove(2);
+        let mut model = model(&rig, &id, size);
+        model.series = crate::rollout::plot::tests::picture().series;
+        model.panel = Panel::Metrics;
+        insta::assert_snapshot!(format!("metrics_{name}"), text(&model));
+    }
 }
 
 #[test]
