@@ -15,6 +15,14 @@ pub struct Served {
     pub manifest: Option<Arc<Manifest>>,
     /// How many devices.
     pub devices: usize,
+    /// Model errors and requests of the device with most errors: one bad device is no bad release.
+    pub worst: (u64, u64),
+}
+
+/// Model errors, and requests or errors where a crash that was counted after the restart has no request beside it.
+fn errors(window: &WindowStats) -> (u64, u64) {
+    let errors = window.errors.by_model();
+    (errors, window.requests.max(errors))
 }
 
 /// Whether a window was counted over the baseline of a release.
@@ -51,12 +59,14 @@ impl Arm {
         }
         match self.served.get_mut(release) {
             None => {
-                let served = Served { window: window.clone(), manifest: manifest.cloned(), devices: 1 };
+                let (window, manifest, worst) = (window.clone(), manifest.cloned(), errors(window));
+                let served = Served { window, manifest, devices: 1, worst };
                 self.served.insert(*release, served);
             }
             Some(served) => {
                 if served.window.merge(window).is_ok() {
                     served.devices += 1;
+                    served.worst = served.worst.max(errors(window));
                 }
             }
         }

@@ -11,7 +11,8 @@ const DEFAULT: f64 = 0.05;
 pub(crate) const NEEDED: u64 = 20;
 
 /// Share of requests that the model failed, against the operator's limit, the bundle's budget, or 5 %; significance
-/// by the exact binomial tail.
+/// by the exact binomial tail of all devices but the one with most errors, where there are several: requests of one
+/// device are not independent, and a device that has a bad hour is no bad release.
 #[derive(Debug)]
 pub struct ErrorRate;
 
@@ -28,7 +29,9 @@ impl Gate for ErrorRate {
             // A crash that is counted after the restart may have no request beside it.
             let n = window.requests.max(errors);
             let value = if n == 0 { 0.0 } else { errors as f64 / n as f64 };
-            Measure { n, needed: NEEDED, value, p_value: binomial::at_least(errors, n, bound), other: None }
+            let worst = if served.devices > 1 { served.worst } else { (0, 0) };
+            let p_value = binomial::at_least(errors.saturating_sub(worst.0), n.saturating_sub(worst.1), bound);
+            Measure { n, needed: NEEDED, value, p_value, other: None }
         };
         let metric = Metric { gate: self.name(), what: "the model's error rate", show: percent };
         let arms = Arms {

@@ -1,8 +1,10 @@
 //! Gates one by one, where a whole rollout would hide the numbers.
 
-use crate::rollout::gates::{Arm, Evidence, Gate, HealthFailure, Outcome, Verdict, health};
+use crate::rollout::gates::{Arm, Evidence, Gate, HealthFailure, Outcome, Verdict, errors, health};
 use crate::rollout::strategy::Limits;
 use fieldpost_shared::bundle::manifest::Budgets;
+use fieldpost_shared::id::Digest;
+use fieldpost_shared::stats::{Baseline, WindowStats};
 use fieldpost_shared::time::Timestamp;
 
 /// One letter per device, oldest first: `.` is live, `c` crashed, `s` fell silent; of the current wave in capitals.
@@ -58,4 +60,25 @@ fn a_count_limit_is_the_number_that_may_fail() {
     check(&gate, "c.", 2, Verdict::Pass);
     check(&gate, "cc", 2, Verdict::Breach);
     check(&health::CountLimit(HealthFailure::Silent), "ss", 2, Verdict::Unbounded);
+}
+
+/// The error limit of 5 % on devices that failed so many of 100 requests each.
+fn check_errors(failed: &[u64], expected: Verdict) {
+    let (limits, budgets) = (Limits::default(), Budgets::default());
+    let mut evidence = evidence("", 1, &limits, &budgets);
+    for errors in failed {
+        let mut window = WindowStats::open("digits", "1.0.0", &Baseline::default(), 0);
+        (window.requests, window.errors.inference) = (100, *errors);
+        evidence.treated.insert(&Digest::of(b"1.0.0"), None, Some(&window));
+    }
+    let report = errors::ErrorRate.judge(&evidence);
+    assert_eq!(report.verdict, expected, "{}", report.sentence);
+}
+
+#[test]
+fn one_bad_device_of_several_is_no_bad_release() {
+    check_errors(&[60, 3, 2, 4, 3, 2], Verdict::Pass);
+    check_errors(&[60], Verdict::Breach);
+    check_errors(&[60, 50], Verdict::Breach);
+    check_errors(&[18, 15, 14, 17, 15, 20], Verdict::Breach);
 }
