@@ -30,6 +30,8 @@ const DEVICES: usize = 1_000;
 /// Connections that are made at the same time.
 const AT_ONCE: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two reports of a device that has nothing new to say: what a rollout hears after a soak.
+const REPORT: Duration = Duration::from_secs(15);
 
 const STRATEGY: &str = r#"
 waves = "100%"
@@ -129,8 +131,10 @@ impl Device {
     async fn live(mut self, news: mpsc::UnboundedSender<News>, mut dies: watch::Receiver<bool>) -> anyhow::Result<()> {
         let mut connection = self.connect().await?;
         self.say(&connection)?;
+        let mut reports = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
         loop {
             tokio::select! {
+                _ = reports.tick() => self.say(&connection)?,
                 event = connection.next() => match event {
                     Some(Incoming::Message { payload, .. }) => {
                         let desired: Desired = open_controller(&payload, &self.root, &self.identity.device)?;

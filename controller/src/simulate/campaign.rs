@@ -111,7 +111,7 @@ pub struct ReleaseReport {
     pub rolled_back: Share,
     /// How often every wave passed.
     pub completed: Share,
-    /// How often its first wave passed.
+    /// How often its first wave passed without a person.
     pub advanced: Share,
     /// How often a person had to decide.
     pub paused: Share,
@@ -228,7 +228,7 @@ fn summary(release: Effect, results: Vec<(Outcome, Naives)>) -> ReleaseReport {
     let hours = |outcome: &Outcome| outcome.took.as_secs_f64() / 3_600.0;
     let waves = outcomes.iter().map(|outcome| outcome.wave).max().unwrap_or(0);
     let in_wave = |wave: usize| ended(End::RolledBack).filter(|outcome| outcome.wave == wave).count();
-    let advanced = outcomes.iter().filter(|outcome| outcome.wave > 1 || outcome.end == End::Completed).count();
+    let advanced = outcomes.iter().filter(|outcome| outcome.passed_alone > 0).count();
     let others = Naive::ALL.iter().enumerate().map(|(index, gate)| {
         let found: Vec<f64> =
             naives.iter().filter_map(|all| all.get(index).copied().flatten()).map(|requests| requests as f64).collect();

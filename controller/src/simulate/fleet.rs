@@ -169,7 +169,7 @@ impl SimFleet {
     #[must_use]
     pub fn tally(&self, device: &DeviceId, release: usize, since: Timestamp) -> Option<Tally> {
         let place = *self.places.get(device)?;
-        self.caught_up().draw(place, release, since.as_millis(), self.now())
+        self.caught_up().draw(place, release, (since.as_millis(), u64::MAX), self.now())
     }
 
     /// Requests that all devices have served with a release, and how many devices did.
@@ -225,10 +225,10 @@ impl World {
         self.due.push(Reverse((at, self.numbered, place, step)));
     }
 
-    fn draw(&mut self, place: usize, release: usize, since: u64, now: u64) -> Option<Tally> {
+    fn draw(&mut self, place: usize, release: usize, (since, until): (u64, u64), now: u64) -> Option<Tally> {
         let device = self.devices.get_mut(place)?;
         device.traffic.draw(&device.nature, &self.climate, &self.effects, now);
-        device.traffic.since(release, since)
+        device.traffic.between(release, since, until)
     }
 }
 
@@ -274,7 +274,7 @@ impl Fleet for SimFleet {
         let index = self.refs.iter().position(|known| known.manifest == *release);
         let (Some(place), Some(index)) = (place, index) else { return Ok(None) };
         let mut world = self.caught_up();
-        let Some(tally) = world.draw(place, index, since.as_millis(), now) else { return Ok(None) };
+        let Some(tally) = world.draw(place, index, (since.as_millis(), u64::MAX), now) else { return Ok(None) };
         let nature = world.devices.get(place).map(|device| &device.nature);
         let (Some(nature), Some(empty)) = (nature, self.empty.get(index)) else { return Ok(None) };
         let effect = world.effects.get(index).copied().unwrap_or_default();

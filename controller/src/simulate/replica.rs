@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Between two looks while devices change.
-const WHILE_CHANGING: Duration = Duration::from_secs(60);
+const WHILE_CHANGING: Duration = Duration::from_secs(120);
 /// After a moment at which something falls due, so that what is due exactly then is over.
 const AFTER: Duration = Duration::from_millis(1);
 /// How long a person takes to resume, and how often one does.
@@ -48,6 +48,8 @@ pub struct Outcome {
     pub end: End,
     /// Number of the wave in which it ended, from 1.
     pub wave: usize,
+    /// Waves that passed before a person first had to resume it.
+    pub passed_alone: usize,
     /// How long it took.
     pub took: Duration,
     /// Requests that the new release had served when the end was decided.
@@ -155,11 +157,14 @@ impl Replica {
         let began = self.clock().now();
         let over = began.plus(longest(&self.plan, &self.strategy));
         let id = self.start()?;
-        let (mut resumes, mut wave) = (0, 0);
+        let (mut resumes, mut wave, mut passed_alone) = (0, 0, 0);
         for _ in 0..MAX_LOOKS {
             self.look()?;
             let state = self.core.state(&id)?;
             wave = state.stage.wave().unwrap_or(wave);
+            if resumes == 0 {
+                passed_alone = if state.stage == Stage::Completed { wave + 1 } else { wave };
+            }
             let now = self.clock().now();
             let (end, reason) = match &state.stage {
                 Stage::Completed => (End::Completed, None),
@@ -188,11 +193,19 @@ impl Replica {
                 }
             };
             let (requests, devices) = self.fleet.served(1);
-            return Ok(Outcome { end, wave: wave + 1, took: now.since(began), requests, devices, reason });
+            return Ok(Outcome {
+                end,
+                wave: wave + 1,
+                passed_alone,
+                took: now.since(began),
+                requests,
+                devices,
+                reason,
+            });
         }
         let (requests, devices) = self.fleet.served(1);
         let took = self.clock().now().since(began);
-        Ok(Outcome { end: End::Unfinished, wave: wave + 1, took, requests, devices, reason: None })
+        Ok(Outcome { end: End::Unfinished, wave: wave + 1, passed_alone, took, requests, devices, reason: None })
     }
 
     /// One look of the engine, after a restart of the controller if one is due.

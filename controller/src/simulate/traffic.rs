@@ -188,12 +188,15 @@ impl Traffic {
         self.total.get(release).copied().unwrap_or(0)
     }
 
-    /// What arrived from `since` on.
-    pub(super) fn since(&self, release: usize, since: u64) -> Option<Tally> {
+    /// What arrived from `since` on, and before `until`.
+    pub(super) fn between(&self, release: usize, since: u64, until: u64) -> Option<Tally> {
         let sums = self.arrived.get(release)?;
-        let (_, all) = sums.last()?;
-        let before = sums.partition_point(|(at, _)| *at < since).checked_sub(1);
-        let found = before.and_then(|i| sums.get(i)).map_or(*all, |(_, before)| all.minus(before));
+        let before = |moment: u64| {
+            let next = sums.partition_point(|(at, _)| *at < moment);
+            next.checked_sub(1).and_then(|last| sums.get(last)).map(|(_, sum)| *sum)
+        };
+        let all = before(until)?;
+        let found = before(since).map_or(all, |earlier| all.minus(&earlier));
         (found.windows > 0).then_some(found)
     }
 
@@ -318,7 +321,7 @@ mod tests {
         let mut traffic = Traffic::new(random::stream(1, b"test    ", 0), 1);
         traffic.switch(0, Some(0));
         traffic.draw(nature, climate, &[effect], 1_000 * HOUR + HOUR / 2);
-        let tally = traffic.since(0, 0).unwrap();
+        let tally = traffic.between(0, 0, u64::MAX).unwrap();
         assert_eq!(u64::from(tally.requests), traffic.total(0));
         tally
     }
@@ -347,11 +350,14 @@ mod tests {
         let mut traffic = Traffic::new(random::stream(1, b"test    ", 0), 1);
         traffic.switch(0, Some(0));
         traffic.draw(&nature(), &climate, &[Effect::default()], 50 * HOUR);
-        assert!(u64::from(traffic.since(0, 0).unwrap().requests) < traffic.total(0));
+        assert!(u64::from(traffic.between(0, 0, u64::MAX).unwrap().requests) < traffic.total(0));
         traffic.switch(50 * HOUR, None);
         traffic.draw(&nature(), &climate, &[Effect::default()], 500 * HOUR);
-        assert_eq!(u64::from(traffic.since(0, 0).unwrap().requests), traffic.total(0));
-        assert_eq!(traffic.since(0, 501 * HOUR), None, "nothing came since");
+        assert_eq!(u64::from(traffic.between(0, 0, u64::MAX).unwrap().requests), traffic.total(0));
+        assert_eq!(traffic.between(0, 501 * HOUR, u64::MAX), None, "nothing came since");
+        let [early, late] =
+            [(0, 20 * HOUR), (20 * HOUR, u64::MAX)].map(|(from, to)| traffic.between(0, from, to).unwrap());
+        assert_eq!(u64::from(early.requests + late.requests), traffic.total(0));
     }
 
     #[test]
@@ -361,7 +367,7 @@ mod tests {
         traffic.switch(0, Some(0));
         traffic.switch(10 * HOUR + HOUR / 2, Some(1));
         traffic.draw(&nature(), &climate, &[Effect::default(), Effect::errors(0.0)], 20 * HOUR);
-        let (before, after) = (traffic.since(0, 0).unwrap(), traffic.since(1, 0).unwrap());
+        let (before, after) = (traffic.between(0, 0, u64::MAX).unwrap(), traffic.between(1, 0, u64::MAX).unwrap());
         assert_eq!((before.windows, after.windows), (12, 9));
         assert_eq!(after.errors, 0);
         assert!(before.errors > 0);
