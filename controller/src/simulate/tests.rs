@@ -21,6 +21,7 @@ fn plan(strategy: &str) -> Plan {
            waves = "2,10,100%"
            soak = "1h"
            max_dwell = "4h"
+           evidence = "gates"
            {strategy}"#
     );
     Plan::read(&text).unwrap()
