@@ -128,6 +128,9 @@ impl Stage {
         if self.traffic.is_none() {
             // The first installation: nobody asks for predictions yet, so there is nothing to judge by.
             command.extend(["--min-requests", "0", "--evidence", "requests"]);
+        } else {
+            // Its first wave is a single device, which no comparison can decide.
+            command.extend(["--evidence", "gates"]);
         }
         let answer: Value = self.controller.command(command).await?.json().context("rollout start")?;
         let id = answer.get("id").and_then(Value::as_str).ok_or_else(|| anyhow!("no id in {answer}"))?.to_owned();

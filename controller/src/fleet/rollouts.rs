@@ -80,6 +80,17 @@ impl seen::Fleet for Fleet {
             .map_err(|error| seen::FleetError::new(format!("read the statistics of `{device}`"), error))
     }
 
+    fn windows_between(
+        &self,
+        device: &DeviceId,
+        release: &Digest,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<WindowStats>, seen::FleetError> {
+        windows::merged_between(self.store.as_ref(), device, release, since, until)
+            .map_err(|error| seen::FleetError::new(format!("read the statistics of `{device}`"), error))
+    }
+
     fn release(&self, model: &ModelName, version: &Version) -> Result<Option<ReleaseInfo>, seen::FleetError> {
         let Some(record) = self.releases.find(model, version) else { return Ok(None) };
         let manifest = self.releases.manifest(record.release.manifest);

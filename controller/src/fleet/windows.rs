@@ -56,6 +56,29 @@ pub fn merged(
     Ok(merge(rows.iter().map(|(_, content)| content.as_slice())))
 }
 
+/// Windows of a release on a device that came at `since` or later and before `until`, merged; `None` when there are none.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn merged_between(
+    store: &dyn Store,
+    device: &DeviceId,
+    manifest: &Digest,
+    since: Timestamp,
+    until: Timestamp,
+) -> Result<Option<WindowStats>, StoreError> {
+    let key = |at: Timestamp| {
+        let mut key = release_prefix(device, manifest);
+        key.extend_from_slice(&at.as_millis().to_be_bytes());
+        key
+    };
+    if until <= since {
+        return Ok(None);
+    }
+    let rows = store.range(Table::Windows, &key(since), &key(until), usize::MAX)?;
+    Ok(merge(rows.iter().map(|(_, content)| content.as_slice())))
+}
+
 /// The releases that a device has windows of.
 ///
 /// # Errors

@@ -8,20 +8,24 @@ mod look;
 
 use super::events::Record;
 use super::explain::{Explanation, explain};
-use super::fleet::{Fleet, FleetError, ReleaseInfo};
+use super::facts::{self, DevicePast};
+use super::fleet::{DeviceView, Fleet, FleetError, ReleaseInfo};
 use super::gates::{Gate, hard_limits};
 use super::journal::{self, JournalError};
 use super::machine::{Assessment, Command, FoldError, Progress, Refusal, Stage, State, command, fold};
 use super::order::OrderError;
 use super::preview::StartPreview;
 use super::start::{Circumstances, StartError, StartRequest, begin, conflict};
+use super::strategy::{Strategy, StrategyFile};
+use super::trial::design::Facts;
 use super::view::{MemberView, RolloutDetail, RolloutSummary, members};
 use crate::store::Store;
+use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
 use fieldpost_shared::time::{Clock, Timestamp};
 use fieldpost_shared::trust::SecretKey;
 use look::Devices;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -262,11 +266,51 @@ impl Core {
         let id = format!("r-{}", Digest::of(&[b"rollout id\0", seed.as_bytes().as_slice()].concat()).short());
         let id: RolloutId = id.parse().expect("`r-` and twelve hexadecimal characters are a name");
         let others: Vec<&State> = self.rollouts.values().map(|entry| &entry.state).collect();
-        let seen = Circumstances { release: &release, devices, matching: &matching, others: &others };
+        let facts = self.facts(&request.strategy, &release, devices, &matching)?;
+        let seen = Circumstances { release: &release, devices, matching: &matching, others: &others, facts: &facts };
         let created = begin(request, id.clone(), seed, by, &seen)?;
         let record = Record { sequence: 1, at: self.parts.clock.now(), event: created };
         let state = fold([&record]).map_err(|source| CoreError::Fold { rollout: id, source })?;
         Ok((record, state))
+    }
+
+    /// What the fleet has shown of what it runs now, where the strategy asks for it.
+    fn facts(
+        &self,
+        file: &StrategyFile,
+        release: &ReleaseInfo,
+        devices: &Devices,
+        matching: &BTreeSet<DeviceId>,
+    ) -> Result<Facts, CoreError> {
+        let strategy = Strategy::resolve(file).map_err(StartError::Strategy)?;
+        if !facts::wanted(strategy.evidence) {
+            return Ok(Facts::default());
+        }
+        let now = self.parts.clock.now();
+        let since = now.minus(strategy.history);
+        let model = &release.release.model;
+        let views = matching.iter().filter_map(|device| devices.get(device));
+        let runs =
+            |view| DeviceView::live(view, model).filter(|live| **live != release.release).map(|live| (view, live));
+        let running: Vec<_> = views.filter_map(runs).collect();
+        let mut manifests: BTreeMap<Digest, Option<Arc<Manifest>>> = BTreeMap::new();
+        let mut pasts = Vec::new();
+        for (view, live) in running.iter().take(facts::ASKED) {
+            let Some(window) = self.parts.fleet.windows_between(&view.id, &live.manifest, since, now)? else {
+                continue;
+            };
+            let manifest = match manifests.get(&live.manifest) {
+                Some(known) => known.clone(),
+                None => {
+                    let found = self.parts.fleet.release(model, &live.version)?.filter(|found| found.release == **live);
+                    let manifest = found.map(|found| found.manifest);
+                    manifests.insert(live.manifest, manifest.clone());
+                    manifest
+                }
+            };
+            pasts.push(DevicePast { window, manifest });
+        }
+        Ok(facts::facts(&pasts, &release.manifest, !running.is_empty(), now))
     }
 
     /// Does what a person asks of a rollout.

@@ -8,6 +8,7 @@ use super::gates::GateReport;
 use super::order::{Seat, SignedOrder};
 use super::plan::ResolvedWave;
 use super::strategy::Strategy;
+use super::trial::{Design, Look};
 use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::FailureKind;
@@ -80,6 +81,9 @@ pub enum Event {
         /// Devices that match but cannot run the release, and why.
         #[serde(default)]
         unfit: Vec<(DeviceId, String)>,
+        /// The experiment that it is, where the strategy asks for one and there is something to compare with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        design: Option<Box<Design>>,
         /// Who.
         by: String,
     },
@@ -92,6 +96,9 @@ pub enum Event {
     ApprovalAsked {
         /// Index of the wave.
         wave: usize,
+        /// Why, where the strategy does not ask for it: the wave before could not be decided by the experiment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
     },
     /// A person approved a wave.
     Approved {
@@ -173,6 +180,13 @@ pub enum Event {
         /// Index of the wave.
         wave: usize,
     },
+    /// A look of the experiment, with everything that it was made of.
+    Looked {
+        /// Index of the wave.
+        wave: usize,
+        /// What it showed.
+        look: Box<Look>,
+    },
     /// The soak is over, and the wave does not advance yet.
     Holding {
         /// Index of the wave.
@@ -204,6 +218,9 @@ pub enum Event {
         by: String,
         /// Devices whose failure or absence is accepted.
         accepted: Vec<DeviceId>,
+        /// Whether the wave may pass without the proof that the experiment did not give.
+        #[serde(default, skip_serializing_if = "not")]
+        unproven: bool,
     },
     /// Every touched device goes back.
     RollbackStarted {
@@ -261,6 +278,11 @@ pub enum Event {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 const fn none(count: &usize) -> bool {
     *count == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn not(flag: &bool) -> bool {
+    !*flag
 }
 
 /// One stored event.

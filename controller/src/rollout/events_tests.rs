@@ -44,10 +44,11 @@ pub(crate) fn every_event() -> Vec<Event> {
             order,
             waves: vec![ResolvedWave { asked: 1, size: Share::Count(1), reaches: 1, selector: None }],
             unfit: vec![],
+            design: None,
             by: "ann".into(),
         },
         Event::OrderSigned { signed },
-        Event::ApprovalAsked { wave: 0 },
+        Event::ApprovalAsked { wave: 0, because: None },
         Event::Approved { wave: 0, by: text() },
         Event::WaveStarted { wave: 0 },
         Event::Joined { seat: Seat { device: "late".parse().unwrap(), stratum: String::new() }, wave: Some(0) },
@@ -65,7 +66,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::WavePassed { wave: 0, evidence: vec![report.clone()] },
         Event::Paused { reason: text(), evidence: vec![], by: None },
         Event::Paused { reason: text(), evidence: vec![report.clone()], by: None },
-        Event::Resumed { by: text(), accepted: vec![device.clone()] },
+        Event::Resumed { by: text(), accepted: vec![device.clone()], unproven: false },
         Event::RollbackStarted { reason: text(), evidence: vec![report], by: None, ending: Ending::RolledBack },
         Event::RollbackStarted { reason: text(), evidence: vec![], by: Some(text()), ending: Ending::Aborted },
         Event::AbortedKeeping { by: text(), reason: text() },
@@ -74,7 +75,30 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::Superseded { device: device.clone(), by: None },
         Event::RolledBack { pending: vec![device.clone()], left_alone: 0 },
         Event::Completed { pending: vec![device] },
+        Event::ApprovalAsked { wave: 1, because: Some(text()) },
+        Event::Looked { wave: 0, look: Box::new(a_look()) },
+        Event::Resumed { by: text(), accepted: vec![], unproven: true },
     ]
+}
+
+/// A look of 12 devices in which the first six are worse.
+pub(crate) fn a_look() -> Look {
+    use crate::rollout::trial::design::{Facts, Pace};
+    use crate::rollout::trial::{Design, Layout, Metric, Reading, Score, Settings, Standing, look};
+    let layout = Layout::new(["x"; 12], &[6]);
+    let second = std::time::Duration::from_secs(1);
+    let absent = [Metric::Latency, Metric::Accuracy].map(|metric| (metric, "not here".to_owned()));
+    let facts = Facts { comparable: true, lacking: absent.into_iter().collect(), ..Facts::default() };
+    let pace = Pace { soak: second, max_dwell: None, history: second };
+    let design = Design::new(&Settings::default(), pace, &layout, 1, &facts);
+    let errors = |place: u64| Score::Count { events: if place < 6 { 50 + place } else { place }, trials: 100 };
+    let drift = |place: u64| Score::Value { value: place as f64 / 64.0, trials: 100 };
+    let readings = [
+        (Metric::Errors, (0..12).map(|place| Reading { now: errors(place), before: Some(0.0) }).collect()),
+        (Metric::Drift, (0..12).map(|place| Reading { now: drift(place), before: None }).collect()),
+    ];
+    let at = look::At { wave: 0, look: 2 };
+    look(&design, &layout, &Digest::of(b"seed"), &Standing::default(), at, &readings.into()).unwrap()
 }
 
 /// Frozen: a controller of tomorrow reads the rollouts of today.
@@ -91,6 +115,19 @@ fn the_disk_form_of_every_event_is_frozen() {
     }
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rollout/testdata/events-v1.jsonl");
     assert_eq!(written, std::fs::read_to_string(&path).unwrap_or_default(), "{}", path.display());
+}
+
+/// Rollouts that were stored before there was an experiment go on by their gates.
+#[test]
+fn events_of_older_controllers_are_read() {
+    let older = include_str!("testdata/events-v1-before-looks.jsonl");
+    for line in older.lines() {
+        let record = Record::decode(&[&[1], line.as_bytes()].concat()).unwrap();
+        if let Event::Created { design, spec, .. } = record.event {
+            assert_eq!((design, spec.strategy.evidence), (None, crate::rollout::strategy::Demand::Gates));
+        }
+    }
+    assert!(older.lines().count() > 20);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Why anything happened: every event as a sentence, with its inputs beside it.
 
+pub mod look;
+
 use super::events::{Ending, Event, Failure, Record, Setback};
 use super::gates::{GateReport, Verdict};
 use super::machine::{Assessment, Progress, Stage, State};
@@ -115,6 +117,9 @@ pub fn tell(record: &Record) -> Told {
         | Event::RollbackStarted { evidence, .. } => {
             evidence.iter().filter(|report| report.verdict != Verdict::Unbounded).map(line).collect()
         }
+        Event::Looked { look, .. } => {
+            look.metrics.iter().map(|shown| format!("{}: {}", shown.metric, look::metric(look, shown))).collect()
+        }
         _ => Vec::new(),
     };
     let sentence = sentence(&record.event);
@@ -156,7 +161,10 @@ fn sentence(event: &Event) -> String {
             )
         }
         Event::OrderSigned { .. } => "The controller signed the order, so nobody can choose who goes first.".to_owned(),
-        Event::ApprovalAsked { wave } => format!("Wave {} waits for approval, as the strategy asks.", wave + 1),
+        Event::ApprovalAsked { wave, because: None } => {
+            format!("Wave {} waits for approval, as the strategy asks.", wave + 1)
+        }
+        Event::ApprovalAsked { wave, because: Some(why) } => format!("Wave {} waits for approval: {why}.", wave + 1),
         Event::Approved { wave, by } => format!("{by} approved wave {}.", wave + 1),
         Event::WaveStarted { wave } => format!("Wave {} began.", wave + 1),
         Event::Joined { seat, wave: Some(wave) } => {
@@ -185,6 +193,7 @@ fn sentence(event: &Event) -> String {
         Event::Heard { device } => format!("{device} is heard of again."),
         Event::Gone { device } => format!("{device} is no longer part of the fleet."),
         Event::SoakStarted { wave } => format!("Every device of wave {} is accounted for; the soak began.", wave + 1),
+        Event::Looked { wave, look } => look::sentence(*wave, look),
         Event::Holding { wave, reasons, .. } => {
             format!("Wave {} has soaked long enough and holds: {}.", wave + 1, reasons.join("; "))
         }
@@ -193,10 +202,13 @@ fn sentence(event: &Event) -> String {
             Some(by) => format!("{by} paused it: {reason}."),
             None => format!("It paused: {reason}."),
         },
-        Event::Resumed { by, accepted } if accepted.is_empty() => {
+        Event::Resumed { by, unproven: true, .. } => {
+            format!("{by} resumed it, and lets the wave pass without the proof that the comparison did not give.")
+        }
+        Event::Resumed { by, accepted, .. } if accepted.is_empty() => {
             format!("{by} resumed it; the wave's clocks began anew, and failed devices try again.")
         }
-        Event::Resumed { by, accepted } => format!("{by} resumed it without {}.", names(accepted)),
+        Event::Resumed { by, accepted, .. } => format!("{by} resumed it without {}.", names(accepted)),
         Event::RollbackStarted { reason, by, ending, .. } => {
             let how = if *ending == Ending::Aborted { "aborted it" } else { "rolled it back" };
             match by {

@@ -144,6 +144,19 @@ pub trait Fleet: Send + Sync + fmt::Debug {
     fn windows(&self, device: &DeviceId, release: &Digest, since: Timestamp)
     -> Result<Option<WindowStats>, FleetError>;
 
+    /// The same of windows that arrived at `since` or later and before `until`: a device's past, which is the same whoever
+    /// asks for it later.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn windows_between(
+        &self,
+        device: &DeviceId,
+        release: &Digest,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<WindowStats>, FleetError>;
+
     /// A release by name and version.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod duration;
 pub mod engine;
 pub mod events;
 pub mod explain;
+pub mod facts;
 mod fit;
 pub mod fleet;
 pub mod gates;
@@ -20,6 +21,7 @@ pub mod plot;
 pub mod preview;
 pub mod start;
 pub mod strategy;
+pub mod trial;
 pub mod upcoming;
 pub mod view;
 

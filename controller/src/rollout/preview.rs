@@ -3,7 +3,8 @@
 
 use super::fleet::DeviceView;
 use super::machine::State;
-use super::strategy::{Holdout, Strategy};
+use super::strategy::{Holdout, SmallFleet, Strategy};
+use super::trial::Design;
 use fieldpost_shared::id::{DeviceId, ReleaseRef, RolloutId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,6 +48,9 @@ pub struct StartPreview {
     pub strata: BTreeMap<String, usize>,
     /// Devices that match and would be left out, and why.
     pub unfit: Vec<(DeviceId, String)>,
+    /// The experiment that it would be: what it decides in each wave, and what harm it would find.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub design: Option<Design>,
     /// What else there is to know, a sentence each.
     pub notes: Vec<String>,
     /// The complete strategy: what was given, and the defaults of the rest.
@@ -91,9 +95,26 @@ impl StartPreview {
             waves,
             strata,
             unfit: state.unfit.clone(),
-            notes: Vec::new(),
+            notes: state.design.iter().flat_map(|design| notes(design, state.spec.strategy.small_fleet)).collect(),
+            design: state.design.clone(),
             strategy: state.spec.strategy.clone(),
             retry_of: None,
         }
     }
+}
+
+/// What the experiment cannot do, a sentence for each wave.
+fn notes(design: &Design, small: SmallFleet) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (index, wave) in design.waves.iter().enumerate() {
+        let Some(why) = &wave.undecided else { continue };
+        let last = index + 1 == design.waves.len();
+        let then = match small {
+            SmallFleet::Ask if !last => "; then somebody has to approve the next wave",
+            _ => "",
+        };
+        notes.push(format!("Wave {} is left to the limits: {why}{then}.", index + 1));
+    }
+    notes.extend(design.left_out.iter().map(|(metric, why)| format!("Devices are not compared by {metric}: {why}.")));
+    notes
 }

@@ -5,8 +5,10 @@ use super::fit::unfit;
 use super::fleet::{DeviceView, FleetError, ReleaseInfo};
 use super::machine::{Progress, State};
 use super::order::{Seat, draw};
-use super::plan::{Arrangement, PlanError};
-use super::strategy::{Strategy, StrategyError, StrategyFile};
+use super::plan::{Arrangement, PlanError, Share};
+use super::strategy::{Demand, Strategy, StrategyError, StrategyFile};
+use super::trial::design::{Facts, Pace};
+use super::trial::{Design, Layout};
 use crate::fleet::labels::RESERVED;
 use crate::fleet::selector::Selector;
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef, RolloutId};
@@ -170,6 +172,8 @@ pub struct Circumstances<'a> {
     pub matching: &'a BTreeSet<DeviceId>,
     /// Every rollout that there is.
     pub others: &'a [&'a State],
+    /// What the fleet has shown.
+    pub facts: &'a Facts,
 }
 
 /// The event that begins a rollout.
@@ -187,7 +191,7 @@ pub fn begin(
         return Err(StartError::Revoked(seen.release.release.clone()));
     }
     let file = &request.strategy;
-    let strategy = Strategy::resolve(file)?;
+    let mut strategy = Strategy::resolve(file)?;
     let selector = file.selector.clone().unwrap_or_else(|| "*".to_owned());
     let matching: Vec<&DeviceView> = seen.matching.iter().filter_map(|device| seen.devices.get(device)).collect();
     if matching.is_empty() {
@@ -217,10 +221,22 @@ pub fn begin(
         let view = drawn.get(place).and_then(|seat| seen.devices.get(&seat.device));
         view.is_some_and(|view| selector.matches(view.subject()))
     };
-    let Arrangement { waves, places } = strategy
-        .waves
-        .arrange(drawn.len(), strategy.holdout.ceil(drawn.len()), is_in)
-        .map_err(|source| StartError::Waves { devices: fitting.len(), source })?;
+    let arrange = |holdout: usize| strategy.waves.arrange(drawn.len(), holdout, is_in);
+    let asked = strategy.holdout.ceil(drawn.len());
+    let mut arrangement = arrange(asked).map_err(|source| StartError::Waves { devices: fitting.len(), source })?;
+    let mut design = design(&strategy, &drawn, &arrangement, seen.facts);
+    if let (Some(_), None) = (&design, file.holdout) {
+        // Waves that name every device by number leave nobody to hold out; then the last one has no controls.
+        let held = own_holdout(&drawn);
+        let with =
+            arrange(held).ok().and_then(|with| Some((self::design(&strategy, &drawn, &with, seen.facts)?, with)));
+        if let Some((better, with)) = with.filter(|(better, _)| better.decides_anything()) {
+            (arrangement, design) = (with, Some(better));
+            strategy.holdout = Share::Count(held);
+        }
+    }
+    let Arrangement { waves, places } = arrangement;
+    let design = design.map(Box::new);
     let order = places.into_iter().filter_map(|place| drawn.get(place).cloned()).collect();
     let last = waves.last().map_or(0, |wave| wave.asked);
     let beyond = strategy.approve_before.iter().copied().find(|wave| *wave > last);
@@ -230,7 +246,29 @@ pub fn begin(
     }
     let note = file.note.clone().unwrap_or_default();
     let spec = Box::new(Spec { release: release.clone(), selector, strategy, note });
-    Ok(Event::Created { rollout: id, spec, seed, order, waves, unfit, by: by.to_owned() })
+    Ok(Event::Created { rollout: id, spec, seed, order, waves, unfit, design, by: by.to_owned() })
+}
+
+/// The experiment, where the strategy asks for one and there is something to compare with.
+fn design(strategy: &Strategy, drawn: &[Seat], arrangement: &Arrangement, facts: &Facts) -> Option<Design> {
+    if strategy.evidence != Demand::Trial || !facts.comparable {
+        return None;
+    }
+    let reaches: Vec<usize> = arrangement.waves.iter().map(|wave| wave.reaches).collect();
+    let strata = arrangement.places.iter().filter_map(|place| drawn.get(*place)).map(|seat| seat.stratum.as_str());
+    let layout = Layout::new(strata, &reaches);
+    let pace = Pace {
+        soak: strategy.soak,
+        max_dwell: strategy.dwell_chosen.then_some(strategy.max_dwell),
+        history: strategy.history,
+    };
+    Some(Design::new(&strategy.trial, pace, &layout, reaches.len(), facts))
+}
+
+/// The holdout where nobody says: 5 %, or one for each stratum as long as that is no more than 10 %.
+fn own_holdout(drawn: &[Seat]) -> usize {
+    let strata: BTreeSet<&str> = drawn.iter().map(|seat| seat.stratum.as_str()).collect();
+    drawn.len().div_ceil(20).max(strata.len().min(drawn.len().div_ceil(10)))
 }
 
 /// Refuses groups by labels that no device has: a misspelt one would leave a wave to other devices.

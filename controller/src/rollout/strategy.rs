@@ -7,6 +7,7 @@
 use super::duration;
 use super::fleet::DeviceView;
 use super::plan::{MAX_WAVES, PlanError, Share, Waves};
+use super::trial::Settings;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -64,11 +65,25 @@ pub enum Holdout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Demand {
-    /// Every gate that has a bound has seen enough to judge.
+    /// The experiment: every metric has proven that the release is no more than `trial.margin` times worse. Waves that
+    /// it cannot decide are left to the gates, see [`SmallFleet`].
     #[default]
+    Trial,
+    /// Every gate that has a bound has seen enough to judge.
     Gates,
     /// Requests alone.
     Requests,
+}
+
+/// What a wave needs that is too small for the experiment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SmallFleet {
+    /// Gates, and then a person's approval before the next wave begins.
+    #[default]
+    Ask,
+    /// Gates alone.
+    Limits,
 }
 
 /// At most so many devices at once for each value of a label.
@@ -207,6 +222,8 @@ macro_rules! strategy {
             /// Longest that a wave holds for evidence.
             #[serde(with = "duration")]
             pub max_dwell: Duration,
+            /// Whether somebody chose that; else the experiment makes all its looks.
+            pub dwell_chosen: bool,
             /// Probation on the device after the swap.
             #[serde(with = "duration")]
             pub probation: Duration,
@@ -227,6 +244,7 @@ macro_rules! strategy {
                 let dwell = soak.saturating_add(Duration::from_secs(70 * 60)).max(soak.saturating_mul(4));
                 Self {
                     max_dwell: file.max_dwell.unwrap_or(dwell),
+                    dwell_chosen: file.max_dwell.is_some(),
                     probation: file.probation.unwrap_or(soak.min(Duration::from_secs(60))),
                     $($field: file.$field.clone().unwrap_or_else(|| $default),)+
                 }
@@ -240,7 +258,8 @@ const SOAK: Duration = Duration::from_secs(600);
 strategy! {
     /// Waves, cumulative: `1,4,12`, `10%,50%,100%`; groups: `1,site=lyon,rest`; or growing: `grow 1 x4`.
     waves: Waves = default_waves();
-    /// Devices that are kept without the release until the last soak has passed.
+    /// Devices that are kept without the release until the last soak has passed. Where nobody says: 5 %, or one of each
+    /// stratum, when the experiment can decide anything with them; else none.
     holdout: Share = Share::NONE;
     /// What becomes of them then.
     holdout_then: Holdout = Holdout::default();
@@ -270,6 +289,10 @@ strategy! {
     min_traffic: Share = Share::ALL;
     /// What else a wave must have shown.
     evidence: Demand = Demand::default();
+    /// What a wave needs that is too small for the experiment.
+    small_fleet: SmallFleet = SmallFleet::default();
+    /// How the experiment is made.
+    trial: Settings = Settings::default();
     /// How often a device that failed before its swap gets another attempt.
     retries: u32 = 2;
     /// How long until the first other attempt; doubles with each.
@@ -281,7 +304,7 @@ strategy! {
     /// Labels that, beside the hardware class, set strata of the random order.
     stratify: Vec<String> = vec!["site".to_owned()];
     /// How far back a device's own statistics before the rollout are compared.
-    history: Duration = Duration::from_secs(3_600), with "duration" "duration::optional";
+    history: Duration = Duration::from_secs(86_400), with "duration" "duration::optional";
 }
 
 fn default_waves() -> Waves {
@@ -308,6 +331,9 @@ impl Strategy {
         ];
         if let Some((field, duration)) = positive.into_iter().find(|(_, duration)| duration.is_zero()) {
             return out(field, "longer than 0s", duration::text(duration));
+        }
+        if let Some((field, expected, found)) = strategy.trial.fault() {
+            return out(field, expected, found);
         }
         let waves = strategy.waves.last_number().unwrap_or(MAX_WAVES);
         if let Some(wave) = strategy.approve_before.iter().find(|wave| !(1..=waves).contains(*wave)) {

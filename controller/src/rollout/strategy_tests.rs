@@ -60,9 +60,25 @@ fn values_out_of_range_are_refused_by_the_field_s_name() {
         ("[limits]\nfactor = 0.5", "limits.factor"),
         ("[limits]\nmax_psi = -1.0", "limits.max_psi"),
         ("[limits]\nerror_rate = nan", "limits.error_rate"),
+        ("[trial]\nmargin = 1.0", "trial.margin"),
+        ("[trial]\nalpha = 0.0", "trial.alpha"),
+        ("[trial]\npermutations = 100", "trial.permutations"),
+        ("[trial.shares]\nerrors = 0.9", "trial.shares"),
     ] {
         assert!(refused(text).contains(field), "{text}");
     }
+}
+
+#[test]
+fn the_experiment_is_the_default_and_its_table_is_read() {
+    let strategy = Strategy::resolve(&file(
+        "small_fleet = \"limits\"\n[trial]\nlook_every = \"5m\"\nmargin = 2.0\nacceptable.errors = 0.02",
+    ))
+    .unwrap();
+    assert_eq!((strategy.evidence, strategy.small_fleet), (Demand::Trial, SmallFleet::Limits));
+    assert_eq!((strategy.trial.look_every, strategy.trial.margin), (Some(Duration::from_secs(300)), 2.0));
+    assert_eq!((strategy.trial.acceptable.errors, strategy.trial.alpha), (Some(0.02), 0.05));
+    assert!(toml::from_str::<StrategyFile>("[trial]\nalhpa = 0.1").unwrap_err().to_string().contains("alhpa"));
 }
 
 #[test]

@@ -232,6 +232,25 @@ impl World {
     }
 }
 
+impl SimFleet {
+    /// What a device served with a release, in windows that arrived in a time.
+    fn answered(&self, device: &DeviceId, release: &Digest, since: Timestamp, until: u64) -> Option<WindowStats> {
+        let now = self.now();
+        let place = self.places.get(device).copied()?;
+        let index = self.refs.iter().position(|known| known.manifest == *release)?;
+        let mut world = self.caught_up();
+        let tally = world.draw(place, index, (since.as_millis(), until), now)?;
+        let nature = world.devices.get(place).map(|device| &device.nature)?;
+        let empty = self.empty.get(index)?;
+        let effect = world.effects.get(index).copied().unwrap_or_default();
+        let mut window = window_of(empty, nature, &effect, &tally, now);
+        // Those that a restart cut short count as whole: nobody reads the covered time to the minute.
+        let covered = world.climate.window.saturating_mul(u64::from(window.windows));
+        window.opened_ms = window.closed_ms.saturating_sub(covered);
+        Some(window)
+    }
+}
+
 impl Fleet for SimFleet {
     fn devices(&self) -> Result<Vec<DeviceView>, FleetError> {
         let now = self.now();
@@ -269,16 +288,17 @@ impl Fleet for SimFleet {
         release: &Digest,
         since: Timestamp,
     ) -> Result<Option<WindowStats>, FleetError> {
-        let now = self.now();
-        let place = self.places.get(device).copied();
-        let index = self.refs.iter().position(|known| known.manifest == *release);
-        let (Some(place), Some(index)) = (place, index) else { return Ok(None) };
-        let mut world = self.caught_up();
-        let Some(tally) = world.draw(place, index, (since.as_millis(), u64::MAX), now) else { return Ok(None) };
-        let nature = world.devices.get(place).map(|device| &device.nature);
-        let (Some(nature), Some(empty)) = (nature, self.empty.get(index)) else { return Ok(None) };
-        let effect = world.effects.get(index).copied().unwrap_or_default();
-        Ok(Some(window_of(empty, nature, &effect, &tally, now)))
+        Ok(self.answered(device, release, since, u64::MAX))
+    }
+
+    fn windows_between(
+        &self,
+        device: &DeviceId,
+        release: &Digest,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<WindowStats>, FleetError> {
+        Ok(self.answered(device, release, since, until.as_millis()))
     }
 
     fn release(&self, _: &ModelName, version: &Version) -> Result<Option<ReleaseInfo>, FleetError> {

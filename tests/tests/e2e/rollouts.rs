@@ -29,7 +29,7 @@ async fn good(field: Field) -> anyhow::Result<()> {
     field.publish(&BETTER).await?;
     field.install("1.0.0").await?;
     let traffic = traffic(&field)?;
-    let id = field.start("1.1.0", &["--waves", "1,2,4", "--soak", "2s"]).await?;
+    let id = field.start("1.1.0", &["--waves", "1,2,4", "--soak", "2s", "--evidence", "gates"]).await?;
     let detail = field.until(&id, &["completed", "rolled-back", "paused"]).await?;
     ensure!(detail.get("state").and_then(Value::as_str) == Some("completed"), "{detail}");
     for agent in 0..4 {
@@ -47,7 +47,7 @@ async fn harmful(field: Field) -> anyhow::Result<()> {
     field.publish(&HARMFUL).await?;
     field.install("1.0.0").await?;
     let traffic = traffic(&field)?;
-    let args = ["rollout", "start", "digits@1.2.0", "--waves", "1,4", "--soak", "5s", "--wait"];
+    let args = ["rollout", "start", "digits@1.2.0", "--waves", "1,4", "--soak", "5s", "--evidence", "gates", "--wait"];
     let finished = field.command(&args).await?;
     ensure!(finished.code == Some(3), "exit code {:?}: {} {}", finished.code, finished.stdout, finished.stderr);
     let list: Value = field.command(&["rollout", "list"]).await?.json()?;

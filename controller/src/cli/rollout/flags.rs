@@ -3,7 +3,8 @@
 use crate::cli::Failure;
 use crate::rollout::duration;
 use crate::rollout::plan::{Share, Waves};
-use crate::rollout::strategy::{Demand, Holdout, Limits, OnFailure, PerLabel, StrategyFile};
+use crate::rollout::strategy::{Demand, Holdout, Limits, OnFailure, PerLabel, SmallFleet, StrategyFile};
+use crate::rollout::trial::Settings;
 use clap::Args;
 use fieldpost_shared::id::ModelName;
 use semver::Version;
@@ -68,9 +69,24 @@ pub struct StrategyFlags {
     /// Share of the wave's live devices that must have [default: 100%]
     #[arg(long, value_name = "SHARE")]
     pub min_traffic: Option<Share>,
-    /// What else a wave must show: every gate judged, or requests alone [default: gates]
-    #[arg(long, value_name = "WHAT", value_parser = ["gates", "requests"])]
+    /// What else a wave must show: the comparison's proof, every gate judged, or requests alone [default: trial]
+    #[arg(long, value_name = "WHAT", value_parser = ["trial", "gates", "requests"])]
     pub evidence: Option<String>,
+    /// What a wave needs that is too small to compare: a person's approval after it, or the limits alone [default: ask]
+    #[arg(long, value_name = "WHAT", value_parser = ["ask", "limits"])]
+    pub small_fleet: Option<String>,
+    /// Probability of rolling back a harmless release [default: 0.05]
+    #[arg(long, value_name = "SHARE")]
+    pub alpha: Option<f64>,
+    /// How many times worse is too much [default: 1.5]
+    #[arg(long, value_name = "FACTOR")]
+    pub margin: Option<f64>,
+    /// Time until a wave's first look; the others come at 2, 4, 8, 16 times it [default: the soak]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub look_every: Option<Duration>,
+    /// How far back a device's own past is compared [default: 1d]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub history: Option<Duration>,
     /// How often a device that failed before its swap tries again [default: 2]
     #[arg(long, value_name = "COUNT")]
     pub retries: Option<u32>,
@@ -124,9 +140,15 @@ impl StrategyFlags {
             min_traffic: self.min_traffic,
             evidence: match self.evidence.as_deref() {
                 Some("requests") => Some(Demand::Requests),
-                Some(_) => Some(Demand::Gates),
+                Some("gates") => Some(Demand::Gates),
+                Some(_) => Some(Demand::Trial),
                 None => None,
             },
+            small_fleet: self.small_fleet.as_deref().map(|what| match what {
+                "limits" => SmallFleet::Limits,
+                _ => SmallFleet::Ask,
+            }),
+            trial: None,
             retries: self.retries,
             retry_after: self.retry_after,
             on_failure: match self.on_failure.as_deref() {
@@ -136,7 +158,7 @@ impl StrategyFlags {
             },
             limits: None,
             stratify: None,
-            history: None,
+            history: self.history,
         }
     }
 }
@@ -153,6 +175,15 @@ impl StrategyFlags {
                 p95_latency_ms: self.max_p95_ms.or(limits.p95_latency_ms),
                 max_psi: self.max_psi.or(limits.max_psi),
                 ..limits
+            });
+        }
+        if self.alpha.is_some() || self.margin.is_some() || self.look_every.is_some() {
+            let trial = merged.trial.take().unwrap_or_default();
+            merged.trial = Some(Settings {
+                alpha: self.alpha.unwrap_or(trial.alpha),
+                margin: self.margin.unwrap_or(trial.margin),
+                look_every: self.look_every.or(trial.look_every),
+                ..trial
             });
         }
         merged

@@ -27,6 +27,7 @@ use std::time::Duration;
     arg_required_else_help = true,
     after_help = "Examples:
   fieldpost rollout start digits@1.1.0 --waves 1,4,12 --soak 30s --wait
+  fieldpost rollout plan digits@1.1.0 --waves 10%,50%,100%
   fieldpost rollout explain r-0123456789ab"
 )]
 pub struct RolloutArgs {
@@ -40,6 +41,8 @@ pub struct RolloutArgs {
 pub enum RolloutCommand {
     /// Begin a rollout
     Start(Box<StartArgs>),
+    /// Say what a start would do, and what harm it could find; the same as `start --dry-run`
+    Plan(Box<StartArgs>),
     /// List rollouts, newest first
     #[command(after_help = "Examples:
   fieldpost rollout list --active
@@ -168,6 +171,7 @@ pub async fn run(args: RolloutArgs, context: &Context) -> Result<Exit, Failure> 
     let client = context.client()?;
     match args.command {
         RolloutCommand::Start(args) => start(*args, &client, context).await,
+        RolloutCommand::Plan(args) => start(StartArgs { dry_run: true, ..*args }, &client, context).await,
         RolloutCommand::List { model, active, limit } => list(model, active, limit, &client, context).await,
         RolloutCommand::Show { id, limit } => {
             let detail = fetch(&client, &id.id, count(limit)).await?;

@@ -1,10 +1,12 @@
 //! Rollouts as text.
 
 use crate::cli::output;
+use crate::rollout::duration;
 use crate::rollout::explain::line as gate_line;
 use crate::rollout::gates::Verdict;
 use crate::rollout::preview::{StartPreview, WavePreview};
 use crate::rollout::strategy::Holdout;
+use crate::rollout::trial::Design;
 use crate::rollout::view::{RolloutDetail, RolloutSummary};
 use fieldpost_shared::time::Timestamp;
 
@@ -40,6 +42,7 @@ pub(super) fn preview(preview: &StartPreview) -> String {
     };
     let mut parts = vec![output::fields(&fields)];
     parts.push(output::table(&["wave", "asked for", "adds", "reaches", "approval"], preview.waves.iter().map(row)));
+    parts.extend(preview.design.as_ref().map(design));
     let strata: Vec<String> =
         preview.strata.iter().filter(|(name, _)| !name.is_empty()).map(|(name, n)| format!("{name}: {n}")).collect();
     if !strata.is_empty() {
@@ -50,6 +53,45 @@ pub(super) fn preview(preview: &StartPreview) -> String {
     }
     parts.push("Nothing was started. The random order is drawn, and signed, by the start.".to_owned());
     parts.join("\n\n")
+}
+
+/// What the comparison finds: a row for each wave and metric.
+fn design(design: &Design) -> String {
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let mut rows = Vec::new();
+    for (index, wave) in design.waves.iter().enumerate().filter(|(_, wave)| wave.decides()) {
+        for (metric, reach) in &wave.metrics {
+            let found = reach.detects.as_ref().and_then(|detects| detects.power);
+            let [half, twice, thrice] = found.map_or([(); 3].map(|()| "?".to_owned()), |power| power.map(percent));
+            let needs = reach.detects.as_ref().and_then(|detects| detects.needs);
+            rows.push(vec![
+                (index + 1).to_string(),
+                format!("{} / {}", wave.treated, wave.controls),
+                metric.to_string(),
+                if reach.possible { format!("{:.4}", reach.level) } else { "never".to_owned() },
+                half,
+                twice,
+                thrice,
+                needs.map_or_else(|| "?".to_owned(), |needs| format!("{needs:.0}")),
+            ]);
+        }
+    }
+    let header =
+        ["wave", "with / without", "metric", "alpha by then", "finds x1.5", "x2", "x3", "requests for the margin"];
+    let looks = format!(
+        "Compared at {} looks of each wave, the first {} after its soak began, the last after {}; \
+         a harmless release goes back with {}, the margin is {}.",
+        design.looks,
+        duration::text(design.warm_up.saturating_add(design.look_every)),
+        duration::text(design.longest()),
+        percent(design.alpha),
+        design.margin
+    );
+    if rows.is_empty() {
+        "No wave can be decided by comparing devices.".to_owned()
+    } else {
+        format!("{}\n\n{looks}", output::table(&header, rows.into_iter()))
+    }
 }
 
 /// Every rollout in a row.

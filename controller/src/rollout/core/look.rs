@@ -97,7 +97,7 @@ impl Core {
             let decision = match before_judging(&self.entry(id)?.state, &seen, now) {
                 Some(decision) => decision,
                 None => {
-                    let samples = self.sample(id, devices, &mut windows)?;
+                    let samples = self.sample(id, devices, listening_since, now, &mut windows)?;
                     let seen = Observation { samples: &samples, ..seen };
                     judged(&self.entry(id)?.state, &seen, &self.gates, now)
                 }
@@ -159,8 +159,15 @@ impl Core {
     }
 
     /// Asks for the statistics that the next decision needs; within one look each is asked for once.
-    fn sample(&mut self, id: &RolloutId, devices: &Devices, known: &mut Windows) -> Result<Samples, CoreError> {
-        let asked = queries(&self.entry(id)?.state, devices);
+    fn sample(
+        &mut self,
+        id: &RolloutId,
+        devices: &Devices,
+        listening_since: Option<Timestamp>,
+        now: Timestamp,
+        known: &mut Windows,
+    ) -> Result<Samples, CoreError> {
+        let asked = queries(&self.entry(id)?.state, devices, listening_since, now);
         let mut samples = Samples::default();
         let mut manifests: BTreeMap<Digest, Option<Arc<Manifest>>> = BTreeMap::new();
         for query in asked {
@@ -169,7 +176,11 @@ impl Core {
             let window = match known.get(&key) {
                 Some(window) => window.clone(),
                 None => {
-                    let window = self.parts.fleet.windows(&query.device, &digest, query.since)?;
+                    let fleet = &self.parts.fleet;
+                    let window = match query.until {
+                        None => fleet.windows(&query.device, &digest, query.since)?,
+                        Some(until) => fleet.windows_between(&query.device, &digest, query.since, until)?,
+                    };
                     known.insert(key, window.clone());
                     window
                 }

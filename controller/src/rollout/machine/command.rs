@@ -1,5 +1,6 @@
 //! What people may ask of a rollout, and when not.
 
+use super::experiment;
 use super::state::{AbortMode, Member, Progress, Stage, State};
 use super::step::may_roll_back;
 use crate::rollout::events::{Ending, Event};
@@ -91,7 +92,9 @@ pub fn command(state: &State, command: &Command, by: &str) -> Result<Vec<Event>,
         }
         (Command::Resume { accept }, Stage::Paused { wave, .. }) => {
             let accepted = if *accept { troubled(state, *wave) } else { Vec::new() };
-            Ok(vec![Event::Resumed { by, accepted }])
+            // With devices to accept, these are what it paused for; without any it was the missing proof.
+            let unproven = *accept && accepted.is_empty() && experiment::awaits_proof(state, *wave);
+            Ok(vec![Event::Resumed { by, accepted, unproven }])
         }
         (Command::Approve, Stage::AwaitingApproval { wave }) => Ok(vec![Event::Approved { wave: *wave, by }]),
         (Command::Abort { mode: AbortMode::Revert, reason }, stage) if stoppable(stage) => {

@@ -3,7 +3,7 @@
 use super::observe::{joiners, members, reported};
 use super::sample::{Group, Observation};
 use super::state::{Member, Progress, Stage, State};
-use super::{late, progress, revert};
+use super::{experiment, late, progress, revert};
 use crate::rollout::events::{Ending, Event};
 use crate::rollout::gates::{Arm, Evidence, Gate, GateReport, HealthFailure, Outcome, Verdict, judge};
 use crate::rollout::strategy::OnFailure;
@@ -73,8 +73,11 @@ pub fn decide(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], no
 /// What is to be done when [`before_judging`] finds nothing: for this the statistics must be there.
 #[must_use]
 pub fn judged(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], now: Timestamp) -> Decision {
-    let reports = judge_now(state, seen, gates, now);
-    let mut decision = match breach(state, &reports) {
+    let mut reports = judge_now(state, seen, gates, now);
+    if experiment::found_harm(state) {
+        reports.extend(experiment::reports(state));
+    }
+    let mut decision = match breach(state, &reports).or_else(|| experiment::decide(state, seen, now)) {
         Some(event) => Decision::events(vec![event]),
         None => match &state.stage {
             Stage::Draft if state.signed.is_some() => Decision::events(progress::next_wave(state, 0)),
@@ -90,6 +93,9 @@ pub fn judged(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], no
             _ => Decision::default(),
         },
     };
+    if !experiment::found_harm(state) {
+        reports.extend(experiment::reports(state));
+    }
     decision.assessment.gates = reports;
     decision
 }
@@ -150,6 +156,7 @@ fn evidence<'a>(state: &'a State, seen: &Observation<'a>, wave: usize, now: Time
             Group::Treated => &mut *treated,
             Group::Control => &mut *controls,
             Group::Before => &mut *before,
+            Group::TrialNow | Group::TrialBefore => continue,
         };
         arm.insert(release, seen.samples.manifests.get(release), window.as_ref());
     }

@@ -13,6 +13,7 @@
 
 pub mod command;
 pub mod decide;
+mod experiment;
 pub(crate) mod late;
 pub mod observe;
 pub mod progress;

@@ -1,6 +1,7 @@
 //! How a wave goes on: who is told now, when everybody is live, and when the wave has shown enough.
 
 use super::decide::{Decision, is_silent};
+use super::experiment;
 use super::observe::{doing, in_probation, next_attempt, previous_of};
 use super::sample::{Group, Observation};
 use super::state::{Member, Phase, Progress, State};
@@ -24,7 +25,9 @@ pub(super) fn next_wave(state: &State, wave: usize) -> Vec<Event> {
     let before = wave.checked_sub(1).map_or(0, asked);
     let mut approvals = state.spec.strategy.approve_before.iter();
     let asks = approvals.any(|number| (before + 1..=asked(wave)).contains(number)) && !state.approved.contains(&wave);
-    vec![if asks { Event::ApprovalAsked { wave } } else { Event::WaveStarted { wave } }]
+    let small = wave.checked_sub(1).and_then(|before| experiment::asks_after(state, before));
+    let because = small.filter(|_| !asks && !state.approved.contains(&wave));
+    vec![if asks || because.is_some() { Event::ApprovalAsked { wave, because } } else { Event::WaveStarted { wave } }]
 }
 
 /// Takes a running wave one step on.
@@ -264,7 +267,11 @@ fn soaking(
     let tally = tally(state, wave);
     let waited = now.since(since);
     let soaked = since.plus(strategy.soak);
-    let holds = holds(state, seen, &tally, reports, (now >= soaked).then_some(soaked), now);
+    let mut holds = holds(state, seen, &tally, reports, (now >= soaked).then_some(soaked), now);
+    let missing = if tally.of_wave > 0 { experiment::missing(state, wave, since) } else { None };
+    let mut evidence = reports.to_vec();
+    evidence.extend(experiment::reports(state));
+    holds.extend(missing.map(|sentence| Hold { kind: "trial".to_owned(), sentence, lasting: false }));
     let sentences: Vec<String> = holds.iter().map(|hold| hold.sentence.clone()).collect();
     if waited < strategy.soak {
         let left = strategy.soak.saturating_sub(waited);
@@ -274,7 +281,7 @@ fn soaking(
         return Decision::waiting(waiting);
     }
     if holds.is_empty() {
-        return Decision::events(vec![Event::WavePassed { wave, evidence: reports.to_vec() }]);
+        return Decision::events(vec![Event::WavePassed { wave, evidence }]);
     }
     if holds.iter().any(|hold| hold.lasting) && tally.changing.is_empty() {
         return pause(format!(
@@ -284,7 +291,9 @@ fn soaking(
         ));
     }
     let dwelt = seen.waited(since, now);
-    if dwelt >= strategy.max_dwell.max(strategy.soak) {
+    let unproven = holds.iter().any(|hold| hold.kind == "trial");
+    let longest = experiment::longest(state, wave).unwrap_or_default();
+    if dwelt >= strategy.max_dwell.max(strategy.soak).max(longest) || (unproven && experiment::exhausted(state, wave)) {
         let dwelt = duration::text(std::time::Duration::from_secs(dwelt.as_secs()));
         return pause(format!("wave {} is inconclusive after {dwelt}: {}", wave + 1, sentences.join("; ")));
     }
@@ -378,7 +387,7 @@ fn holds(
         );
         holds.push(Hold { kind: "traffic".to_owned(), sentence, lasting: false });
     }
-    if strategy.evidence == Demand::Gates {
+    if strategy.evidence != Demand::Requests {
         let waiting = reports.iter().filter(|report| report.verdict == Verdict::Waiting);
         holds.extend(waiting.map(|report| Hold {
             kind: format!("gate:{}", report.gate),

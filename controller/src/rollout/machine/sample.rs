@@ -1,5 +1,6 @@
 //! What a decision sees of the world, and what statistics it has to ask for first.
 
+use super::experiment;
 use super::state::{Progress, Stage, State};
 use crate::rollout::fleet::{DeviceView, ReleaseInfo};
 use fieldpost_shared::bundle::manifest::Manifest;
@@ -23,6 +24,10 @@ pub enum Group {
     Control,
     /// It runs the release, and this is what it served before.
     Before,
+    /// A device of either arm of the experiment, since its wave's devices count.
+    TrialNow,
+    /// The same device before the rollout.
+    TrialBefore,
 }
 
 /// Statistics to ask the fleet for.
@@ -36,6 +41,8 @@ pub struct Query {
     pub release: ReleaseRef,
     /// Arrived since when.
     pub since: Timestamp,
+    /// And before when; none is until now.
+    pub until: Option<Timestamp>,
 }
 
 /// What the fleet answered.
@@ -93,7 +100,12 @@ impl Observation<'_> {
 /// The statistics that the next decision needs: of the devices that run the release, since the wave began or since
 /// they got it; what they served before; and of devices without it, in the same time.
 #[must_use]
-pub fn queries(state: &State, devices: &BTreeMap<DeviceId, DeviceView>) -> Vec<Query> {
+pub fn queries(
+    state: &State,
+    devices: &BTreeMap<DeviceId, DeviceView>,
+    listening_since: Option<Timestamp>,
+    now: Timestamp,
+) -> Vec<Query> {
     let watched = matches!(
         state.stage,
         Stage::Running { .. } | Stage::AwaitingApproval { .. } | Stage::Paused { breached: false, .. }
@@ -109,11 +121,11 @@ pub fn queries(state: &State, devices: &BTreeMap<DeviceId, DeviceView>) -> Vec<Q
             Progress::Live => {
                 let since = member.since.plus(strategy.warm_up).max(state.wave_since);
                 let release = state.spec.release.clone();
-                queries.push(Query { group: Group::Treated, device: device.clone(), release, since });
+                queries.push(Query { group: Group::Treated, device: device.clone(), release, since, until: None });
                 if let (Some(previous), Some(assigned)) = (&member.previous, member.assigned) {
                     let since = assigned.minus(strategy.history);
                     let release = previous.release.clone();
-                    queries.push(Query { group: Group::Before, device: device.clone(), release, since });
+                    queries.push(Query { group: Group::Before, device: device.clone(), release, since, until: None });
                 }
             }
             Progress::Waiting => {
@@ -130,6 +142,8 @@ pub fn queries(state: &State, devices: &BTreeMap<DeviceId, DeviceView>) -> Vec<Q
         device: device.clone(),
         release: live.clone(),
         since: state.wave_since,
+        until: None,
     }));
+    queries.extend(experiment::queries(state, devices, listening_since, now));
     queries
 }

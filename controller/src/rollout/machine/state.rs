@@ -4,6 +4,7 @@ use crate::rollout::events::{Ending, Failure, Spec};
 use crate::rollout::fleet::AssignTo;
 use crate::rollout::order::{Seat, SignedOrder};
 use crate::rollout::plan::ResolvedWave;
+use crate::rollout::trial::{Design, Layout, Look, Standing};
 use fieldpost_shared::id::{DeviceId, Digest, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -297,6 +298,14 @@ pub struct State {
     pub approved: BTreeSet<usize>,
     /// Kinds of reasons for which the wave holds, so that they are told once.
     pub holding: Vec<String>,
+    /// The experiment, where it is one.
+    pub design: Option<Design>,
+    /// What the experiment has spent and proven.
+    pub standing: Standing,
+    /// The experiment's last look of this wave.
+    pub last_look: Option<Look>,
+    /// Waves that a person lets pass without the experiment's proof.
+    pub unproven: BTreeSet<usize>,
     /// Its devices.
     pub members: BTreeMap<DeviceId, Member>,
     /// Number of events so far.
@@ -336,6 +345,20 @@ impl State {
     /// Members that a wave and those before it wait for.
     pub fn counted(&self, wave: usize) -> impl Iterator<Item = (&DeviceId, &Member)> {
         self.members.iter().filter(move |(_, member)| member.wave <= wave && member.counts())
+    }
+
+    /// The wave's looks are made from the first one on.
+    pub(super) fn begin_looks(&mut self) {
+        self.standing.begin_wave();
+        self.last_look = None;
+    }
+
+    /// Which places of the order the experiment compares.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        let soaked = self.waves.iter().take(self.soaked_waves);
+        let reaches: Vec<usize> = soaked.map(|wave| wave.reaches).collect();
+        Layout::new(self.order.iter().map(|seat| seat.stratum.as_str()), &reaches)
     }
 
     /// Index of the wave that a place of the order belongs to.

@@ -6,6 +6,7 @@ use crate::rollout::fleet::AssignTo;
 use crate::rollout::order::Seat;
 use crate::rollout::plan::{ResolvedWave, Share};
 use crate::rollout::strategy::Holdout;
+use crate::rollout::trial::Standing;
 use fieldpost_shared::id::{DeviceId, Digest, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,8 +61,9 @@ pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<State, 
 }
 
 fn created(record: &Record) -> Option<State> {
-    let Event::Created { rollout, spec, seed, order, waves, unfit, by } = &record.event else { return None };
+    let Event::Created { rollout, spec, seed, order, waves, unfit, design, by } = &record.event else { return None };
     let mut state = begin(rollout, spec, *seed, order, waves, record.at);
+    state.design = design.as_deref().cloned();
     (state.unfit, state.by, state.sequence) = (unfit.clone(), by.clone(), record.sequence);
     Some(state)
 }
@@ -88,6 +90,10 @@ fn begin(id: &RolloutId, spec: &Spec, seed: Digest, order: &[Seat], waves: &[Res
         wave_since: at,
         approved: BTreeSet::new(),
         holding: Vec::new(),
+        design: None,
+        standing: Standing::default(),
+        last_look: None,
+        unproven: BTreeSet::new(),
         members: BTreeMap::new(),
         sequence: 0,
         updated: at,
@@ -152,7 +158,12 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             state.holding.clone_from(kinds);
             None
         }
-        (Event::ApprovalAsked { wave }, Stage::Draft | Stage::Running { phase: Phase::Passed, .. }) => {
+        (Event::Looked { look, .. }, Stage::Running { phase: Phase::Soaking { .. }, .. }) => {
+            state.standing.take(look);
+            state.last_look = Some((**look).clone());
+            None
+        }
+        (Event::ApprovalAsked { wave, .. }, Stage::Draft | Stage::Running { phase: Phase::Passed, .. }) => {
             Some(Stage::AwaitingApproval { wave: *wave })
         }
         (
@@ -160,6 +171,7 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             Stage::Draft | Stage::AwaitingApproval { .. } | Stage::Running { phase: Phase::Passed, .. },
         ) => {
             state.wave_since = at;
+            state.begin_looks();
             Some(Stage::Running { wave: *wave, phase: Phase::Deploying { since: at } })
         }
         (Event::SoakStarted { .. }, Stage::Running { wave, phase: Phase::Deploying { .. } }) => {
@@ -173,9 +185,13 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             let breached = !evidence.is_empty();
             Some(Stage::Paused { wave: *wave, reason: reason.clone(), breached })
         }
-        (Event::Resumed { accepted, .. }, Stage::Paused { wave, .. }) => {
+        (Event::Resumed { accepted, unproven, .. }, Stage::Paused { wave, .. }) => {
             let wave = *wave;
             resume(state, accepted, at);
+            state.begin_looks();
+            if *unproven {
+                state.unproven.insert(wave);
+            }
             Some(Stage::Running { wave, phase: Phase::Deploying { since: at } })
         }
         (Event::RollbackStarted { reason, ending, .. }, stage) if may_roll_back(stage) => {

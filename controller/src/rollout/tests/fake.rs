@@ -356,7 +356,7 @@ impl FakeDevice {
         }
         self.windows.push((now, live.manifest, window));
         // More than the longest wait of these tests; a whole night would be slow to merge every second.
-        let surplus = self.windows.len().saturating_sub(40);
+        let surplus = self.windows.len().saturating_sub(250);
         self.windows.drain(..surplus);
     }
 
@@ -429,6 +429,26 @@ impl Fleet for FakeFleet {
         Ok(merged)
     }
 
+    fn windows_between(
+        &self,
+        device: &DeviceId,
+        release: &Digest,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<WindowStats>, FleetError> {
+        let world = self.world();
+        let Some(found) = world.devices.get(device) else { return Ok(None) };
+        let mut merged: Option<WindowStats> = None;
+        let within = |at: &Timestamp| (since..until).contains(at);
+        for (_, _, window) in found.windows.iter().filter(|(at, digest, _)| within(at) && digest == release) {
+            match &mut merged {
+                None => merged = Some(window.clone()),
+                Some(all) => drop(all.merge(window)),
+            }
+        }
+        Ok(merged)
+    }
+
     fn release(&self, _: &ModelName, version: &Version) -> Result<Option<ReleaseInfo>, FleetError> {
         Ok(self.world().releases.get(version).map(|(info, _)| info.clone()))
     }
@@ -461,6 +481,7 @@ pub(crate) fn quick(waves: &str) -> StrategyFile {
            soak = "10s"
            max_dwell = "60s"
            probation = "0s"
+           evidence = "gates"
            device_timeout = "20s"
            wave_timeout = "120s"
            silence_after = "10s""#

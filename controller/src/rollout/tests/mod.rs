@@ -9,6 +9,7 @@ mod restart;
 mod scenarios;
 mod silence;
 mod table;
+mod trial;
 mod waves;
 mod way_back;
 

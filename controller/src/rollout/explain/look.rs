@@ -1,0 +1,101 @@
+//! A look of the experiment in words, with the numbers that decided.
+
+use crate::rollout::trial::{Look, LookVerdict, Metric, MetricLook, look::Ground};
+use fieldpost_shared::time::Timestamp;
+
+/// A score in words: events are shares, distances are numbers.
+fn shown(metric: Metric, score: f64) -> String {
+    if metric == Metric::Drift { format!("{score:.4}") } else { format!("{:.3} %", score * 100.0) }
+}
+
+/// The look in a sentence.
+#[must_use]
+pub fn sentence(wave: usize, look: &Look) -> String {
+    let what = match look.verdict {
+        LookVerdict::Harm => {
+            let worse: Vec<&str> = look.metrics.iter().filter(|m| m.harm.decides).map(|m| m.metric.name()).collect();
+            format!("the devices with the release are worse in {}", worse.join(", "))
+        }
+        LookVerdict::Proven => "the release is proven to be no worse than the margin allows".to_owned(),
+        LookVerdict::Inconclusive => "nothing is decided".to_owned(),
+    };
+    let devices = look.metrics.first().map_or((0, 0), |m| (m.treated.devices, m.controls.devices));
+    format!(
+        "Look {} of {} of wave {} ({} of {} in all), {} devices with the release against {} without: {what}.",
+        look.look,
+        look.of,
+        wave + 1,
+        look.number,
+        look.of_all,
+        devices.0,
+        devices.1
+    )
+}
+
+/// One metric of a look in a sentence.
+#[must_use]
+pub fn metric(look: &Look, found: &MetricLook) -> String {
+    let value = |score| shown(found.metric, score);
+    let silent = |count: usize| if count > 0 { format!(", {count} silent") } else { String::new() };
+    let harm = &found.harm;
+    let arms = format!(
+        "{} is {} on {} devices with the release ({} requests{}) and {} on {} without ({} requests{})",
+        found.metric.what(),
+        value(found.treated.mean),
+        found.treated.scored,
+        found.treated.requests,
+        silent(found.treated.silent),
+        value(found.controls.mean),
+        found.controls.scored,
+        found.controls.requests,
+        silent(found.controls.silent)
+    );
+    let rank = format!(
+        "adjusted for the devices' past the difference is {}, rank {} among {} orders, and ranks up to {} decide at look {} of {} (alpha spent {:.4})",
+        value(harm.observed),
+        harm.rank,
+        harm.alive,
+        harm.budget,
+        look.number,
+        look.of_all,
+        harm.level
+    );
+    let border = harm.critical.map_or_else(
+        || "no difference would have been enough yet".to_owned(),
+        |critical| format!("a difference above {} rolls it back", value(critical)),
+    );
+    let proof = match found.proven {
+        _ if harm.decides => "it does harm".to_owned(),
+        Some(Ground::Ranks) => format!("proven by rank {} of {}", found.advance.rank, found.advance.alive),
+        Some(Ground::Acceptable { bound, level }) => {
+            format!("proven, since its upper 95 % bound {} is within the acceptable {}", value(bound), value(level))
+        }
+        Some(Ground::Earlier) => "proven at an earlier look".to_owned(),
+        None => {
+            let bound = found.bound.map(|bound| format!(", upper 95 % bound {}", value(bound))).unwrap_or_default();
+            format!("not proven: rank {} and {} would do{bound}", found.advance.rank, found.advance.budget)
+        }
+    };
+    let sequence = found.difference.map(|d| format!("; 95 % sequence {} to {}", value(d.low), value(d.high)));
+    format!("{arms}; {rank}; {border}; {proof}{}", sequence.unwrap_or_default())
+}
+
+/// What a wave waits for, when the experiment has not proven anything yet.
+#[must_use]
+pub fn waiting(last: Option<&Look>, made: u32, of: u32, next: Option<Timestamp>) -> String {
+    let left: Vec<String> = last
+        .map(|look| look.metrics.iter().filter(|m| m.proven.is_none()).map(|m| m.metric.to_string()).collect())
+        .unwrap_or_default();
+    let short = last.and_then(|look| look.metrics.first()).map_or(0, |m| m.treated.devices - m.treated.scored);
+    let reports =
+        if short > 0 { format!(", {short} devices with the release have not reported") } else { String::new() };
+    let so_far = match last {
+        None => "no look has been made".to_owned(),
+        Some(_) if left.is_empty() => "nothing is proven".to_owned(),
+        Some(_) => format!("not proven yet: {}", left.join(", ")),
+    };
+    match next {
+        Some(at) => format!("{so_far}{reports}; look {} of {of} is due at {at}", made + 1),
+        None => format!("{so_far}{reports} after {made} of {of} looks"),
+    }
+}
