@@ -407,8 +407,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn get_bytes(&self, operation: &str, path: &[&str]) -> Result<Bytes, ClientError> {
-        self.send(operation, Method::GET, self.url(path, &[]), None).await.map(|(_, answer)| answer)
+    pub async fn get_bytes(
+        &self,
+        operation: &str,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Bytes, ClientError> {
+        self.send(operation, Method::GET, self.url(path, query), None).await.map(|(_, answer)| answer)
     }
 
     /// `POST` of JSON.

@@ -9,10 +9,12 @@ use crate::rollout::core::{CoreError, EventsFrom};
 use crate::rollout::engine::{EngineError, EngineHandle};
 use crate::rollout::explain::{Explanation, Told, tell};
 use crate::rollout::machine::{AbortMode, Command};
+use crate::rollout::plot;
 use crate::rollout::start::{StartError, StartRequest};
 use crate::rollout::view::{MemberView, RolloutDetail, RolloutSummary};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -129,6 +131,7 @@ pub fn router(api: Api, engine: EngineHandle) -> Router {
         .route("/v1/rollouts/{id}/members", get(members))
         .route("/v1/rollouts/{id}/events", get(events))
         .route("/v1/rollouts/{id}/explain", get(explain))
+        .route("/v1/rollouts/{id}/plot.svg", get(plot))
         .route("/v1/rollouts/{id}/pause", post(pause))
         .route("/v1/rollouts/{id}/resume", post(resume))
         .route("/v1/rollouts/{id}/approve", post(approve))
@@ -317,6 +320,53 @@ async fn explain(
     let told = engine.explain(rollout, from, limit).await?;
     let next = next_event(told.events.last().map(|told| told.sequence), told.sequence);
     Ok(Page::new(told, &uri, uri.path(), next.as_deref()))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlotQuery {
+    metric: Option<String>,
+}
+
+/// What metrics showed over time, as SVG.
+async fn plot(
+    caller: Caller,
+    Extension(engine): Extension<EngineHandle>,
+    Path(name): Path<String>,
+    query: Result<Query<PlotQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    caller.must_be(Role::Viewer)?;
+    let (rollout, Query(PlotQuery { metric })) = (id(&name)?, query?);
+    let (mut after, mut drawn) = (0, Vec::new());
+    // Page after page, so that the engine decides in between.
+    let summary = loop {
+        let (summary, found) = engine.events(rollout.clone(), after, page::MAX_PAGE).await?;
+        let Some(last) = found.last() else { break summary };
+        after = last.sequence;
+        drawn.extend(
+            found.into_iter().filter(|record| plot::drawn(&record.event)).map(|record| (record.at, record.event)),
+        );
+    };
+    let headline = engine.explain(rollout, EventsFrom::Newest, 1).await?.headline;
+    let there = plot::series(drawn.iter().map(|(at, event)| (*at, event)));
+    let there: Vec<&str> = there.iter().map(|series| series.metric.as_str()).collect();
+    if there.is_empty() {
+        return Err(ApiError::new(StatusCode::NOT_FOUND, format!("rollout `{}` has nothing to draw yet", summary.id))
+            .hint(
+                "a picture needs a metric that something was decided by: a wave that passed, or a limit that broke",
+            ));
+    }
+    if let Some(wrong) = metric.as_deref().filter(|metric| !there.contains(metric)) {
+        let refusal = format!("rollout `{}` has no metric `{wrong}`", summary.id);
+        return Err(ApiError::new(StatusCode::NOT_FOUND, refusal).hint(format!("there are {}", there.join(", "))));
+    }
+    let svg = plot::picture(&summary, &headline, &drawn, metric.as_deref()).svg();
+    let headers = [
+        (CONTENT_TYPE, "image/svg+xml"),
+        // Opened in a browser it is a document of this origin: it may bring its own style, and nothing else.
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+    ];
+    Ok((headers, svg).into_response())
 }
 
 /// Behind which event the next page begins.

@@ -258,6 +258,38 @@ async fn every_list_comes_in_pages_that_name_the_next() {
 }
 
 #[tokio::test]
+async fn a_rollout_that_was_decided_by_a_metric_is_drawn() {
+    let server = server();
+    let id = server.start().await;
+    let (status, nothing) = server.get(&format!("/v1/rollouts/{id}/plot.svg")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{nothing}");
+    assert!(nothing["error"].as_str().unwrap().contains("nothing to draw"), "{nothing}");
+    let mut rig = Rig::new(4);
+    rig.release("1.2.0", crate::rollout::tests::Behaviour::OneClass);
+    let id = rig.start("1.2.0", "1,4");
+    rig.until(&id, "rolled-back");
+    let server = server_of(rig);
+    let request = |query: &str| {
+        let request = Request::builder().uri(format!("/v1/rollouts/{id}/plot.svg{query}"));
+        request.header("authorization", format!("Bearer {}", server.viewer)).body(Body::empty()).unwrap()
+    };
+    let answer = server.router.clone().oneshot(request("?metric=output-drift")).await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "image/svg+xml");
+    assert!(answer.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+    let svg = String::from_utf8(to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap();
+    for text in ["digits@1.2.0 for *", "output-drift: PSI", "limit", "wave 1", "rolled back", "class=\"ring\""] {
+        assert!(svg.contains(text), "no `{text}` in {svg}");
+    }
+    assert!(!svg.contains("error-rate:"), "one metric was asked for");
+    let all = server.router.clone().oneshot(request("")).await.unwrap();
+    let all = to_bytes(all.into_body(), 1 << 20).await.unwrap();
+    assert!(std::str::from_utf8(&all).unwrap().contains("error-rate:"));
+    let (status, unknown) = server.get(&format!("/v1/rollouts/{id}/plot.svg?metric=beauty")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(unknown["hint"], "there are error-rate, p95-latency, output-drift");
+}
+
+#[tokio::test]
 async fn what_people_do_is_in_the_audit_log() {
     let server = server();
     let id = server.start().await;

@@ -7,7 +7,9 @@ use crate::client::Client;
 use crate::rollout::events::{Ending, Event};
 use crate::rollout::explain::{Explanation, Told, line as gate_line};
 use clap::Args;
+use fieldpost_shared::durable::write_atomic;
 use fieldpost_shared::id::RolloutId;
+use std::path::{Path, PathBuf};
 use textwrap::{Options, WordSplitter};
 
 /// Behind the time of day in a line of an event.
@@ -20,6 +22,7 @@ const BULLET: &str = "- ";
 #[command(after_help = "Examples:
   fieldpost rollout explain r-0123456789ab
   fieldpost rollout explain r-0123456789ab --last --limit 20     the newest first
+  fieldpost rollout explain r-0123456789ab --plot rollout.svg    a picture of its metrics
   fieldpost rollout explain r-0123456789ab --output json         with every input of every decision")]
 pub struct ExplainArgs {
     /// Which rollout.
@@ -31,6 +34,12 @@ pub struct ExplainArgs {
     /// At most so many events: the first ones, or with --last the newest
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+    /// Draw what the metrics showed into this file instead (SVG)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["last", "limit"])]
+    pub plot: Option<PathBuf>,
+    /// With --plot: this metric alone
+    #[arg(long, value_name = "METRIC", requires = "plot")]
+    pub metric: Option<String>,
 }
 
 /// Explains a rollout.
@@ -38,12 +47,30 @@ pub struct ExplainArgs {
 /// # Errors
 /// When there is no such rollout, or the controller cannot be reached.
 pub(super) async fn run(args: &ExplainArgs, client: &Client, context: &Context) -> Result<Exit, Failure> {
+    if let Some(file) = &args.plot {
+        return draw(args, file, client, context).await;
+    }
     let mut told = fetch(client, &args.id.id, super::count(args.limit), args.last).await?;
     let newest_first = args.last;
     if newest_first {
         told.events.reverse();
     }
     context.show(&told, |told| explanation(told, newest_first, output::width()))
+}
+
+/// Draws a rollout into a file.
+async fn draw(args: &ExplainArgs, file: &Path, client: &Client, context: &Context) -> Result<Exit, Failure> {
+    let id = &args.id.id;
+    let query: Vec<_> = args.metric.iter().map(|metric| ("metric", metric.as_str())).collect();
+    let path = ["v1", "rollouts", id.as_str(), "plot.svg"];
+    let svg = client.get_bytes(&format!("draw rollout `{id}`"), &path, &query).await?;
+    let refuse = || Failure::new(format!("cannot write `{}`", file.display()));
+    let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Failure::usage(format!("`{}` is no file", file.display())).hint("name one, such as rollout.svg")
+    })?;
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    write_atomic(dir, name, &svg).map_err(|error| refuse().because(&error))?;
+    context.done(&serde_json::json!({ "rollout": id, "file": file }), &format!("drew {}", file.display()))
 }
 
 /// A rollout, told: page after page of what happened, or so much of it as is asked for.

@@ -129,6 +129,19 @@ mod text {
     }
 
     #[test]
+    fn every_kind_of_event_has_a_sentence() {
+        use crate::rollout::events::Record;
+        use crate::rollout::events::tests::every_event;
+        use fieldpost_shared::time::Timestamp;
+        for event in every_event() {
+            let told = crate::rollout::explain::tell(&Record { sequence: 1, at: Timestamp::EPOCH, event });
+            let line = super::super::explain::told(&told);
+            assert!(told.sentence.len() > 8 && told.sentence.ends_with('.'), "{told:?}");
+            assert!(line.starts_with("00:00:00  ") && line.contains(&told.sentence), "{line}");
+        }
+    }
+
+    #[test]
     fn text_of_a_device_cannot_steer_the_terminal() {
         use crate::rollout::events::{Event, Failure, Record, Setback};
         use fieldpost_shared::time::Timestamp;

@@ -18,14 +18,13 @@ const DIFFERENCE: f64 = 120.0;
 /// Above a chart: its name and the names of the marks. Below: the times.
 const ABOVE: f64 = 52.0;
 const BELOW: f64 = 58.0;
-const CHART: f64 = ABOVE + ARMS + RANKS + DIFFERENCE + BELOW;
 /// Labels closer than this would run into each other; whoever points at the dot still reads them.
 const APART: f64 = 54.0;
 /// Longest text of a line of the head, in characters.
 const LONGEST: usize = 120;
 
 pub(super) fn draw(picture: &Picture) -> String {
-    let charts = picture.series.iter().fold(0.0, |height, _| height + CHART);
+    let charts: f64 = picture.series.iter().map(height).sum();
     let mut svg = Svg::new(WIDTH, HEAD + charts, &format!("{}: {}", picture.title, picture.subtitle));
     svg.text((LEFT, 28.0), "ink title", Anchor::Start, &cut(&picture.title));
     svg.text((LEFT, 48.0), "soft", Anchor::Start, &cut(&picture.subtitle));
@@ -33,9 +32,18 @@ pub(super) fn draw(picture: &Picture) -> String {
     let mut top = HEAD;
     for series in &picture.series {
         Chart::new(picture, series, top).draw(&mut svg);
-        top += CHART;
+        top += height(series);
     }
     svg.end()
+}
+
+fn compares(series: &Series) -> bool {
+    series.points.iter().any(|point| point.test.is_some() || point.difference.is_some())
+}
+
+fn height(series: &Series) -> f64 {
+    let below = if compares(series) { RANKS + DIFFERENCE } else { 0.0 };
+    ABOVE + ARMS + below + BELOW
 }
 
 fn cut(text: &str) -> String {
@@ -65,7 +73,7 @@ fn legend(svg: &mut Svg) {
         svg.polygon(&[(x, y - 6.0), (x + 20.0, y - 6.0), (x + 20.0, y + 6.0), (x, y + 6.0)], "band");
         svg.line((x, y), (x + 20.0, y), "middle");
     });
-    entry(110.0, "look that decides", &|svg, x| svg.dot((x + 10.0, y), 6.0, "ring", ""));
+    entry(110.0, "what decided", &|svg, x| svg.dot((x + 10.0, y), 6.0, "ring", ""));
 }
 
 /// One metric.
@@ -93,11 +101,14 @@ impl<'a> Chart<'a> {
 
     fn draw(&self, svg: &mut Svg) {
         let arms = (self.top + ABOVE, self.top + ABOVE + ARMS);
-        let difference = (arms.1 + RANKS, arms.1 + RANKS + DIFFERENCE);
+        // What is held against a limit alone has no ranks and no difference below it.
+        let below = if self.compares() { (RANKS, RANKS + DIFFERENCE) } else { (0.0, 0.0) };
+        let difference = (arms.1 + below.0, arms.1 + below.1);
         let name = format!("{}: {}", self.series.metric, self.series.what);
         svg.text((LEFT, self.top + 18.0), "ink", Anchor::Start, &cut(&name));
         self.times(svg, arms, difference);
-        let values = self.series.points.iter().flat_map(|point| [point.treated, point.controls]);
+        let arms_of = |point: &Point| [Some(point.treated), point.controls];
+        let values = self.series.points.iter().flat_map(arms_of).chain([self.series.limit]).flatten();
         // Shares and distances begin at nothing: a chart that did not would make little look like much.
         let high = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
         let shares = self.values(svg, 0.0, if high > 0.0 { high } else { 0.01 }, arms, 4.0);
@@ -109,6 +120,7 @@ impl<'a> Chart<'a> {
         self.ranks(svg, arms.1 + 22.0);
         match differences {
             Some(scale) => self.difference(svg, scale),
+            None if !self.compares() => {}
             None => {
                 let text = "no confidence sequence: it needs 30 devices with the release and 30 without";
                 let middle = ((LEFT + WIDTH - RIGHT) / 2.0, (difference.0 + difference.1) / 2.0);
@@ -125,7 +137,7 @@ impl<'a> Chart<'a> {
             svg.line((x, difference.0), (x, difference.1), "grid");
             svg.text((x, difference.1 + 20.0), "soft small", Anchor::Middle, &label);
         }
-        for (_, foot) in [arms, difference] {
+        for foot in [arms.1, difference.1] {
             svg.line((LEFT, foot), (WIDTH - RIGHT, foot), "axis");
         }
         let began = self.picture.began.to_string();
@@ -165,6 +177,11 @@ impl<'a> Chart<'a> {
         scale
     }
 
+    /// Whether the arms are compared, rather than one of them held against a limit.
+    fn compares(&self) -> bool {
+        compares(self.series)
+    }
+
     /// Which wave a moment belongs to: scores begin anew with each, so no line leads from one to the next.
     fn wave(&self, at: Timestamp) -> usize {
         self.picture.marks.iter().filter(|mark| !mark.decision && mark.at <= at).count()
@@ -176,7 +193,14 @@ impl<'a> Chart<'a> {
     }
 
     fn arms(&self, svg: &mut Svg, scale: Scale) {
-        let arm = |treated: bool| move |point: &Point| if treated { point.treated } else { point.controls };
+        if let Some(limit) = self.series.limit.filter(|limit| limit.is_finite()) {
+            let y = scale.at(limit);
+            svg.line((LEFT, y), (WIDTH - RIGHT, y), "limit");
+            svg.text((WIDTH - RIGHT, y - 5.0), "limit-ink small halo", Anchor::End, "limit");
+        }
+        let arm = |treated: bool| {
+            move |point: &Point| if treated { point.treated } else { point.controls.unwrap_or(f64::NAN) }
+        };
         let arms = [(arm(false), "controls", "controls-dot"), (arm(true), "treated", "treated-dot")];
         for (value, line, dot) in arms {
             let at = |point: &Point| (self.x(point.at), scale.at(value(point)));
@@ -194,18 +218,21 @@ impl<'a> Chart<'a> {
     }
 
     fn ranks(&self, svg: &mut Svg, y: f64) {
+        if !self.compares() {
+            return;
+        }
         svg.text((LEFT - 8.0, y), "soft small", Anchor::End, "rank / needs");
         let mut last = f64::NEG_INFINITY;
         let deciding = self.series.points.iter().find(|point| point.decides).map(|point| self.x(point.at));
         for point in &self.series.points {
-            let x = self.x(point.at);
+            let (x, Some((rank, budget))) = (self.x(point.at), point.test) else { continue };
             let crowds = deciding.is_some_and(|deciding| !point.decides && (deciding - x).abs() < APART);
             if x - last < APART && !point.decides || crowds {
                 continue;
             }
             last = x;
             let ink = if point.decides { "decision-ink small halo" } else { "ink small halo" };
-            svg.text((x, y), ink, Anchor::Middle, &format!("{} / {}", point.rank, point.budget));
+            svg.text((x, y), ink, Anchor::Middle, &format!("{rank} / {budget}"));
         }
     }
 

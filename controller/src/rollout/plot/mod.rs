@@ -1,9 +1,12 @@
-//! A rollout as a picture: both arms of each metric over time, the confidence sequence of their difference, the looks
-//! with rank and budget, where waves began, and what was decided. Pure: values in, SVG 1.1 text out.
+//! A rollout as a picture: both arms of each metric over time, with their limit or the confidence sequence of their
+//! difference, rank and budget of each look, where waves began, and what was decided. Pure: values in, SVG 1.1 text out.
 
 mod axis;
 mod chart;
+mod read;
 mod svg;
+
+pub use read::{drawn, picture, series};
 
 use fieldpost_shared::time::Timestamp;
 
@@ -14,6 +17,8 @@ pub enum Unit {
     Share,
     /// A number without a unit.
     Number,
+    /// Milliseconds.
+    Milliseconds,
 }
 
 impl Unit {
@@ -23,6 +28,7 @@ impl Unit {
         let decimals = |step: f64| if step > 0.0 { (-step.log10().floor()).clamp(0.0, 6.0) } else { 0.0 };
         match self {
             Self::Share => format!("{:.*} %", digits(decimals(step * 100.0)), value * 100.0),
+            Self::Milliseconds => format!("{value:.*} ms", digits(decimals(step))),
             Self::Number => format!("{value:.*}", digits(decimals(step))),
         }
     }
@@ -51,14 +57,12 @@ pub struct Point {
     pub at: Timestamp,
     /// Mean over the devices with the release.
     pub treated: f64,
-    /// Mean over the devices without it.
-    pub controls: f64,
+    /// Mean over the devices without it; none when there were none.
+    pub controls: Option<f64>,
     /// Their difference; none with too few devices.
     pub difference: Option<Interval>,
-    /// The observed order's rank.
-    pub rank: usize,
-    /// Largest rank that would have decided.
-    pub budget: usize,
+    /// Rank of the observed order, and the largest rank that would have decided; none for a limit.
+    pub test: Option<(usize, usize)>,
     /// Whether it decided.
     pub decides: bool,
     /// All of it in words.
@@ -74,6 +78,8 @@ pub struct Series {
     pub what: String,
     /// How its values are written.
     pub unit: Unit,
+    /// The limit that the devices with the release are held to.
+    pub limit: Option<f64>,
     /// The looks, oldest first.
     pub points: Vec<Point>,
 }

@@ -8,14 +8,14 @@ const STYLE: &str = "\
 .treated{stroke:#bf3989;fill:none;stroke-width:2}.treated-dot{fill:#bf3989}\
 .controls{stroke:#0969da;fill:none;stroke-width:2;stroke-dasharray:6 3}.controls-dot{fill:#0969da}\
 .band{fill:#8250df;fill-opacity:.18;stroke:none}.middle{stroke:#8250df;fill:none;stroke-width:2}.middle-dot{fill:#8250df}\
-.zero{stroke:#57606a;stroke-dasharray:2 3}.wave{stroke:#9a6700;stroke-dasharray:4 4}.wave-ink{fill:#9a6700}\
+.zero{stroke:#57606a;stroke-dasharray:2 3}.limit{stroke:#cf222e;stroke-dasharray:8 4}.limit-ink{fill:#cf222e}.wave{stroke:#9a6700;stroke-dasharray:4 4}.wave-ink{fill:#9a6700}\
 .decision{stroke:#cf222e;stroke-width:2}.decision-ink{fill:#cf222e}.ring{fill:none;stroke:#cf222e;stroke-width:2}\
 text{font:12px system-ui,-apple-system,Segoe UI,Roboto,sans-serif}.title{font-size:16px;font-weight:600}.small{font-size:11px}\
 .halo{paint-order:stroke;stroke:#ffffff;stroke-width:5px}\
 @media (prefers-color-scheme:dark){\
 .page{fill:#0d1117}.halo{stroke:#0d1117}.ink{fill:#e6edf3}.soft{fill:#9198a1}.grid{stroke:#262c36}.axis{stroke:#9198a1}\
 .treated{stroke:#f778ba}.treated-dot{fill:#f778ba}.controls{stroke:#58a6ff}.controls-dot{fill:#58a6ff}\
-.band{fill:#bc8cff;fill-opacity:.25}.middle{stroke:#bc8cff}.middle-dot{fill:#bc8cff}.zero{stroke:#9198a1}\
+.band{fill:#bc8cff;fill-opacity:.25}.middle{stroke:#bc8cff}.middle-dot{fill:#bc8cff}.zero{stroke:#9198a1}.limit{stroke:#ff7b72}.limit-ink{fill:#ff7b72}\
 .wave{stroke:#d29922}.wave-ink{fill:#d29922}.decision{stroke:#ff7b72}.decision-ink{fill:#ff7b72}.ring{stroke:#ff7b72}}";
 
 /// Where a text stands to its place.

@@ -6,10 +6,9 @@ fn point(began: Timestamp, s: u64, (treated, controls): (f64, f64), width: Optio
     Point {
         at: began.plus(Duration::from_secs(s)),
         treated,
-        controls,
+        controls: Some(controls),
         difference: width.map(|width| Interval { low: value - width, value, high: value + width }),
-        rank: if decides { 1 } else { 412 },
-        budget: 16,
+        test: Some(if decides { (1, 16) } else { (412, 16) }),
         decides,
         told: format!("look after {s} s"),
     }
@@ -40,12 +39,14 @@ pub(crate) fn picture() -> Picture {
                 metric: "errors".into(),
                 what: "the share of failed requests".into(),
                 unit: Unit::Share,
+                limit: None,
                 points: errors.into(),
             },
             Series {
                 metric: "drift".into(),
                 what: "the distance of the outputs from the baseline".into(),
                 unit: Unit::Number,
+                limit: None,
                 points: drift.into(),
             },
         ],
@@ -78,7 +79,7 @@ fn every_look_wave_and_decision_is_in_the_picture() {
 fn numbers_that_are_none_do_not_break_the_picture() {
     let mut odd = picture();
     odd.series[0].points[0].treated = f64::NAN;
-    odd.series[0].points[1].controls = f64::INFINITY;
+    odd.series[0].points[1].controls = Some(f64::INFINITY);
     odd.series[1].points.clear();
     odd.marks.clear();
     let svg = odd.svg();

@@ -2,7 +2,7 @@
 
 use super::draw;
 use crate::rollout::explain::Told;
-use crate::rollout::plot::Series;
+use crate::rollout::plot::{Series, series};
 use crate::rollout::view::{MemberView, RolloutDetail, Standing};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fieldpost_shared::time::Timestamp;
@@ -152,6 +152,7 @@ impl Model {
         self.events.extend(events.into_iter().filter(|told| told.sequence > newest));
         let surplus = self.events.len().saturating_sub(KEPT_EVENTS);
         self.events.drain(..surplus);
+        self.series = series(self.events.iter().map(|told| (told.at, &told.event)));
         self.link = Link::Up;
     }
 

@@ -13,7 +13,7 @@ const NAME: usize = 11;
 /// Five lines or so for each metric.
 pub(super) fn lines(model: &Model, paint: &Paint, width: usize) -> Vec<Line<'static>> {
     if model.series.is_empty() {
-        return vec![Line::from(" no look has compared the devices with and without the release")];
+        return vec![Line::from(" nothing has been decided by a metric yet; the gates say what they see")];
     }
     model.series.iter().flat_map(|series| metric(series, paint, width)).collect()
 }
@@ -23,16 +23,16 @@ fn metric(series: &Series, paint: &Paint, width: usize) -> Vec<Line<'static>> {
     let room = width.saturating_sub(NAME + 14).max(4);
     let newest = series.points.len().saturating_sub(room);
     let points: Vec<&Point> = series.points.iter().skip(newest).collect();
-    let values = points.iter().flat_map(|point| [point.treated, point.controls]);
+    let values = points.iter().flat_map(|point| [Some(point.treated), point.controls]).flatten();
     let high = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
     for (name, treated) in [("with", true), ("without", false)] {
-        let value = |point: &&Point| if treated { point.treated } else { point.controls };
-        let chart: String = points.iter().map(|point| level(value(point), high)).collect();
-        let last = points.last().map_or_else(String::new, |point| series.unit.text(value(point), high / 100.0));
+        let value = |point: &&Point| if treated { Some(point.treated) } else { point.controls };
+        let chart: String = points.iter().map(|point| level(value(point).unwrap_or(f64::NAN), high)).collect();
+        let last = points.last().and_then(value).map(|last| series.unit.text(last, high / 100.0));
         lines.push(Line::from(vec![
             Span::raw(format!("   {name:<8}")),
             Span::styled(format!("{chart} "), paint.arm(treated)),
-            Span::raw(last),
+            Span::raw(last.unwrap_or_else(|| "nobody".to_owned())),
         ]));
     }
     if let Some(point) = points.last() {
@@ -59,8 +59,10 @@ fn newest_look(series: &Series, point: &Point, high: f64) -> String {
     let difference = point.difference.map_or_else(String::new, |d| {
         format!("difference {}, 95 % sequence {} to {}; ", value(d.value), value(d.low), value(d.high))
     });
+    let limit = series.limit.map_or_else(String::new, |limit| format!("limit {}; ", value(limit)));
+    let test = point.test.map_or_else(String::new, |(rank, budget)| format!("rank {rank}, up to {budget} decides: "));
     let verdict = if point.decides { "worse" } else { "not found worse" };
-    format!("{difference}rank {}, up to {} decides: {verdict}", point.rank, point.budget)
+    format!("{difference}{limit}{test}{verdict}")
 }
 
 #[cfg(test)]
