@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from training import cancer, claims, digits, fixtures
+from training import cancer, claims, digits, fixtures, harms
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,6 +28,7 @@ def build(root: Path) -> None:
     digits.write(root)
     cancer.write(root)
     fixtures.write(root)
+    harms.write(root)
 
 
 def differences(fresh: Path, committed: Path) -> list[str]:

@@ -136,6 +136,18 @@ impl Mosquitto {
         drop(std::fs::remove_file(self.dir.join("mosquitto.db")));
         self.launch().await
     }
+
+    /// Kills it, and starts it again after so long.
+    ///
+    /// # Errors
+    /// When it does not come up again.
+    pub async fn away(&mut self, long: std::time::Duration) -> anyhow::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await?;
+        }
+        tokio::time::sleep(long).await;
+        self.launch().await
+    }
 }
 
 /// An authority made for one scenario, what it certifies, and another authority that nobody believes.

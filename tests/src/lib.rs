@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod field;
 pub mod foe;
+pub mod harms;
 pub mod python;
 
 pub use broker::Broker;

@@ -4,6 +4,7 @@ mod attacks;
 mod broker_faults;
 mod clients;
 mod crashes;
+mod harms;
 mod people;
 mod rollouts;
 mod tls;
