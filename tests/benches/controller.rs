@@ -197,7 +197,7 @@ fn push_release(world: &World) -> anyhow::Result<ReleaseRef> {
 async fn bench_refill() -> anyhow::Result<()> {
     let world = world()?;
     let release = push_release(&world)?;
-    let to = AssignTo { release: release.clone(), rollout: None, attempt: 1, probation_s: 60 };
+    let to = AssignTo { release: release.clone(), rollout: None, attempt: 1, probation_s: 60, beside: None };
     for (device, _) in world.enroll()? {
         world.fleet.assign(&device, &release.model, Some(&to))?;
     }

@@ -2,6 +2,7 @@
 
 use crate::fetch::Disk;
 use fieldpost_shared::wire::v1::Inventory;
+use fieldpost_shared::wire::v2::CAPABILITY;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 const MIB: u64 = 1 << 20;
@@ -14,7 +15,7 @@ pub(crate) fn read(disk: &Disk, serving: String) -> Inventory {
     let system = System::new_with_specifics(kinds).ok();
     let cpus = system.as_ref().map(System::cpus).unwrap_or_default();
     Inventory {
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_version: format!("{}+{CAPABILITY}", env!("CARGO_PKG_VERSION")),
         arch: std::env::consts::ARCH.to_owned(),
         os: System::long_os_version().unwrap_or_default(),
         cpu_model: cpus.first().map(|cpu| cpu.brand().trim().to_owned()).unwrap_or_default(),

@@ -1,9 +1,11 @@
 //! What deployment needs from the world. The driver calls; `app.rs` implements over fetch, runtime and serve; tests fake it.
 
+use super::beside::Compared;
 use super::probation::Observed;
 use fieldpost_shared::bundle::manifest::Budgets;
 use fieldpost_shared::id::{Digest, ModelName, ReleaseRef};
 use fieldpost_shared::wire::v1::{Assignment, FailureKind};
+use fieldpost_shared::wire::v2::Mode;
 use tokio::sync::watch;
 
 /// A step of a deployment that did not succeed.
@@ -51,6 +53,15 @@ pub trait Effects: Send + Sync + 'static {
 
     /// Loads the release and runs its golden samples. It may stay loaded for the swap that follows.
     fn self_test(&self, assignment: &Assignment) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Loads a release from the disk and puts it beside the live one. Fine when it stands there: then in this mode.
+    fn beside(&self, assignment: &Assignment, mode: &Mode) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Takes away what stands beside the live release of a model. Fine when nothing does.
+    fn alone(&self, model: &ModelName);
+
+    /// What the release beside the live one did since it was put there, and, for a shadow, how it compares.
+    fn observed_beside(&self, model: &ModelName) -> Option<(Observed, Compared)>;
 
     /// Loads a release from the disk and makes it the one that answers. Also called at the start for the live release, and
     /// for the one that already is.

@@ -5,6 +5,7 @@ use super::probation::Harm;
 use fieldpost_shared::id::{Digest, ReleaseRef};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::{Assignment, Quarantined};
+use fieldpost_shared::wire::v2::Mode;
 
 /// Something happened to a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum Event {
     Verified,
     /// The candidate passed its self-test.
     Tested,
+    /// The candidate stands beside the live release.
+    Beside,
     /// The release that was to be installed answers requests.
     Swapped,
     /// The model answers no requests any more.
@@ -32,7 +35,7 @@ pub enum Event {
     Failed(Failure),
     /// The wait of a blocked candidate is over.
     RetryDue,
-    /// A look at the release in probation.
+    /// A look at the release in probation, or at the candidate beside the live one.
     Checked {
         /// As in [`Event::Stopped`].
         elapsed_ms: u64,
@@ -50,6 +53,8 @@ pub struct Wish<'a> {
     pub expires: Timestamp,
     /// What should run; None is nothing.
     pub assignment: Option<&'a Assignment>,
+    /// That it should stand beside the live release, and not take its place.
+    pub beside: Option<&'a Mode>,
 }
 
 /// What is true beside the slot.
@@ -74,6 +79,8 @@ pub enum Effect {
     Begin(Job),
     /// Stop what is being done for this slot.
     Halt,
+    /// Nothing stands beside the live release any more.
+    Alone,
     /// Releases may have become needless on the disk.
     Collect,
 }
@@ -87,6 +94,8 @@ pub enum Job {
     Verify(Assignment),
     /// Ends in Tested or Failed.
     SelfTest(Assignment),
+    /// Ends in Beside or Failed.
+    Beside(Assignment, Mode),
     /// Ends in Swapped or Failed.
     Swap {
         /// What is to be installed.

@@ -5,7 +5,7 @@ use super::status::DeployStatus;
 use crate::store::Hold;
 use fieldpost_shared::id::{ModelName, ReleaseRef};
 use fieldpost_shared::time::Timestamp;
-use fieldpost_shared::wire::v1::Desired;
+use fieldpost_shared::wire::v2::Desired;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Why a local command was not done.
@@ -50,9 +50,9 @@ impl DriverHandle {
     ///
     /// # Errors
     /// Why it changes nothing; [`Refusal::again`] tells whether to present it again later.
-    pub async fn desired(&self, desired: Desired) -> Result<(), Refusal> {
+    pub async fn desired(&self, desired: impl Into<Desired>) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.commands.send(Command::Desired(Box::new(desired), reply)).await;
+        let sent = self.commands.send(Command::Desired(Box::new(desired.into()), reply)).await;
         sent.map_err(|_ended| Refusal::Stopping)?;
         answer.await.map_err(|_ended| Refusal::Stopping)?
     }

@@ -155,6 +155,9 @@ async fn run<E: Effects>(effects: Arc<E>, model: ModelName, job: Job, means: Mea
             let _permit = means.heavy.acquire().await;
             caught(FailureKind::SelfTest, Event::Tested, effects.self_test(&assignment)).await
         }
+        Job::Beside(assignment, mode) => {
+            caught(FailureKind::Load, Event::Beside, effects.beside(&assignment, &mode)).await
+        }
         Job::Swap { release, tries } => {
             if tries > 0 {
                 pause(tries).await;

@@ -6,7 +6,8 @@ use crate::store::{Hold, Known, Store, StoreError};
 use fieldpost_shared::id::{Digest, ModelName};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::trust::SignedRoot;
-use fieldpost_shared::wire::v1::{Desired, Quarantined};
+use fieldpost_shared::wire::v1::Quarantined;
+use fieldpost_shared::wire::v2::Desired;
 use std::fmt;
 
 /// The newest root, as far as deployment looks at it.

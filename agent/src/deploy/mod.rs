@@ -4,6 +4,7 @@
 //! [`Effects`]. [`slot::State`] carries the diagram.
 
 mod accept;
+pub mod beside;
 mod driver;
 mod effects;
 pub mod event;
@@ -19,6 +20,7 @@ mod status;
 pub(crate) mod testing;
 
 pub use accept::{Believed, Refusal, accept};
+pub use beside::Compared;
 pub use driver::{Driver, DriverError, DriverSettings};
 pub use effects::{Effects, Failure};
 pub use handle::{CommandError, DriverHandle};

@@ -3,6 +3,7 @@
 use fieldpost_shared::id::ModelName;
 use fieldpost_shared::id::{ReleaseRef, RolloutId};
 use fieldpost_shared::wire::v1::{Assignment, FailureKind, ModelReport, Phase};
+use fieldpost_shared::wire::v2::Mode;
 use serde::{Deserialize, Serialize};
 
 /// A release on this box that loads and passed its self-test here.
@@ -43,6 +44,7 @@ pub struct Trouble {
 ///  |                                                                 ^
 ///  +-- the previous release is wanted again: no download ------------+
 ///
+/// Beside: between SelfTesting and Swapping, where that is asked for. It lasts until something else is.
 /// Watched: as Idle, but the agent died while the live release served. Deaths that follow each other closely end it like a
 /// probation; quiet ends it in Idle.
 /// Restoring: the agent has started and loads the live release, then goes on with the state inside.
@@ -129,6 +131,17 @@ pub enum State {
         /// Times that the agent died, each soon after the start before.
         deaths: u32,
     },
+    /// The candidate stands beside the live release, as a shadow or as the other arm of a split.
+    Beside {
+        /// What stands there.
+        candidate: Assignment,
+        /// Tries before this one.
+        tries: u32,
+        /// Times that the agent died here, each soon after the start before.
+        deaths: u32,
+        /// What for.
+        mode: Mode,
+    },
 }
 
 /// One model on this box.
@@ -163,7 +176,8 @@ impl State {
             | Self::Blocked { candidate, .. }
             | Self::Verifying { candidate, .. }
             | Self::SelfTesting { candidate, .. }
-            | Self::Swapping { candidate, .. } => Some(candidate),
+            | Self::Swapping { candidate, .. }
+            | Self::Beside { candidate, .. } => Some(candidate),
             Self::Restoring { then, .. } => then.candidate(),
             Self::Idle | Self::Probation { .. } | Self::Reverting { .. } | Self::Removing | Self::Watched { .. } => {
                 None
@@ -186,6 +200,8 @@ impl State {
             Self::Removing => "removing",
             Self::Restoring { .. } => "restoring",
             Self::Watched { .. } => "watched",
+            Self::Beside { mode: Mode::Shadow { .. }, .. } => "shadowing",
+            Self::Beside { mode: Mode::Split { .. }, .. } => "splitting",
         }
     }
 }
@@ -222,6 +238,8 @@ impl Slot {
             State::Verifying { candidate, .. } => with(candidate, Phase::Verifying),
             State::SelfTesting { candidate, .. } => with(candidate, Phase::SelfTesting),
             State::Swapping { candidate, .. } => with(candidate, Phase::Swapping),
+            State::Beside { candidate, mode: Mode::Shadow { .. }, .. } => with(candidate, Phase::Shadowing),
+            State::Beside { candidate, mode: Mode::Split { .. }, .. } => with(candidate, Phase::Splitting),
             State::Probation { .. } => installed(&self.live, Phase::Probation),
             State::Reverting { .. } => installed(&self.previous, Phase::Swapping),
             State::Restoring { then, .. } => self.phase(then, (done, total)),
@@ -233,10 +251,12 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::deploy::testing::{assignment, frozen};
+    use fieldpost_shared::wire::v2::SplitBy;
 
     fn slots() -> Vec<(&'static str, Slot)> {
         let candidate = || Assignment { rollout: Some("r-1".parse().unwrap()), ..assignment("m", 3, 2) };
         let trouble = || Trouble { kind: FailureKind::Disk, detail: "full".into() };
+        let beside = |mode| State::Beside { candidate: candidate(), tries: 1, deaths: 1, mode };
         let states = vec![
             ("idle", State::Idle),
             ("fetching", State::Fetching { candidate: candidate(), tries: 3, trouble: Some(trouble()) }),
@@ -249,6 +269,8 @@ mod tests {
             ("removing", State::Removing),
             ("restoring", State::Restoring { deaths: 1, tries: 2, then: Box::new(State::Idle) }),
             ("watched", State::Watched { deaths: 2 }),
+            ("shadowing", beside(Mode::Shadow { portion: 2_500 })),
+            ("splitting", beside(Mode::Split { portion: 5_000, by: SplitBy::Header("x-line".into()) })),
         ];
         let slot = |state| Slot {
             live: Some(assignment("m", 2, 1).into()),

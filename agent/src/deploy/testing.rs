@@ -1,10 +1,11 @@
 //! Things that the tests of this room build again and again.
 
-use super::{Effects, Failure, Observed};
+use super::{Compared, Effects, Failure, Observed};
 use fieldpost_shared::bundle::manifest::Budgets;
 use fieldpost_shared::id::{Digest, ModelName, ReleaseRef};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::{Assignment, Desired};
+use fieldpost_shared::wire::v2::Mode;
 use tokio::sync::watch;
 
 /// A box on which nothing that is begun ever ends.
@@ -22,6 +23,16 @@ impl Effects for Idle {
 
     async fn self_test(&self, _: &Assignment) -> Result<(), Failure> {
         std::future::pending().await
+    }
+
+    async fn beside(&self, _: &Assignment, _: &Mode) -> Result<(), Failure> {
+        std::future::pending().await
+    }
+
+    fn alone(&self, _: &ModelName) {}
+
+    fn observed_beside(&self, _: &ModelName) -> Option<(Observed, Compared)> {
+        None
     }
 
     async fn swap(&self, _: &ReleaseRef) -> Result<(), Failure> {

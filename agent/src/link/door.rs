@@ -9,7 +9,8 @@ use bytes::Bytes;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::{Clock, Timestamp};
 use fieldpost_shared::trust::{RootMetadata, SignedRoot};
-use fieldpost_shared::wire::v1::{Ack, Desired};
+use fieldpost_shared::wire::v1::{self, Ack};
+use fieldpost_shared::wire::v2::Desired;
 use fieldpost_shared::wire::{OpenError, Topic, Topics, open_controller};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -143,7 +144,13 @@ impl Door {
     }
 
     async fn desired(&self, payload: &[u8], again: bool) -> Heard {
-        let desired: Desired = match open_controller(payload, &self.root(), &self.identity.device) {
+        let (root, device) = (self.root(), &self.identity.device);
+        let desired = match open_controller::<v1::Desired>(payload, &root, device) {
+            // A signature of one kind is none of another: it may be the newer kind.
+            Err(OpenError::Signature(_)) => open_controller::<Desired>(payload, &root, device),
+            other => other.map(Desired::from),
+        };
+        let desired = match desired {
             Ok(desired) => desired,
             Err(error) => return self.refuse_open(&error),
         };

@@ -3,8 +3,10 @@ use super::*;
 use crate::deploy::testing::{assignment, desired};
 use fieldpost_shared::id::{Digest, ReleaseRef};
 use fieldpost_shared::stats::{Baseline, WindowStats};
+use fieldpost_shared::trust::{Envelope, Kind};
 use fieldpost_shared::wire::seal;
 use fieldpost_shared::wire::v1::Sequence;
+use fieldpost_shared::wire::v2::{Beside, Mode};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -26,8 +28,8 @@ fn push(fixture: &Fixture) {
 }
 
 /// Expires tomorrow.
-fn tomorrow(sequence: u64) -> Desired {
-    Desired { issued: NOW, ..desired(sequence, NOW.plus(DAY).as_millis(), &[assignment("m", sequence, 1)]) }
+fn tomorrow(sequence: u64) -> v1::Desired {
+    v1::Desired { issued: NOW, ..desired(sequence, NOW.plus(DAY).as_millis(), &[assignment("m", sequence, 1)]) }
 }
 
 fn accepted(fixture: &Fixture) -> u64 {
@@ -103,10 +105,31 @@ async fn a_root_that_could_not_be_kept_is_asked_for_again() {
 #[tokio::test]
 async fn a_root_moves_on_and_what_waited_for_it_is_accepted() {
     let fixture = Fixture::new();
-    let waits = Desired { root_version: 2, ..tomorrow(7) };
+    let waits = v1::Desired { root_version: 2, ..tomorrow(7) };
     fixture.hear_bytes(of_box_1(Topic::Desired), seal(&waits, &key(3)).unwrap()).await;
     assert_eq!(accepted(&fixture), 0);
     assert_eq!(fixture.hear_bytes(Topic::Trust(2), root(2, 3).to_bytes()).await, Heard::NewRoot);
     assert_eq!(accepted(&fixture), 7);
     assert_eq!(fixture.driver.status().borrow().desired_sequence, 7);
+}
+
+#[tokio::test]
+async fn what_stands_beside_the_live_release_is_heard_in_version_2_and_only_signed_as_such() {
+    let fixture = Fixture::new();
+    let beside = vec![Beside { model: "m".parse().unwrap(), mode: Mode::Shadow { portion: 500 } }];
+    let two = Desired { state: tomorrow(7), beside };
+    let as_one = Envelope::seal(Kind::Desired, postcard::to_stdvec(&two).unwrap(), &key(3)).to_bytes();
+    fixture.hear_bytes(of_box_1(Topic::Desired), as_one).await;
+    assert_eq!(accepted(&fixture), 0, "version 1 has nothing behind its end");
+    fixture.hear(of_box_1(Topic::Desired), &two, 3).await;
+    assert_eq!(fixture.store.known().unwrap().desired, Some(two));
+    fixture.hear(of_box_1(Topic::Desired), &tomorrow(8), 3).await;
+    assert_eq!(
+        fixture.store.known().unwrap().desired,
+        Some(tomorrow(8).into()),
+        "and an older controller is understood"
+    );
+    let forged = Desired { state: tomorrow(9), beside: vec![] };
+    fixture.hear(of_box_1(Topic::Desired), &forged, 2).await;
+    assert_eq!(accepted(&fixture), 8, "a publisher does not speak for the controller");
 }

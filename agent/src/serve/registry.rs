@@ -10,7 +10,7 @@ use super::oip::statistics::Statistics;
 use super::recent::Recent;
 use super::rival::{Portion, Rival, RivalError, Role, Sticky};
 use super::running::Running;
-use crate::deploy::Observed;
+use crate::deploy::{Compared, Observed};
 use crate::monitor::collector::{Collector, Meter};
 use crate::monitor::{ClosedWindow, MonitorSettings};
 use axum::http::StatusCode;
@@ -64,6 +64,8 @@ pub(crate) struct Live {
     pub(crate) running: Running,
     collector: Mutex<Collector>,
     rival: RwLock<Option<Rival>>,
+    /// As a shadow: how it compares with the release that it stands beside.
+    compared: Mutex<Compared>,
 }
 
 impl Live {
@@ -93,6 +95,10 @@ impl Live {
 
     pub(crate) fn collector(&self) -> MutexGuard<'_, Collector> {
         lock(&self.collector)
+    }
+
+    pub(crate) fn compared(&self) -> MutexGuard<'_, Compared> {
+        lock(&self.compared)
     }
 
     /// Counts that the truth about an answer is known.
@@ -219,12 +225,21 @@ impl Registry {
         self.read(|slots| slots.live.get(model).cloned())?.rival()
     }
 
-    /// What the release beside the live one did since it was put there, as an arm of a split.
+    /// The release beside the live one, if it is this one, as it is loaded.
     #[must_use]
-    pub fn observed_rival(&self, model: &ModelName) -> Option<Observed> {
+    pub(crate) fn rival_model(&self, release: &ReleaseRef) -> Option<Arc<dyn Model>> {
+        let live = self.read(|slots| slots.live.get(&release.model).cloned())?;
+        let is = |rival: &&Rival| rival.live.release() == release;
+        live.with_rival(|rival| rival.filter(is).map(|rival| Arc::clone(&rival.live.model)))
+    }
+
+    /// What the release beside the live one did since it was put there: as an arm of a split, and as a shadow.
+    #[must_use]
+    pub fn observed_rival(&self, model: &ModelName) -> Option<(Observed, Compared)> {
         let live = self.read(|slots| slots.live.get(model).cloned())?;
         let rival = live.with_rival(|rival| rival.map(|rival| Arc::clone(&rival.live)))?;
-        Some(rival.observed())
+        let compared = *rival.compared();
+        Some((rival.observed(), compared))
     }
 
     fn make(&self, slots: &mut Slots, model: Arc<dyn Model>) -> Arc<Live> {
@@ -239,6 +254,7 @@ impl Registry {
             running: Running::default(),
             collector: Mutex::new(Collector::new(release, model.manifest(), self.0.clock.now())),
             rival: RwLock::default(),
+            compared: Mutex::default(),
             model,
         })
     }

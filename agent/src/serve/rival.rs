@@ -24,6 +24,12 @@ impl Portion {
     /// None of them.
     pub const NONE: Self = Self(0);
 
+    /// From hundredths of a percent; more than all is all.
+    #[must_use]
+    pub const fn of_hundredths(hundredths: u16) -> Self {
+        if hundredths > Self::ALL.0 { Self::ALL } else { Self(hundredths) }
+    }
+
     /// From percent, 0 to 100, rounded to a hundredth; `None` for what is none.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0..=10000")]

@@ -60,10 +60,30 @@ impl Watched {
     }
 
     fn run(self, clock: &dyn Clock) {
+        // What does not come back is noticed as any other inference is, and held against the shadow.
+        let seat = self.other.running.begin(clock);
         let seen = catch_unwind(AssertUnwindSafe(|| self.see(clock))).ok().flatten();
+        self.other.running.end(seat);
+        self.tally(seen.as_ref());
         let latency = self.latency;
         let pair = seen.as_ref().map(|(took, rows)| Compared { latency, other_latency: *took, rows });
         self.live.collector().compared(&self.version(), pair);
+    }
+
+    /// What the box itself judges the shadow by.
+    fn tally(&self, seen: Option<&(Duration, Vec<(bool, f64)>)>) {
+        let ratio = self.other.model.manifest().budgets.max_latency_ratio;
+        let mut compared = self.other.compared();
+        match seen {
+            None => compared.errors = compared.errors.saturating_add(1),
+            Some((took, rows)) => {
+                compared.answered = compared.answered.saturating_add(1);
+                rows.iter().for_each(|(same, _)| compared.agreed.insert(*same));
+                if let Some(ratio) = ratio {
+                    compared.slower.insert(took.as_secs_f64() > ratio * self.latency.as_secs_f64());
+                }
+            }
+        }
     }
 
     /// The other's time per row, and how its answers compare; `None` when it fails.

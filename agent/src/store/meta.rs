@@ -2,10 +2,11 @@
 
 use super::Store;
 use super::database::Trees;
-use super::error::{Cause, StoreError};
+use super::error::{Cause, RecordError, StoreError};
 use super::record::{decode, encode};
 use fieldpost_shared::time::Timestamp;
-use fieldpost_shared::wire::v1::{Desired, Sequence};
+use fieldpost_shared::wire::v1::{self, Sequence};
+use fieldpost_shared::wire::v2::Desired;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ const TIME: &[u8] = b"latest-signed";
 const HOLD: &[u8] = b"hold";
 const FETCHED: &[u8] = b"fetched-bytes";
 const FORM: u8 = 1;
+/// Form of a desired state that says what stands beside the live release. One that does not is kept in form 1, which an
+/// older agent reads.
+const FORM_BESIDE: u8 = 2;
 /// Acknowledgements come often; the time they witness is written once a minute, to spare the flash.
 const WITNESS_STEP: Duration = Duration::from_secs(60);
 
@@ -71,6 +75,21 @@ fn write<T: Serialize>(trees: &Trees, what: &'static str, key: &[u8], value: &T)
     Ok(trees.flush()?)
 }
 
+fn read_desired(trees: &Trees) -> Result<Option<Desired>, Cause> {
+    let Some(bytes) = trees.meta.get(DESIRED)? else { return Ok(None) };
+    Ok(Some(match bytes.first() {
+        Some(&FORM) => decode::<v1::Desired>("desired state", FORM, &bytes)?.into(),
+        _ => decode("desired state", FORM_BESIDE, &bytes)?,
+    }))
+}
+
+fn encode_desired(desired: &Desired) -> Result<Vec<u8>, RecordError> {
+    match desired.beside.is_empty() {
+        true => encode("desired state", FORM, &desired.state),
+        false => encode("desired state", FORM_BESIDE, desired),
+    }
+}
+
 pub(super) fn read_epoch(trees: &Trees) -> Result<Option<u64>, Cause> {
     read(trees, "epoch", EPOCH)
 }
@@ -82,15 +101,15 @@ pub(super) fn write_epoch(trees: &Trees, epoch: u64) -> Result<(), Cause> {
 /// Forgets how far the controller had come, because its keys have changed (TUF 1.0.33 §5.3.11).
 pub(super) fn forget_signed(trees: &Trees, batch: &mut sled::Batch) -> Result<(), Cause> {
     batch.remove(TIME);
-    if let Some(desired) = read::<Desired>(trees, "desired state", DESIRED)? {
-        let restarted = Desired { sequence: 0, ..desired };
-        batch.insert(DESIRED, encode("desired state", FORM, &restarted)?);
+    if let Some(mut desired) = read_desired(trees)? {
+        desired.state.sequence = 0;
+        batch.insert(DESIRED, encode_desired(&desired)?);
     }
     Ok(())
 }
 
 pub(super) fn read_known(trees: &Trees) -> Result<Known, Cause> {
-    let desired = read(trees, "desired state", DESIRED)?;
+    let desired = read_desired(trees)?;
     Ok(Known { desired, latest_signed: read(trees, "latest signed time", TIME)?.unwrap_or_default() })
 }
 
@@ -128,7 +147,7 @@ impl Store {
         self.database.run("keep the desired state", |trees| {
             let latest = read::<Timestamp>(trees, "latest signed time", TIME)?.unwrap_or_default().max(desired.issued);
             let mut batch = sled::Batch::default();
-            batch.insert(DESIRED, encode("desired state", FORM, desired)?);
+            batch.insert(DESIRED, encode_desired(desired)?);
             batch.insert(TIME, encode("latest signed time", FORM, &latest)?);
             trees.meta.apply_batch(batch)?;
             Ok(trees.flush()?)

@@ -3,6 +3,7 @@ use fieldpost_shared::id::{Digest, ReleaseRef};
 use fieldpost_shared::stats::{Baseline, WindowStats};
 use fieldpost_shared::time::{ManualClock, Timestamp};
 use fieldpost_shared::wire::v1::{FailureKind, Quarantined, Sequence, Window};
+use fieldpost_shared::wire::v2::{Beside, Desired, Mode};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_700_000_000_000;
@@ -170,7 +171,8 @@ fn a_malformed_slot_leaves_the_mark_for_the_next_start() {
 #[test]
 fn an_accepted_state_and_the_latest_signed_time_survive() {
     let data = tempfile::tempdir().unwrap();
-    let desired = crate::deploy::testing::desired(7, 9_000, &[crate::deploy::testing::assignment("m", 1, 1)]);
+    let desired: Desired =
+        crate::deploy::testing::desired(7, 9_000, &[crate::deploy::testing::assignment("m", 1, 1)]).into();
     let at = |ms| Timestamp::from_millis(ms);
     {
         let store = open(data.path());
@@ -183,11 +185,29 @@ fn an_accepted_state_and_the_latest_signed_time_survive() {
 }
 
 #[test]
+fn what_stands_beside_survives_and_new_controller_keys_keep_it() {
+    let data = tempfile::tempdir().unwrap();
+    let state = crate::deploy::testing::desired(7, 9_000, &[crate::deploy::testing::assignment("m", 1, 1)]);
+    let beside = vec![Beside { model: "m".parse().unwrap(), mode: Mode::Shadow { portion: 500 } }];
+    let desired = Desired { state, beside };
+    open(data.path()).accept(&desired).unwrap();
+    let store = open(data.path());
+    assert_eq!(store.known().unwrap().desired.as_ref(), Some(&desired));
+    store.add_root(1, b"one", false).unwrap();
+    store.add_root(2, b"two", true).unwrap();
+    let known = store.known().unwrap().desired.unwrap();
+    assert_eq!((known.sequence, &known.beside), (0, &desired.beside));
+    store.accept(&desired.state.clone().into()).unwrap();
+    assert_eq!(store.known().unwrap().desired, Some(desired.state.into()));
+}
+
+#[test]
 fn new_controller_keys_forget_a_sequence_that_ran_ahead() {
     let data = tempfile::tempdir().unwrap();
     let store = open(data.path());
     store.add_root(1, b"one", false).unwrap();
     let ahead = crate::deploy::testing::desired(u64::MAX, u64::MAX, &[crate::deploy::testing::assignment("m", 1, 1)]);
+    let ahead: Desired = ahead.into();
     store.accept(&ahead).unwrap();
     store.add_root(2, b"two", false).unwrap();
     assert_eq!(store.known().unwrap().desired.unwrap().sequence, u64::MAX);
@@ -406,7 +426,8 @@ proptest! {
 fn records_are_written_as_they_were_frozen() {
     let data = tempfile::tempdir().unwrap();
     let store = open(data.path());
-    let desired = crate::deploy::testing::desired(7, 9_000, &[crate::deploy::testing::assignment("m", 1, 1)]);
+    let desired: Desired =
+        crate::deploy::testing::desired(7, 9_000, &[crate::deploy::testing::assignment("m", 1, 1)]).into();
     store.accept(&desired).unwrap();
     store.set_hold(Some(&Hold { reason: "harvest".into(), until: Some(Timestamp::from_millis(5)) })).unwrap();
     store.next(Counter::Report).unwrap();

@@ -176,7 +176,7 @@ mod tests {
     fn a_root_that_the_database_lost_comes_back_with_what_it_forgets() {
         let data = data();
         let store = open(data.path()).0;
-        store.accept(&desired(u64::MAX, u64::MAX, &[])).unwrap();
+        store.accept(&desired(u64::MAX, u64::MAX, &[]).into()).unwrap();
         drop(store);
         write_file(data.path(), 3, &root("default", 3, 1, 9).to_bytes()).unwrap();
         let store = open(data.path()).0;

@@ -178,6 +178,8 @@ fn phase_text(phase: &Phase) -> String {
         Phase::SelfTesting => "self-testing".to_owned(),
         Phase::Swapping => "swapping".to_owned(),
         Phase::Probation => "on probation".to_owned(),
+        Phase::Shadowing => "in shadow".to_owned(),
+        Phase::Splitting => "in a split".to_owned(),
         Phase::Blocked(reason) => format!("blocked: {reason}"),
     }
 }

@@ -7,7 +7,8 @@ use fieldpost_shared::bundle::chunk::MAX_PAYLOAD_BYTES;
 use fieldpost_shared::id::{DeviceId, Digest, ModelName};
 use fieldpost_shared::time::{Clock, Timestamp};
 use fieldpost_shared::trust::{Envelope, EnvelopeError, Signature};
-use fieldpost_shared::wire::v1::{Assignment, Body as _, Desired, MAX_ASSIGNMENTS};
+use fieldpost_shared::wire::v1::{self, Assignment, Body as _, MAX_ASSIGNMENTS};
+use fieldpost_shared::wire::v2::{Beside, Desired};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -107,8 +108,7 @@ impl DesiredStates {
             let device = String::from_utf8_lossy(&key).into_owned();
             let envelope = Envelope::from_bytes(&sealed)
                 .map_err(|source| DesiredError::Envelope { device: device.clone(), source })?;
-            let desired: Desired =
-                postcard::from_bytes(&envelope.body).map_err(|source| DesiredError::Decode { device, source })?;
+            let desired = read(&envelope.body).map_err(|source| DesiredError::Decode { device, source })?;
             count(&mut wanted, &[], &desired.assignments);
             states.insert(desired.device.clone(), Arc::new(Signed { desired, sealed }));
         }
@@ -159,10 +159,14 @@ impl DesiredStates {
             probation_s: to.probation_s,
         }));
         after.sort_by(|a, b| a.release.model.cmp(&b.release.model));
-        if after == before {
+        let stood = known.as_ref().map(|known| known.desired.beside.as_slice()).unwrap_or_default();
+        let mut beside: Vec<Beside> = stood.iter().filter(|other| other.model != *model).cloned().collect();
+        beside.extend(to.and_then(|(to, _)| Some(Beside { model: model.clone(), mode: to.beside.clone()? })));
+        beside.sort_by(|a, b| a.model.cmp(&b.model));
+        if after == before && beside == stood {
             return Ok(Change::default());
         }
-        self.sign(&mut wanted, device, known.as_deref(), after, 0)
+        self.sign(&mut wanted, device, known.as_deref(), (after, beside), 0)
     }
 
     /// Signs the same anew, with a sequence above `above` and a new expiry.
@@ -172,8 +176,8 @@ impl DesiredStates {
     pub fn renew(&self, device: &DeviceId, above: u64) -> Result<Change, DesiredError> {
         let mut wanted = self.signing();
         let Some(known) = self.find(device) else { return Ok(Change::default()) };
-        let assignments = known.desired.assignments.clone();
-        self.sign(&mut wanted, device, Some(&known), assignments, above)
+        let same = (known.desired.assignments.clone(), known.desired.beside.clone());
+        self.sign(&mut wanted, device, Some(&known), same, above)
     }
 
     fn sign(
@@ -181,14 +185,14 @@ impl DesiredStates {
         wanted: &mut HashMap<Digest, usize>,
         device: &DeviceId,
         known: Option<&Signed>,
-        assignments: Vec<Assignment>,
+        (assignments, beside): (Vec<Assignment>, Vec<Beside>),
         above: u64,
     ) -> Result<Change, DesiredError> {
         let root = self.trust.root();
         let before = known.map(|known| &known.desired);
         // Neither the sequence nor the time of signing ever goes back, whatever the clock does.
         let issued = self.clock.now().max(before.map_or(Timestamp::EPOCH, |before| before.issued));
-        let desired = Desired {
+        let state = v1::Desired {
             fleet: root.fleet.clone(),
             device: device.clone(),
             sequence: next_sequence(before.map_or(0, |before| before.sequence).max(above), issued),
@@ -197,11 +201,16 @@ impl DesiredStates {
             root_version: root.version,
             assignments,
         };
+        let desired = Desired { state, beside };
         if !desired.bounded() {
             return Err(DesiredError::TooMany(device.clone()));
         }
-        let sealed =
-            self.trust.seal(&desired).map_err(|source| DesiredError::Encode { device: device.clone(), source })?;
+        // What an older agent understands is said so that it does.
+        let sealed = match desired.beside.is_empty() {
+            true => self.trust.seal(&desired.state),
+            false => self.trust.seal(&desired),
+        };
+        let sealed = sealed.map_err(|source| DesiredError::Encode { device: device.clone(), source })?;
         if sealed.len() > MAX_PAYLOAD_BYTES {
             return Err(DesiredError::TooLarge { device: device.clone(), found: sealed.len() });
         }
@@ -234,6 +243,14 @@ impl DesiredStates {
         let (now, version) = (self.clock.now(), self.trust.root().version);
         let due = |signed: &Arc<Signed>| is_due(&signed.desired, now, version);
         self.list().into_iter().filter(due).map(|signed| signed.desired.device.clone()).collect()
+    }
+}
+
+/// Reads a body of either version: the second is the first with more behind it.
+fn read(body: &[u8]) -> Result<Desired, postcard::Error> {
+    match postcard::take_from_bytes::<v1::Desired>(body)? {
+        (state, []) => Ok(state.into()),
+        _ => postcard::from_bytes(body),
     }
 }
 

@@ -4,6 +4,7 @@ use fieldpost_shared::durable::write_atomic;
 use fieldpost_shared::id::ReleaseRef;
 use fieldpost_shared::trust::{SecretKey, SignedRoot};
 use fieldpost_shared::wire::open_controller;
+use fieldpost_shared::wire::v2::Mode;
 
 /// A first sequence is the time.
 const FIRST: u64 = NOW.as_millis();
@@ -20,7 +21,7 @@ fn to(version: &str) -> AssignTo {
         version: version.parse().unwrap(),
         manifest: Digest::of(version.as_bytes()),
     };
-    AssignTo { release, rollout: None, attempt: 1, probation_s: 60 }
+    AssignTo { release, rollout: None, attempt: 1, probation_s: 60, beside: None }
 }
 
 fn assign(states: &DesiredStates, device: &str, version: Option<&str>) -> Change {
@@ -43,10 +44,32 @@ fn what_was_assigned_is_signed_for_that_device() {
     let states = states(&registry);
     assign(&states, "a", Some("1.0.0"));
     let sealed = &states.find(&id("a")).unwrap().sealed;
-    let desired: Desired = open_controller(sealed, &registry.trust.root(), &id("a")).unwrap();
+    let desired: v1::Desired = open_controller(sealed, &registry.trust.root(), &id("a")).unwrap();
     assert_eq!((desired.sequence, desired.issued, desired.expires), (FIRST, NOW, NOW.plus(30 * DAY)));
     assert_eq!(desired.assignments[0].release, to("1.0.0").release);
-    assert!(open_controller::<Desired>(sealed, &registry.trust.root(), &id("b")).is_err());
+    assert!(open_controller::<v1::Desired>(sealed, &registry.trust.root(), &id("b")).is_err());
+}
+
+#[test]
+fn version_2_is_signed_only_while_something_stands_beside_and_is_read_after_a_restart() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    let root = registry.trust.root();
+    let model: ModelName = "digits".parse().unwrap();
+    let mode = Mode::Shadow { portion: 500 };
+    let beside = AssignTo { beside: Some(mode.clone()), ..to("1.0.0") };
+    assert!(states.assign(&id("a"), &model, Some((&beside, &[]))).unwrap().signed);
+    assert!(!states.assign(&id("a"), &model, Some((&beside, &[]))).unwrap().signed);
+    states.renew(&id("a"), 0).unwrap();
+    let sealed = states.find(&id("a")).unwrap().sealed.clone();
+    assert!(open_controller::<v1::Desired>(&sealed, &root, &id("a")).is_err());
+    let desired: Desired = open_controller(&sealed, &root, &id("a")).unwrap();
+    assert_eq!(desired.mode(&model), Some(&mode));
+    let again = self::states(&registry);
+    assert_eq!(again.find(&id("a")).unwrap().desired, desired);
+    assert!(assign(&again, "a", Some("1.0.0")).signed, "the same release, in its place");
+    let sealed = again.find(&id("a")).unwrap().sealed.clone();
+    assert!(open_controller::<v1::Desired>(&sealed, &root, &id("a")).is_ok());
 }
 
 #[test]

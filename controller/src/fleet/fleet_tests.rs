@@ -61,8 +61,13 @@ impl World {
     }
 
     pub(crate) fn assign(&self, device: &str, release: Option<&ReleaseRef>) -> Result<(), FleetError> {
-        let to =
-            release.map(|release| AssignTo { release: release.clone(), rollout: None, attempt: 1, probation_s: 0 });
+        let to = release.map(|release| AssignTo {
+            release: release.clone(),
+            rollout: None,
+            attempt: 1,
+            probation_s: 0,
+            beside: None,
+        });
         self.fleet.assign(&device.parse().unwrap(), &"digits".parse().unwrap(), to.as_ref())
     }
 

@@ -36,6 +36,7 @@ impl Fleet {
                         rollout: assignment.rollout.clone(),
                         attempt: assignment.attempt,
                         probation_s: assignment.probation_s,
+                        beside: signed.as_ref().and_then(|s| s.desired.mode(&assignment.release.model).cloned()),
                     };
                     (assignment.release.model.clone(), to)
                 })

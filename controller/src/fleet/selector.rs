@@ -57,7 +57,8 @@ impl<'a> Subject<'a> {
             "os" => &inventory.os,
             "cpu" => &inventory.cpu_model,
             "hostname" => &inventory.hostname,
-            "agent" => &inventory.agent_version,
+            // What the agent can do beside stands behind its version.
+            "agent" => inventory.agent_version.split('+').next().unwrap_or_default(),
             label => return self.labels.get(label).map(String::as_str),
         };
         (!fact.is_empty()).then_some(fact)

@@ -352,6 +352,8 @@ pub struct BudgetsSource {
     pub max_psi: Option<f64>,
     /// Share of shadowed requests with another label.
     pub max_disagreement: Option<f64>,
+    /// Median time of a shadowed request as a multiple of the live model's.
+    pub max_latency_ratio: Option<f64>,
 }
 
 impl From<BudgetsSource> for Budgets {
@@ -362,6 +364,7 @@ impl From<BudgetsSource> for Budgets {
             error_rate: source.error_rate,
             max_psi: source.max_psi,
             max_disagreement: source.max_disagreement,
+            max_latency_ratio: source.max_latency_ratio,
         }
     }
 }

@@ -55,10 +55,13 @@ pub(super) fn requirements(source: &Source) -> Result<Requirements, PackError> {
 pub(super) fn budgets(source: &Source) -> Result<Budgets, PackError> {
     let budgets = Budgets::from(source.budgets.clone());
     let share = |value: Option<f64>| value.is_none_or(|share| (0.0..=1.0).contains(&share));
-    if share(budgets.error_rate) && share(budgets.max_disagreement) {
-        Ok(budgets)
-    } else {
+    let ratio = budgets.max_latency_ratio.is_none_or(|ratio| ratio.is_finite() && ratio > 0.0);
+    if !share(budgets.error_rate) || !share(budgets.max_disagreement) {
         Err(PackError::Statement("[budgets] error_rate and max_disagreement are shares in 0..=1".to_owned()))
+    } else if !ratio {
+        Err(PackError::Statement("[budgets] max_latency_ratio is a number above 0".to_owned()))
+    } else {
+        Ok(budgets)
     }
 }
 

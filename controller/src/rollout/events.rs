@@ -130,6 +130,24 @@ pub enum Event {
         /// Whether the controller had heard of it lately.
         reachable: bool,
     },
+    /// A device is told to run the release in shadow, beside its live one.
+    Shadowed {
+        /// Who.
+        device: DeviceId,
+        /// As in [`Event::Assigned`].
+        attempt: u32,
+        /// As in [`Event::Assigned`].
+        previous: Option<AssignTo>,
+        /// As in [`Event::Assigned`].
+        reachable: bool,
+    },
+    /// The wave has shown in shadow what it had to: its devices swap.
+    ShadowPassed {
+        /// Index of the wave.
+        wave: usize,
+        /// What the gates said.
+        evidence: Vec<GateReport>,
+    },
     /// A device was told by somebody else to run this release already.
     Adopted {
         /// Who.

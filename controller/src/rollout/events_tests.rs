@@ -12,7 +12,7 @@ pub(crate) fn every_event() -> Vec<Event> {
     let seed = Digest::of(b"seed");
     let seat = Seat { device: device.clone(), stratum: "x86_64".into() };
     let waves: Waves = "1".parse().unwrap();
-    let previous = AssignTo { release: release.clone(), rollout: None, attempt: 1, probation_s: 0 };
+    let previous = AssignTo { release: release.clone(), rollout: None, attempt: 1, probation_s: 0, beside: None };
     let report =
         GateReport::new("health", crate::rollout::gates::Verdict::Pass, "none of 1 failed".into(), &[("n", 1.0)]);
     let failure = Failure { setback: Setback::Reported(FailureKind::SelfTest), detail: "golden 3".into(), attempt: 1 };
@@ -74,10 +74,12 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::Reverted { device: device.clone() },
         Event::Superseded { device: device.clone(), by: None },
         Event::RolledBack { pending: vec![device.clone()], left_alone: 0 },
-        Event::Completed { pending: vec![device] },
+        Event::Completed { pending: vec![device.clone()] },
         Event::ApprovalAsked { wave: 1, because: Some(text()) },
         Event::Looked { wave: 0, look: Box::new(a_look()) },
         Event::Resumed { by: text(), accepted: vec![], unproven: true },
+        Event::Shadowed { device, attempt: 1, previous: None, reachable: true },
+        Event::ShadowPassed { wave: 0, evidence: vec![] },
     ]
 }
 
@@ -128,6 +130,15 @@ fn events_of_older_controllers_are_read() {
         }
     }
     assert!(older.lines().count() > 20);
+}
+
+/// What was stored before a strategy could ask for a shadow.
+#[test]
+fn an_older_rollout_is_read_and_has_no_shadow() {
+    let old = include_str!("testdata/created-before-shadows.json").trim_end();
+    let record = Record::decode(&[&[1], old.as_bytes()].concat()).unwrap();
+    let Event::Created { spec, .. } = &record.event else { panic!("{record:?}") };
+    assert!(spec.strategy.shadow.is_zero());
 }
 
 #[test]

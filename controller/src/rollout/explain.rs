@@ -113,6 +113,7 @@ fn headline(state: &State) -> String {
 pub fn tell(record: &Record) -> Told {
     let because = match &record.event {
         Event::WavePassed { evidence, .. }
+        | Event::ShadowPassed { evidence, .. }
         | Event::Paused { evidence, .. }
         | Event::RollbackStarted { evidence, .. } => {
             evidence.iter().filter(|report| report.verdict != Verdict::Unbounded).map(line).collect()
@@ -175,6 +176,12 @@ fn sentence(event: &Event) -> String {
         }
         Event::Assigned { device, attempt, previous, reachable } => {
             assigned(device, *attempt, previous.as_ref().map(|p| &p.release), *reachable)
+        }
+        Event::Shadowed { device, attempt, .. } => {
+            format!("{device} is told to run the release in shadow (attempt {attempt}); it answers nobody there.")
+        }
+        Event::ShadowPassed { wave, .. } => {
+            format!("Wave {} has shown in shadow what it had to; its devices swap.", wave + 1)
         }
         Event::Adopted { device } => {
             format!("{device} ran the release already; it is counted, and would not be taken back.")

@@ -6,6 +6,7 @@ use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef, RolloutId};
 use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::{Inventory, ModelReport, Quarantined};
+use fieldpost_shared::wire::v2::Mode;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,9 @@ pub struct AssignTo {
     pub attempt: u32,
     /// Seconds of probation after the swap.
     pub probation_s: u32,
+    /// That it stands beside the live release, and what for; none is that it takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Mode>,
 }
 
 /// An active device. Pending and revoked ones are not part of the fleet.

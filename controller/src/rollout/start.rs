@@ -330,6 +330,7 @@ pub const fn failure_name(kind: FailureKind) -> &'static str {
         FailureKind::Memory => "took too much memory in probation",
         FailureKind::Crash => "crashed the agent",
         FailureKind::LocalRollback => "was taken back on the device",
+        FailureKind::Disagreement => "was not in shadow what its bundle says",
         FailureKind::Disk => "met a full or broken disk",
     }
 }

@@ -8,6 +8,7 @@ use super::duration;
 use super::fleet::DeviceView;
 use super::plan::{MAX_WAVES, PlanError, Share, Waves};
 use super::trial::Settings;
+use fieldpost_shared::wire::v2::WHOLE;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -263,6 +264,14 @@ strategy! {
     holdout: Share = Share::NONE;
     /// What becomes of them then.
     holdout_then: Holdout = Holdout::default();
+    /// How long a whole wave runs the release in shadow before its devices swap; 0 is not at all.
+    shadow: Duration = Duration::ZERO, with "duration" "duration::optional";
+    /// Share of the requests that the release sees in shadow.
+    shadow_portion: Share = Share::ALL;
+    /// Waves that begin in shadow, from the first; 0 is all of them.
+    shadow_waves: usize = 0;
+    /// Requests that a device must have answered with both releases.
+    shadow_pairs: u64 = 100;
     /// How long a whole wave runs the release before the next one begins.
     soak: Duration = SOAK, with "duration" "duration::optional";
     /// How long after a device's swap its statistics are left out.
@@ -339,6 +348,9 @@ impl Strategy {
         if let Some(wave) = strategy.approve_before.iter().find(|wave| !(1..=waves).contains(*wave)) {
             return out("approve_before", "the number of a wave, from 1", wave.to_string());
         }
+        if !matches!(strategy.shadow_portion, Share::Parts(1..=10_000)) {
+            return out("shadow_portion", "a share above 0 % and at most 100 %", strategy.shadow_portion.to_string());
+        }
         if strategy.retries > 20 {
             return out("retries", "at most 20", strategy.retries.to_string());
         }
@@ -361,9 +373,10 @@ impl Strategy {
         Ok(strategy)
     }
 
-    fn durations(&self) -> [(&'static str, Duration); 9] {
+    fn durations(&self) -> [(&'static str, Duration); 10] {
         [
             ("soak", self.soak),
+            ("shadow", self.shadow),
             ("max_dwell", self.max_dwell),
             ("probation", self.probation),
             ("warm_up", self.warm_up),
@@ -383,6 +396,15 @@ impl Strategy {
         match self.waves.groups().find(|(_, selector)| selector.matches(view.subject())) {
             Some((_, selector)) => format!("{selector}: {stratum}"),
             None => stratum,
+        }
+    }
+
+    /// The share of requests in shadow, in hundredths of a percent.
+    #[must_use]
+    pub fn shadow_portion(&self) -> u16 {
+        match self.shadow_portion {
+            Share::Parts(parts) => u16::try_from(parts).unwrap_or(WHOLE).min(WHOLE),
+            Share::Count(_) => WHOLE,
         }
     }
 

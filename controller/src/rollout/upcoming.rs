@@ -45,6 +45,13 @@ fn stage(state: &State) -> Vec<Upcoming> {
         Stage::AwaitingApproval { wave } => {
             vec![Upcoming::whenever(format!("somebody approves wave {}", wave + 1))]
         }
+        Stage::Running { phase: Phase::Shadowing { since }, .. } => vec![
+            Upcoming::at("the devices may swap, if what they show is enough", since.plus(strategy.shadow)),
+            Upcoming::at(
+                "the wave has shown too little in shadow, and the rollout pauses",
+                since.plus(strategy.shadow).plus(strategy.wave_timeout),
+            ),
+        ],
         Stage::Running { wave, phase: Phase::Deploying { since } } => {
             let missing = state.counted(*wave).filter(|(_, member)| member.progress != Progress::Live).count();
             vec![

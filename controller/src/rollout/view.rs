@@ -40,7 +40,7 @@ impl Counts {
         for member in state.members.values() {
             let field = match member.progress {
                 Progress::Waiting => &mut counts.waiting,
-                Progress::Assigned | Progress::Retrying { .. } => &mut counts.changing,
+                Progress::Shadowing | Progress::Assigned | Progress::Retrying { .. } => &mut counts.changing,
                 Progress::Live => &mut counts.live,
                 Progress::Failed => &mut counts.failed,
                 Progress::Reverting => &mut counts.reverting,
@@ -105,7 +105,7 @@ impl Standing {
                 }
             }
             (Progress::Waiting, _) => Self::Waiting,
-            (Progress::Assigned | Progress::Retrying { .. }, _) => Self::Changing,
+            (Progress::Shadowing | Progress::Assigned | Progress::Retrying { .. }, _) => Self::Changing,
             (Progress::Live, _) => Self::Live,
             (Progress::Reverting, _) => Self::Reverting,
             (Progress::Reverted, _) => Self::Reverted,

@@ -112,7 +112,7 @@ impl Device {
             candidate: None,
             swaps: 0,
         };
-        let to = AssignTo { release: live.clone(), rollout: None, attempt: 1, probation_s: 0 };
+        let to = AssignTo { release: live.clone(), rollout: None, attempt: 1, probation_s: 0, beside: None };
         view.desired = [(live.model.clone(), to)].into();
         (view.models, view.settled) = (vec![report], true);
         Self {

@@ -101,6 +101,9 @@ pub struct Budgets {
     /// Share of shadowed requests whose label differs from the live model's.
     #[serde(default)]
     pub max_disagreement: Option<f64>,
+    /// Median time of a shadowed request as a multiple of the live model's, on the same device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_latency_ratio: Option<f64>,
 }
 
 /// How far a golden output may be from its expectation: |a - b| <= abs + rel * |b|, NaN only where NaN was expected.

@@ -12,6 +12,8 @@ pub enum Kind {
     Manifest,
     /// What a device should run.
     Desired,
+    /// What a device should run, and what beside it.
+    DesiredBeside,
     /// Which statistics are on the controller's disk.
     Ack,
     /// What a device does run.
@@ -28,10 +30,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Root,
         Self::Manifest,
         Self::Desired,
+        Self::DesiredBeside,
         Self::Ack,
         Self::Report,
         Self::Stats,
@@ -47,6 +50,7 @@ impl Kind {
             Self::Root => "application/vnd.fieldpost.root.v1+json",
             Self::Manifest => "application/vnd.fieldpost.manifest.v1+json",
             Self::Desired => "application/vnd.fieldpost.desired.v1+postcard",
+            Self::DesiredBeside => "application/vnd.fieldpost.desired.v2+postcard",
             Self::Ack => "application/vnd.fieldpost.ack.v1+postcard",
             Self::Report => "application/vnd.fieldpost.report.v1+postcard",
             Self::Stats => "application/vnd.fieldpost.stats.v1+postcard",

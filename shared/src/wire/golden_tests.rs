@@ -1,6 +1,7 @@
 //! The frozen form of version 1: what is in the field is read for ever, so these bytes never change.
 
 use super::v1::*;
+use super::v2::{self, Beside, Mode, SplitBy};
 use crate::id::{Digest, ReleaseRef};
 use crate::time::Timestamp;
 use crate::trust::{Envelope, SecretKey};
@@ -23,6 +24,26 @@ const SEQUENCE: Sequence = Sequence { epoch: 1_760_000_000_000, number: 300 };
 fn check<B: Body + PartialEq + Debug>(body: &B, golden: &[u8]) {
     assert_eq!(postcard::to_stdvec(body).unwrap(), golden, "written otherwise than frozen");
     assert_eq!(&postcard::from_bytes::<B>(golden).unwrap(), body, "read otherwise than frozen");
+}
+
+/// Version 2 of the desired state is the bytes of version 1, and what stands beside it.
+#[test]
+fn desired_of_version_2_is_frozen() {
+    let state: Desired = postcard::from_bytes(include_bytes!("golden/v1/desired.postcard")).unwrap();
+    let model = &state.assignments[0].release.model.clone();
+    let mut frozen = include_bytes!("golden/v1/desired.postcard").to_vec();
+    let beside = |mode| v2::Desired { state: state.clone(), beside: vec![Beside { model: model.clone(), mode }] };
+    frozen.extend(b"\x01\x06digits\x00\xe8\x07");
+    check(&beside(Mode::Shadow { portion: 1_000 }), &frozen);
+    frozen.truncate(frozen.len() - 3);
+    frozen.extend(b"\x01\x90\x4e\x01\x06x-line");
+    let split = beside(Mode::Split { portion: 10_000, by: SplitBy::Header("x-line".into()) });
+    check(&split, &frozen);
+    assert!(split.bounded());
+    let twice = v2::Desired { beside: [split.beside.clone(), split.beside.clone()].concat(), ..split.clone() };
+    assert!(!twice.bounded(), "one model twice");
+    let nothing = v2::Desired { state: Desired { assignments: vec![], ..state }, ..split };
+    assert!(!nothing.bounded(), "nothing is assigned");
 }
 
 macro_rules! golden {
@@ -137,11 +158,14 @@ fn phases_and_failures_keep_their_numbers() {
         Phase::Swapping,
         Phase::Probation,
         Phase::Blocked(String::new()),
+        Phase::Shadowing,
+        Phase::Splitting,
     ];
     let numbers: Vec<u8> = phases.iter().map(|phase| first(postcard::to_stdvec(phase).unwrap())).collect();
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(first(postcard::to_stdvec(&FailureKind::Untrusted).unwrap()), 0);
     assert_eq!(first(postcard::to_stdvec(&FailureKind::Disk).unwrap()), 11);
+    assert_eq!(first(postcard::to_stdvec(&FailureKind::Disagreement).unwrap()), 12);
 }
 
 #[test]

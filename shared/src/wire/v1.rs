@@ -255,6 +255,10 @@ pub enum Phase {
     Probation,
     /// It cannot go on by itself now, and says why.
     Blocked(String),
+    /// It sees requests beside the live release, and answers none. Only where version 2 of the desired state asks for it.
+    Shadowing,
+    /// It answers some of the requests beside the live release. Only where version 2 of the desired state asks for it.
+    Splitting,
 }
 
 /// Why a release failed on a device.
@@ -285,13 +289,16 @@ pub enum FailureKind {
     LocalRollback,
     /// The disk is full or broken.
     Disk,
+    /// Beside the live release its answers differed from that one's more often than its bundle allows, or it failed or was
+    /// slower than that.
+    Disagreement,
 }
 
 impl FailureKind {
     /// Whether another attempt on the same box can succeed (FAILED), or cannot (REJECTED).
     #[must_use]
     pub const fn retriable(self) -> bool {
-        !matches!(self, Self::Untrusted | Self::Unfit)
+        !matches!(self, Self::Untrusted | Self::Unfit | Self::Disagreement)
     }
 
     /// Whether the release had become live before it failed.

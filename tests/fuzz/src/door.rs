@@ -4,6 +4,7 @@ use fieldpost_shared::id::{DeviceId, FleetId};
 use fieldpost_shared::stats::{Limits, WindowStats};
 
 use fieldpost_shared::trust::{Envelope, SecretKey, SignedRoot};
+use fieldpost_shared::wire::v2;
 use fieldpost_shared::wire::v1::{Ack, Alive, Body, BrokerToken, Desired, Report, Stats};
 use fieldpost_shared::wire::{Topics, open_device};
 use std::sync::OnceLock;
@@ -28,13 +29,14 @@ fn open<B: Body>(sealed: &[u8]) {
 /// The first byte chooses the kind, the rest is signed by the right key: what a stolen device could say.
 pub fn body(data: &[u8]) {
     let Some((kind, body)) = data.split_first() else { return };
-    match kind % 6 {
+    match kind % 7 {
         0 => sealed::<Desired>(body),
         1 => sealed::<Ack>(body),
         2 => sealed::<Alive>(body),
         3 => sealed::<BrokerToken>(body),
         4 => sealed::<Stats>(body),
-        _ => sealed::<Report>(body),
+        5 => sealed::<Report>(body),
+        _ => sealed::<v2::Desired>(body),
     }
 }
 

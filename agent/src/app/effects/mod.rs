@@ -5,13 +5,13 @@
 
 mod trusted;
 
-use crate::deploy::{Effects, Failure, Observed};
+use crate::deploy::{Compared, Effects, Failure, Observed};
 use crate::fetch::assemble::{AssembleError, assemble};
 use crate::fetch::disk::DiskError;
 use crate::fetch::fit::{Needs, Room, Unfit, check, missing_cpu_features};
 use crate::fetch::{Disk, Downloader, FetchError};
 use crate::runtime::{LoadError, LoadedModel, golden_set, self_test};
-use crate::serve::Registry;
+use crate::serve::{Model, Portion, Registry, Sticky};
 use crate::store::Store;
 use fieldpost_shared::bundle::Manifest;
 use fieldpost_shared::bundle::manifest::Budgets;
@@ -20,6 +20,7 @@ use fieldpost_shared::id::{Digest, ModelName, ReleaseRef};
 use fieldpost_shared::time::Clock;
 use fieldpost_shared::trust::RootMetadata;
 use fieldpost_shared::wire::v1::{Assignment, FailureKind, Inventory};
+use fieldpost_shared::wire::v2::{Mode, SplitBy};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -123,6 +124,20 @@ impl BoxEffects {
     }
 }
 
+impl BoxEffects {
+    /// The loaded release: from its self-test, from beside the live one, or from the disk.
+    async fn ready(&self, release: &ReleaseRef) -> Result<Arc<dyn Model>, Failure> {
+        let prepared = lock(&self.now.prepared).remove(&release.manifest);
+        if let Some(model) = prepared {
+            return Ok(model);
+        }
+        match self.registry.rival_model(release) {
+            Some(model) => Ok(model),
+            None => Ok(self.load(release).await?),
+        }
+    }
+}
+
 impl Effects for BoxEffects {
     async fn fetch(&self, assignment: &Assignment, progress: watch::Sender<(u64, u64)>) -> Result<(), Failure> {
         let manifest = Arc::new(self.manifest(assignment).await?.parsed);
@@ -182,12 +197,35 @@ impl Effects for BoxEffects {
         Ok(())
     }
 
-    async fn swap(&self, release: &ReleaseRef) -> Result<(), Failure> {
-        let prepared = lock(&self.now.prepared).remove(&release.manifest);
-        let model = match prepared {
-            Some(model) => model,
-            None => self.load(release).await?,
+    async fn beside(&self, assignment: &Assignment, mode: &Mode) -> Result<(), Failure> {
+        let release = &assignment.release;
+        // A restart comes here without having been to the steps before.
+        self.manifest(assignment).await?;
+        let model = self.ready(release).await?;
+        let set = match mode {
+            Mode::Shadow { portion } => self.registry.set_shadow(model, Portion::of_hundredths(*portion)),
+            Mode::Split { portion, by } => {
+                let by = match by {
+                    SplitBy::Request => Sticky::Request,
+                    SplitBy::Header(name) => Sticky::Header(name.clone()),
+                    SplitBy::Parameter(name) => Sticky::Parameter(name.clone()),
+                };
+                self.registry.set_split(model, Portion::of_hundredths(*portion), by)
+            }
         };
+        set.map_err(|error| failure(FailureKind::Load, true, &error))
+    }
+
+    fn alone(&self, model: &ModelName) {
+        self.registry.clear_rival(model);
+    }
+
+    fn observed_beside(&self, model: &ModelName) -> Option<(Observed, Compared)> {
+        self.registry.observed_rival(model)
+    }
+
+    async fn swap(&self, release: &ReleaseRef) -> Result<(), Failure> {
+        let model = self.ready(release).await?;
         let installed = (release.manifest, model.manifest().budgets.clone());
         lock(&self.now.installed).insert(release.model.clone(), installed);
         self.registry.install(model);
@@ -204,9 +242,9 @@ impl Effects for BoxEffects {
     }
 
     fn budgets(&self, release: &ReleaseRef) -> Option<Budgets> {
-        let installed = lock(&self.now.installed);
-        let (_, budgets) = installed.get(&release.model).filter(|(digest, _)| *digest == release.manifest)?;
-        Some(budgets.clone())
+        let of_live = |(digest, budgets): &(Digest, Budgets)| (*digest == release.manifest).then(|| budgets.clone());
+        let live = lock(&self.now.installed).get(&release.model).and_then(of_live);
+        live.or_else(|| self.registry.rival_model(release).map(|model| model.manifest().budgets.clone()))
     }
 
     async fn collect(&self, keep: &[Digest]) {

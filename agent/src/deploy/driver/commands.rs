@@ -10,7 +10,7 @@ use crate::deploy::machine::rollback_target;
 use crate::store::{Hold, StoreError};
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::{ModelName, ReleaseRef};
-use fieldpost_shared::wire::v1::Desired;
+use fieldpost_shared::wire::v2::Desired;
 
 impl<E: Effects> Driver<E> {
     pub(super) async fn command(&mut self, command: Command) -> Result<(), DriverError> {

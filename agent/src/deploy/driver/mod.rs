@@ -4,6 +4,7 @@
 mod commands;
 mod steps;
 
+use super::beside::judge_beside;
 use super::effects::Effects;
 use super::event::Event;
 use super::handle::{Command, DriverHandle};
@@ -17,7 +18,7 @@ use super::status::DeployStatus;
 use crate::store::{Hold, Known, StoreError};
 use fieldpost_shared::backoff::Backoff;
 use fieldpost_shared::error_chain::Chain;
-use fieldpost_shared::id::ModelName;
+use fieldpost_shared::id::{ModelName, ReleaseRef};
 use fieldpost_shared::time::{Clock, Timestamp};
 use fieldpost_shared::wire::v1::Quarantined;
 use std::collections::{BTreeMap, VecDeque};
@@ -187,6 +188,10 @@ impl<E: Effects> Driver<E> {
         let Some(run) = self.runs.get_mut(model) else { return Ok(()) };
         // An end that crossed with the beginning of another job is of no interest.
         if run.running.as_ref().is_none_or(|running| running.number != number) {
+            let crossed = matches!(outcome, Outcome::Event(Event::Beside)) && self.beside(model).is_none();
+            if crossed {
+                self.jobs.effects().alone(model);
+            }
             return Ok(());
         }
         run.running = None;
@@ -199,6 +204,17 @@ impl<E: Effects> Driver<E> {
 
     fn look(&mut self, model: &ModelName) -> Event {
         let elapsed_ms = self.probation_elapsed_ms(model);
+        if let Some(candidate) = self.beside(model) {
+            let effects = self.jobs.effects();
+            let harm = effects.observed_beside(model).and_then(|(observed, compared)| {
+                judge_beside(&candidate, &observed, &compared, &effects.budgets(&candidate).unwrap_or_default())
+            });
+            if harm.is_some() {
+                // It answers callers, perhaps, and a disk that cannot be written must not keep it there.
+                effects.alone(model);
+            }
+            return Event::Checked { elapsed_ms, harm };
+        }
         let others_at_work = self.runs.iter().any(|(name, run)| name != model && is_loading(&run.slot.state));
         let effects = self.jobs.effects();
         let harm = self.runs.get_mut(model).and_then(|run| {
@@ -209,6 +225,14 @@ impl<E: Effects> Driver<E> {
             run.memory.proven(harm)
         });
         Event::Checked { elapsed_ms, harm }
+    }
+
+    /// The candidate that stands beside the live release.
+    fn beside(&self, model: &ModelName) -> Option<ReleaseRef> {
+        match &self.runs.get(model)?.slot.state {
+            State::Beside { candidate, .. } => Some(candidate.release.clone()),
+            _ => None,
+        }
     }
 
     async fn tick(&mut self) -> Result<(), DriverError> {
@@ -246,7 +270,7 @@ impl<E: Effects> Driver<E> {
                 let now = self.clock.monotonic().saturating_sub(since);
                 elapsed_ms.saturating_add(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
             }
-            Some((State::Watched { .. }, since)) => {
+            Some((State::Watched { .. } | State::Beside { .. }, since)) => {
                 u64::try_from(self.clock.monotonic().saturating_sub(since).as_millis()).unwrap_or(u64::MAX)
             }
             _ => 0,

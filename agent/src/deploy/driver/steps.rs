@@ -95,6 +95,7 @@ impl<E: Effects> Driver<E> {
         let wish = self.known.desired.as_ref().map(|desired| Wish {
             expires: desired.expires,
             assignment: desired.assignments.iter().find(|a| a.release.model == *model),
+            beside: desired.mode(model),
         });
         let context = Context {
             now: self.trusted_now(),
@@ -149,7 +150,8 @@ impl<E: Effects> Driver<E> {
             let oldest = self.quarantine.iter().enumerate().min_by_key(|(_, entry)| entry.at).map(|(index, _)| index);
             self.quarantine.remove(oldest.unwrap_or_default());
         }
-        let in_probation = |slot: &Slot| matches!(slot.state, State::Probation { .. } | State::Watched { .. });
+        let in_probation =
+            |slot: &Slot| matches!(slot.state, State::Probation { .. } | State::Watched { .. } | State::Beside { .. });
         if is_loading(&before.state) || is_loading(&after.state) {
             let others = self.runs.iter_mut().filter(|(name, _)| *name != model);
             others.for_each(|(_, run)| run.memory.disturb());
@@ -181,6 +183,7 @@ impl<E: Effects> Driver<E> {
                     run.running = None;
                 }
             }
+            Effect::Alone => self.jobs.effects().alone(model),
             Effect::Collect => self.collect(),
         }
     }

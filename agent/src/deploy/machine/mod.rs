@@ -89,9 +89,10 @@ impl Machine<'_> {
                 self.advance(State::SelfTesting { candidate, tries, deaths: 0 });
             }
             (State::SelfTesting { candidate, tries, .. }, Event::Tested) if self.may_change() => {
-                self.advance(State::Swapping { candidate, tries, deaths: 0 });
+                self.tested(candidate, tries);
             }
             (State::SelfTesting { .. }, Event::Tested) => self.drop_candidate(),
+            (State::Beside { .. }, Event::Beside) => self.effects.push(Effect::Begin(Job::Watch)),
             (State::Swapping { candidate, .. }, Event::Swapped) => self.swapped(candidate),
             (State::Reverting { .. }, Event::Swapped) => self.reverted(),
             (State::Restoring { then, .. }, Event::Swapped) => self.resume(*then),
@@ -110,6 +111,14 @@ impl Machine<'_> {
                     self.effects.push(Effect::Begin(Job::Watch));
                 }
             }
+            (State::Beside { .. }, Event::Checked { harm: Some(harm), .. }) => {
+                self.fail_candidate(harm.kind, &harm.detail);
+            }
+            (State::Beside { candidate, tries, deaths, mode }, Event::Checked { elapsed_ms, harm: None }) => {
+                let deaths = if elapsed_ms >= WATCH_MS { 0 } else { deaths };
+                self.slot.state = State::Beside { candidate, tries, deaths, mode };
+                self.effects.push(Effect::Begin(Job::Watch));
+            }
             (_, Event::LocalRollback) if rollback_target(&self.slot).is_some() => {
                 self.revert(FailureKind::LocalRollback, "rolled back by a local command");
             }
@@ -117,6 +126,7 @@ impl Machine<'_> {
             (State::Fetching { candidate, tries, .. }, Event::Failed(failure))
             | (State::Verifying { candidate, tries }, Event::Failed(failure))
             | (State::SelfTesting { candidate, tries, .. }, Event::Failed(failure))
+            | (State::Beside { candidate, tries, .. }, Event::Failed(failure))
             | (State::Swapping { candidate, tries, .. }, Event::Failed(failure)) => {
                 self.candidate_failed(candidate, tries, failure);
             }
@@ -137,6 +147,7 @@ impl Machine<'_> {
                 Event::Fetched
                 | Event::Verified
                 | Event::Tested
+                | Event::Beside
                 | Event::Swapped
                 | Event::Removed
                 | Event::RetryDue
@@ -161,14 +172,21 @@ impl Machine<'_> {
             State::Verifying { candidate, .. } => Some(Job::Verify(candidate.clone())),
             State::SelfTesting { candidate, .. } => Some(Job::SelfTest(candidate.clone())),
             State::Swapping { candidate, .. } => Some(Job::Swap { release: candidate.release.clone(), tries: 0 }),
+            State::Beside { candidate, mode, .. } => Some(Job::Beside(candidate.clone(), mode.clone())),
             State::Probation { .. } | State::Watched { .. } => Some(Job::Watch),
             State::Reverting { tries, .. } => swap(&self.slot.previous, *tries),
             State::Removing => Some(Job::Remove),
             State::Restoring { tries, .. } => swap(&self.slot.live, *tries),
         };
+        // A swap takes away what stood beside the old release; every other way out does it here.
+        let stood = matches!(self.slot.state, State::Beside { .. });
+        let goes_on = matches!(state, State::Beside { .. } | State::Swapping { .. } | State::Restoring { .. });
         self.slot.state = state;
         // What an earlier state of this same step asked for was never begun.
-        self.effects.retain(|effect| *effect == Effect::Collect);
+        self.effects.retain(|effect| matches!(effect, Effect::Collect | Effect::Alone));
+        if stood && !goes_on && !self.effects.contains(&Effect::Alone) {
+            self.effects.push(Effect::Alone);
+        }
         self.effects.push(job.map_or(Effect::Halt, Effect::Begin));
     }
 
@@ -197,6 +215,15 @@ impl Machine<'_> {
     }
 
     // ---- The way forward ----
+
+    /// Beside the live release, if that is asked for and there is one; else in its place.
+    fn tested(&mut self, candidate: Assignment, tries: u32) {
+        let mode = self.context.wish.and_then(|wish| wish.beside).filter(|_| self.slot.live.is_some());
+        self.advance(match mode {
+            Some(mode) => State::Beside { candidate, tries, deaths: 0, mode: mode.clone() },
+            None => State::Swapping { candidate, tries, deaths: 0 },
+        });
+    }
 
     fn swapped(&mut self, candidate: Assignment) {
         let probation_s = candidate.probation_s;

@@ -6,6 +6,7 @@ use crate::deploy::event::Wish;
 use crate::deploy::testing::{assignment, release};
 use fieldpost_shared::id::Digest;
 use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::wire::v2::Mode;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -22,7 +23,7 @@ enum Write {
 
 #[derive(Debug, Clone)]
 enum Act {
-    Want(Option<u64>, u32),
+    Want(Option<u64>, u32, bool),
     Hold(bool),
     Expire(bool),
     Revoke(u64),
@@ -52,9 +53,13 @@ struct Device {
     waiting: VecDeque<Event>,
     job: Option<Job>,
     answering: Option<Digest>,
+    /// What stands beside it.
+    beside: Option<Digest>,
     /// Releases that are whole on the disk.
     disk: BTreeSet<Digest>,
     wanted: Option<Assignment>,
+    /// The wanted release should stand beside the live one.
+    mode: Option<Mode>,
     known: bool,
     held: bool,
     expired: bool,
@@ -72,8 +77,10 @@ impl Device {
             waiting: VecDeque::new(),
             job: None,
             answering: None,
+            beside: None,
             disk: BTreeSet::new(),
             wanted: None,
+            mode: None,
             known: false,
             held: false,
             expired: false,
@@ -88,7 +95,7 @@ impl Device {
         let context = Context {
             now: Timestamp::from_millis(1_000),
             held: self.held,
-            wish: self.known.then_some(Wish { expires, assignment: self.wanted.as_ref() }),
+            wish: self.known.then_some(Wish { expires, assignment: self.wanted.as_ref(), beside: self.mode.as_ref() }),
             quarantine: &self.memory.quarantine,
             revoked: &self.revoked,
         };
@@ -124,6 +131,7 @@ impl Device {
                 match effect {
                     Effect::Begin(job) => self.job = Some(job),
                     Effect::Halt => self.job = None,
+                    Effect::Alone => self.beside = None,
                     Effect::Collect => {}
                 }
             }
@@ -184,6 +192,11 @@ impl Device {
 
     /// No release is brought in again at an attempt that has failed, and what was revoked is not begun.
     fn check_job(&self) {
+        if self.beside.is_some() {
+            let candidate = self.memory.slot.state.candidate().map(|c| c.release.manifest);
+            let stays = matches!(self.memory.slot.state, State::Beside { .. } | State::Swapping { .. });
+            assert!(stays && self.beside == candidate, "something stands beside: {:?}", self.memory.slot.state);
+        }
         let Some(candidate) = self.memory.slot.state.candidate() else { return };
         if matches!(self.memory.slot.state, State::Restoring { .. } | State::Swapping { .. }) {
             return;
@@ -198,7 +211,7 @@ impl Device {
     fn die(&mut self) {
         let before = self.journal.slot.clone();
         self.job = None;
-        self.answering = None;
+        (self.answering, self.beside) = (None, None);
         self.waiting.clear();
         self.unsure = false;
         self.memory = self.journal.clone();
@@ -225,12 +238,20 @@ impl Device {
             Job::Verify(_) => Event::Verified,
             Job::SelfTest(_) => Event::Tested,
             Job::Swap { release, .. } if !self.disk.contains(&release.manifest) => spoilt(),
+            Job::Beside(a, _) if !self.disk.contains(&a.release.manifest) => spoilt(),
+            Job::Beside(a, _) => {
+                let live = self.memory.slot.live.as_ref().map(|live| live.release.manifest);
+                assert!(self.answering.is_some() && self.answering == live, "it stands beside what is live");
+                self.beside = Some(a.release.manifest);
+                Event::Beside
+            }
             Job::Swap { release, .. } => {
                 self.answering = Some(release.manifest);
+                self.beside = None;
                 Event::Swapped
             }
             Job::Remove => {
-                self.answering = None;
+                (self.answering, self.beside) = (None, None);
                 Event::Removed
             }
             Job::Wait { .. } => Event::RetryDue,
@@ -240,7 +261,8 @@ impl Device {
 
     fn act(&mut self, act: &Act) {
         match act {
-            Act::Want(n, attempt) => {
+            Act::Want(n, attempt, beside) => {
+                self.mode = beside.then_some(Mode::Shadow { portion: 1_000 });
                 (self.known, self.wanted) = (true, n.map(|n| assignment("m", n, *attempt)));
                 self.deliver(Event::Changed);
             }
@@ -298,7 +320,7 @@ impl Device {
     /// Nothing more goes wrong: the box must come to rest, and be right.
     fn come_to_rest(&mut self) {
         self.write = Write::Works;
-        (self.held, self.expired) = (false, false);
+        (self.held, self.expired, self.mode) = (false, false, None);
         self.deliver(Event::Changed);
         for _ in 0..400 {
             match self.job.clone() {
@@ -309,6 +331,7 @@ impl Device {
         }
         let slot = &self.memory.slot;
         assert_eq!((&self.job, &slot.state), (&None, &State::Idle), "it comes to rest");
+        assert_eq!(self.beside, None, "nothing stands beside it");
         assert_eq!(*slot, self.journal.slot, "the journal knows what runs");
         assert_eq!(self.answering, slot.live.as_ref().map(|l| l.release.manifest), "what is live answers");
         assert!(self.answering.is_none_or(|answering| !self.revoked.contains(&answering)), "nothing revoked answers");
@@ -336,7 +359,7 @@ fn merge(quarantine: &mut Vec<Quarantined>, failed: &[Quarantined]) {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        4 => (prop::option::weighted(0.85, 1_u64..5), 1_u32..4).prop_map(|(n, attempt)| Act::Want(n, attempt)),
+        4 => (prop::option::weighted(0.85, 1_u64..5), 1_u32..4, prop::bool::weighted(0.3)).prop_map(|(n, attempt, beside)| Act::Want(n, attempt, beside)),
         14 => Just(Act::Succeed),
         3 => any::<bool>().prop_map(Act::Fail),
         3 => any::<bool>().prop_map(Act::Die),
@@ -389,7 +412,7 @@ proptest! {
 #[test]
 fn a_release_that_never_verifies_is_given_up() {
     let mut device = Device::new();
-    device.act(&Act::Want(Some(1), 1));
+    device.act(&Act::Want(Some(1), 1, false));
     for _ in 0..1_000 {
         let act = if matches!(device.job, Some(Job::Verify(_))) { Act::Fail(true) } else { Act::Succeed };
         device.act(&act);
@@ -402,7 +425,7 @@ fn a_release_that_never_verifies_is_given_up() {
 #[test]
 fn an_agent_that_dies_again_and_again_while_it_fetches_gives_up_in_the_end() {
     let mut device = Device::new();
-    device.act(&Act::Want(Some(1), 1));
+    device.act(&Act::Want(Some(1), 1, false));
     for _ in 0..=MAX_TRANSITIONS {
         device.act(&Act::Die(false));
     }
@@ -412,7 +435,7 @@ fn an_agent_that_dies_again_and_again_while_it_fetches_gives_up_in_the_end() {
 #[test]
 fn waiting_for_a_network_has_no_end() {
     let mut device = Device::new();
-    device.act(&Act::Want(Some(1), 1));
+    device.act(&Act::Want(Some(1), 1, false));
     for _ in 0..1_000 {
         device.act(&Act::Fail(true));
         device.act(&Act::Succeed);
@@ -426,15 +449,15 @@ fn waiting_for_a_network_has_no_end() {
 fn an_attempt_that_rose_while_the_release_ran_is_the_one_that_failed() {
     let mut device = Device::new();
     for n in [1, 2] {
-        device.act(&Act::Want(Some(n), 1));
+        device.act(&Act::Want(Some(n), 1, false));
         device.come_to_rest();
     }
-    device.act(&Act::Want(Some(2), 7));
+    device.act(&Act::Want(Some(2), 7, false));
     device.act(&Act::LocalRollback);
     device.come_to_rest();
     assert_eq!(device.memory.quarantine[0].attempt, 7);
     assert_eq!(device.answering, Some(release("m", 1).manifest));
-    device.act(&Act::Want(Some(2), 8));
+    device.act(&Act::Want(Some(2), 8, false));
     device.come_to_rest();
     assert_eq!(device.answering, Some(release("m", 2).manifest));
 }
@@ -443,10 +466,10 @@ fn an_attempt_that_rose_while_the_release_ran_is_the_one_that_failed() {
 fn going_back_by_order_needs_no_download() {
     let mut device = Device::new();
     for n in [1, 2] {
-        device.act(&Act::Want(Some(n), 1));
+        device.act(&Act::Want(Some(n), 1, false));
         device.come_to_rest();
     }
-    device.act(&Act::Want(Some(1), 1));
+    device.act(&Act::Want(Some(1), 1, false));
     assert_eq!(device.job, Some(Job::Swap { release: release("m", 1), tries: 0 }));
     device.come_to_rest();
     assert_eq!(device.answering, Some(release("m", 1).manifest));

@@ -32,6 +32,14 @@ impl Machine<'_> {
                     self.fail_candidate(FailureKind::SelfTest, &detail);
                 }
             }
+            State::Beside { candidate, tries, deaths, mode } => {
+                let deaths = deaths.saturating_add(died);
+                self.slot.state = State::Beside { candidate, tries, deaths, mode };
+                if deaths >= MAX_DEATHS {
+                    let detail = format!("the agent died {deaths} times while it stood beside the live release");
+                    self.fail_candidate(FailureKind::Crash, &detail);
+                }
+            }
             State::Swapping { candidate, tries, deaths } => {
                 let deaths = deaths.saturating_add(died);
                 self.slot.state = State::Swapping { candidate, tries, deaths };
@@ -95,6 +103,10 @@ impl Machine<'_> {
         match state {
             State::Blocked { candidate, tries, trouble } => {
                 self.enter(State::Fetching { candidate, tries, trouble: Some(trouble) });
+            }
+            // There is nothing to stand beside any more.
+            State::Beside { candidate, tries, .. } if self.slot.live.is_none() => {
+                self.enter(State::Swapping { candidate, tries, deaths: 0 });
             }
             state => self.enter(state),
         }

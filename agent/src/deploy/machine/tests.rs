@@ -4,6 +4,7 @@ use crate::deploy::event::Wish;
 use crate::deploy::slot::Trouble;
 use crate::deploy::testing::{assignment, release};
 use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::wire::v2::{Mode, SplitBy};
 use std::fmt::Write as _;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -23,6 +24,14 @@ fn slot(state: State) -> Slot {
     Slot { live, previous, state, swaps: 1, transitions: 0, stopped: false }
 }
 
+fn shadow() -> Mode {
+    Mode::Shadow { portion: 1_000 }
+}
+
+fn split() -> Mode {
+    Mode::Split { portion: 5_000, by: SplitBy::Request }
+}
+
 fn trouble() -> Trouble {
     Trouble { kind: FailureKind::Fetch, detail: "no network".into() }
 }
@@ -30,6 +39,7 @@ fn trouble() -> Trouble {
 fn states() -> Vec<(&'static str, Slot)> {
     let candidate = || assignment("m", 3, 1);
     let probation = |deaths| State::Probation { probation_s: 10, elapsed_ms: 0, deaths };
+    let beside = |deaths| State::Beside { candidate: candidate(), tries: 0, deaths, mode: shadow() };
     let restoring = |deaths, then| State::Restoring { deaths, tries: 0, then: Box::new(then) };
     vec![
         ("empty", Slot { stopped: false, ..Slot::default() }),
@@ -41,6 +51,8 @@ fn states() -> Vec<(&'static str, Slot)> {
         ("self-testing+1", slot(State::SelfTesting { candidate: candidate(), tries: 0, deaths: 1 })),
         ("swapping", slot(State::Swapping { candidate: candidate(), tries: 0, deaths: 0 })),
         ("swapping+1", slot(State::Swapping { candidate: candidate(), tries: 0, deaths: 1 })),
+        ("shadowing", slot(beside(0))),
+        ("shadowing+1", slot(beside(1))),
         ("probation", slot(probation(0))),
         ("probation+1", slot(probation(1))),
         ("probation first", Slot { previous: None, ..slot(probation(1)) }),
@@ -55,6 +67,7 @@ fn states() -> Vec<(&'static str, Slot)> {
         ("restoring idle+2", slot(restoring(2, State::Idle))),
         ("restoring only", Slot { previous: None, ..slot(restoring(2, State::Idle)) }),
         ("restoring fetch", slot(restoring(0, State::Fetching { candidate: candidate(), tries: 0, trouble: None }))),
+        ("restoring shadow", slot(restoring(0, beside(0)))),
         ("restoring prob", slot(restoring(0, probation(0)))),
     ]
 }
@@ -64,6 +77,7 @@ struct Case {
     name: &'static str,
     event: Event,
     wanted: Option<u64>,
+    beside: Option<Mode>,
     attempt: u32,
     held: bool,
     expired: bool,
@@ -77,6 +91,7 @@ fn case(name: &'static str, event: Event) -> Case {
         name,
         event,
         wanted: Some(3),
+        beside: None,
         attempt: 1,
         held: false,
         expired: false,
@@ -112,6 +127,12 @@ fn cases() -> Vec<Case> {
         case("verified", Verified),
         case("tested", Tested),
         Case { expired: true, ..case("tested, expired", Tested) },
+        Case { beside: Some(shadow()), ..case("tested, shadow", Tested) },
+        Case { beside: Some(shadow()), ..changed("3 in shadow") },
+        Case { beside: Some(split()), ..changed("3 in a split") },
+        Case { beside: Some(shadow()), ..case("shadow, looked", Checked { elapsed_ms: 1, harm: None }) },
+        Case { beside: Some(shadow()), ..case("shadow, died", Started) },
+        case("beside", Beside),
         case("swapped", Swapped),
         Case { wanted: Some(2), ..case("swapped, 2 wanted", Swapped) },
         case("removed", Removed),
@@ -130,7 +151,11 @@ fn cases() -> Vec<Case> {
 
 fn run(slot: Slot, case: &Case) -> Step {
     let wanted = case.wanted.map(|n| assignment("m", n, case.attempt));
-    let wish = Wish { expires: if case.expired { Timestamp::EPOCH } else { LATER }, assignment: wanted.as_ref() };
+    let wish = Wish {
+        expires: if case.expired { Timestamp::EPOCH } else { LATER },
+        assignment: wanted.as_ref(),
+        beside: case.beside.as_ref(),
+    };
     let revoked: Vec<_> = case.revoked.iter().map(|n| release("m", *n).manifest).collect();
     let context =
         Context { now: NOW, held: case.held, wish: case.known.then_some(wish), quarantine: &[], revoked: &revoked };
@@ -155,7 +180,9 @@ fn show_state(state: &State) -> String {
             format!("{}{}", of(candidate), if *tries > 0 { format!(" try {tries}") } else { String::new() })
         }
         State::Verifying { candidate, .. } => of(candidate),
-        State::SelfTesting { candidate, deaths, .. } | State::Swapping { candidate, deaths, .. } => {
+        State::SelfTesting { candidate, deaths, .. }
+        | State::Swapping { candidate, deaths, .. }
+        | State::Beside { candidate, deaths, .. } => {
             format!("{}{}", plus(*deaths), of(candidate))
         }
         State::Probation { deaths, elapsed_ms, .. } => {
@@ -190,6 +217,11 @@ fn show(before: &Slot, step: &Step) -> String {
         match effect {
             Effect::Collect => text.push_str(" > collect"),
             Effect::Halt => text.push_str(" > halt"),
+            Effect::Alone => text.push_str(" > alone"),
+            Effect::Begin(Job::Beside(a, mode)) => {
+                let what = if matches!(mode, Mode::Shadow { .. }) { "shadow" } else { "split" };
+                write!(text, " > {what} {}", a.release.version.major).unwrap();
+            }
             Effect::Begin(Job::Fetch(a)) => write!(text, " > fetch {}", a.release.version.major).unwrap(),
             Effect::Begin(Job::Verify(a)) => write!(text, " > verify {}", a.release.version.major).unwrap(),
             Effect::Begin(Job::SelfTest(a)) => write!(text, " > test {}", a.release.version.major).unwrap(),

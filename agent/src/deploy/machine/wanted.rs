@@ -5,6 +5,7 @@ use crate::deploy::event::Effect;
 use crate::deploy::slot::{Installed, State};
 use fieldpost_shared::id::Digest;
 use fieldpost_shared::wire::v1::{Assignment, FailureKind, Quarantined};
+use fieldpost_shared::wire::v2::Mode;
 
 pub(super) const REVOKED: &str = "revoked by the root metadata";
 
@@ -76,6 +77,7 @@ impl Machine<'_> {
                 if wanted != candidate {
                     self.update_candidate(wanted);
                 }
+                self.settle_beside(wish.beside);
             }
             _ => self.idle(),
         }
@@ -86,12 +88,25 @@ impl Machine<'_> {
         match &mut self.slot.state {
             State::Fetching { candidate, .. }
             | State::Verifying { candidate, .. }
-            | State::SelfTesting { candidate, .. } => *candidate = wanted.clone(),
+            | State::SelfTesting { candidate, .. }
+            | State::Beside { candidate, .. } => *candidate = wanted.clone(),
             State::Blocked { tries, trouble, .. } => {
                 let (tries, trouble) = (*tries, Some(trouble.clone()));
                 self.enter(State::Fetching { candidate: wanted.clone(), tries, trouble });
             }
             _ => {}
+        }
+    }
+
+    /// What stands beside the live release takes its place when it need not stand there any more.
+    fn settle_beside(&mut self, asked: Option<&Mode>) {
+        let State::Beside { candidate, tries, deaths, mode } = self.slot.state.clone() else { return };
+        match asked {
+            None => self.advance(State::Swapping { candidate, tries, deaths: 0 }),
+            Some(asked) if *asked != mode => {
+                self.enter(State::Beside { candidate, tries, deaths, mode: asked.clone() });
+            }
+            Some(_) => {}
         }
     }
 

@@ -136,7 +136,7 @@ async fn a_split_is_by_the_requests_id_and_each_arm_has_its_window() {
     }
     let (arm, live) = (arm as u64 * 2, (60 - arm as u64) * 2);
     assert_eq!(windows, BTreeMap::from([("1.0.0".to_owned(), live), ("1.1.0".to_owned(), arm)]));
-    assert_eq!(server.registry.observed_rival(&digits()).unwrap().requests, arm);
+    assert_eq!(server.registry.observed_rival(&digits()).unwrap().0.requests, arm);
 }
 
 #[tokio::test]

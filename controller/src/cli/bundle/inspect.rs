@@ -108,6 +108,7 @@ fn budgets(manifest: &Manifest) -> String {
         budgets.error_rate.map(|share| format!("errors {} %", share * 100.0)),
         budgets.max_psi.map(|psi| format!("PSI {psi}")),
         budgets.max_disagreement.map(|share| format!("disagreement {} %", share * 100.0)),
+        budgets.max_latency_ratio.map(|ratio| format!("{ratio} times the time in shadow")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

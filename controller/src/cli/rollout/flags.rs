@@ -27,6 +27,18 @@ pub struct StrategyFlags {
     /// What becomes of them then [default: release]
     #[arg(long, value_name = "WHAT", value_parser = ["release", "keep"])]
     pub holdout_then: Option<String>,
+    /// How long a wave runs the release in shadow before its devices swap [default: not at all]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub shadow: Option<Duration>,
+    /// Share of the requests that the release sees in shadow [default: 100%]
+    #[arg(long, value_name = "SHARE")]
+    pub shadow_portion: Option<Share>,
+    /// Waves that begin in shadow, from the first [default: all]
+    #[arg(long, value_name = "COUNT")]
+    pub shadow_waves: Option<usize>,
+    /// Requests that a device must have answered with both releases [default: 100]
+    #[arg(long, value_name = "COUNT")]
+    pub shadow_pairs: Option<u64>,
     /// How long a whole wave runs the release before the next begins [default: 10m]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub soak: Option<Duration>,
@@ -127,6 +139,10 @@ impl StrategyFlags {
                 None => None,
             },
             soak: self.soak,
+            shadow: self.shadow,
+            shadow_portion: self.shadow_portion,
+            shadow_waves: self.shadow_waves,
+            shadow_pairs: self.shadow_pairs,
             warm_up: self.warm_up,
             device_timeout: self.device_timeout,
             wave_timeout: self.wave_timeout,

@@ -40,12 +40,12 @@ fn every_flag_reaches_the_strategy() {
          --max-dwell 2s --warm-up 3s --probation 4s --device-timeout 5s --wave-timeout 6s --silence-after 7s \
          --max-concurrent 8 --per site:1 --approve-before 1,2 --max-failed 9 --max-offline 10% --min-requests 11 \
          --min-traffic 12% --evidence requests --retries 13 --retry-after 14s --on-failure pause \
-         --max-error-rate 0.15 --max-p95-ms 16 --max-psi 0.17 --note n",
+         --shadow 18s --shadow-portion 19% --shadow-waves 1 --shadow-pairs 20 --max-error-rate 0.15 --max-p95-ms 16 --max-psi 0.17 --note n",
     );
     let file = serde_json::to_value(request(&args).unwrap().strategy).unwrap();
     let expected = serde_json::json!({
         "selector": "a=b", "note": "n", "max_dwell": "2s", "probation": "4s", "waves": ["1", "2"], "holdout": "5%",
-        "holdout_then": "keep", "soak": "1s", "warm_up": "3s", "device_timeout": "5s", "wave_timeout": "6s",
+        "holdout_then": "keep", "soak": "1s", "shadow": "18s", "shadow_portion": "19%", "shadow_waves": 1, "shadow_pairs": 20, "warm_up": "3s", "device_timeout": "5s", "wave_timeout": "6s",
         "silence_after": "7s", "max_concurrent": 8, "per": ["site:1"], "approve_before": [1, 2], "max_failed": "9",
         "max_offline": "10%", "min_requests": 11, "min_traffic": "12%", "evidence": "requests", "retries": 13,
         "retry_after": "14s", "on_failure": "pause",

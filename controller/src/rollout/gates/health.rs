@@ -78,6 +78,7 @@ impl Gate for CountLimit {
     fn name(&self) -> &'static str {
         match self.0 {
             HealthFailure::SelfTest => "self-tests",
+            HealthFailure::Shadow => "shadows",
             HealthFailure::Crash => "crashes",
             HealthFailure::LocalRollback => "local-rollbacks",
             HealthFailure::Silent => "silence",
@@ -87,6 +88,8 @@ impl Gate for CountLimit {
     fn judge(&self, evidence: &Evidence<'_>) -> GateReport {
         let limit = match self.0 {
             HealthFailure::SelfTest => evidence.limits.failed_self_tests,
+            // The health rule and the rule of the whole wave judge these.
+            HealthFailure::Shadow => None,
             HealthFailure::Crash => evidence.limits.crashes,
             HealthFailure::LocalRollback => evidence.limits.local_rollbacks,
             HealthFailure::Silent => evidence.limits.silent,

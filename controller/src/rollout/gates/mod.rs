@@ -8,6 +8,7 @@ pub mod errors;
 pub mod health;
 pub mod latency;
 pub mod limit;
+pub mod shadow;
 
 pub use arm::{Arm, fits};
 
@@ -77,6 +78,8 @@ impl GateReport {
 pub enum HealthFailure {
     /// It did not load, its golden outputs differed, or it cost more than its budget, before any user met it.
     SelfTest,
+    /// In shadow it was not what its bundle says, before any user met it.
+    Shadow,
     /// The agent died with it.
     Crash,
     /// The device took it back in probation, or somebody on the device did.
@@ -90,6 +93,7 @@ impl HealthFailure {
     #[must_use]
     pub const fn of(kind: FailureKind) -> Option<Self> {
         match kind {
+            FailureKind::Disagreement => Some(Self::Shadow),
             FailureKind::Load | FailureKind::SelfTest | FailureKind::OverBudget => Some(Self::SelfTest),
             FailureKind::Crash => Some(Self::Crash),
             FailureKind::Errors | FailureKind::Latency | FailureKind::Memory | FailureKind::LocalRollback => {
@@ -104,6 +108,7 @@ impl fmt::Display for HealthFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SelfTest => "failed the self-test",
+            Self::Shadow => "failed in shadow",
             Self::Crash => "crashed",
             Self::LocalRollback => "rolled back on the device",
             Self::Silent => "fell silent",

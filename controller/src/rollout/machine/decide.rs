@@ -2,8 +2,8 @@
 
 use super::observe::{joiners, members, reported};
 use super::sample::{Group, Observation};
-use super::state::{Member, Progress, Stage, State};
-use super::{experiment, late, progress, revert};
+use super::state::{Member, Phase, Progress, Stage, State};
+use super::{experiment, late, progress, revert, shadow};
 use crate::rollout::events::{Ending, Event};
 use crate::rollout::gates::{Arm, Evidence, Gate, GateReport, HealthFailure, Outcome, Verdict, judge};
 use crate::rollout::strategy::OnFailure;
@@ -142,7 +142,11 @@ fn judge_now(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], now
         _ => return Vec::new(),
     };
     if state.members.values().any(Member::treated) {
-        judge(gates, &evidence(state, seen, wave, now))
+        let mut reports = judge(gates, &evidence(state, seen, wave, now));
+        if matches!(state.stage, Stage::Running { phase: Phase::Shadowing { .. }, .. }) {
+            reports.push(shadow::report(state, seen, wave));
+        }
+        reports
     } else {
         Vec::new()
     }
@@ -156,7 +160,8 @@ fn evidence<'a>(state: &'a State, seen: &Observation<'a>, wave: usize, now: Time
             Group::Treated => &mut *treated,
             Group::Control => &mut *controls,
             Group::Before => &mut *before,
-            Group::TrialNow | Group::TrialBefore => continue,
+            // The experiment has samples of its own, and so have the pairs of a shadow.
+            Group::TrialNow | Group::TrialBefore | Group::Shadow => continue,
         };
         arm.insert(release, seen.samples.manifests.get(release), window.as_ref());
     }

@@ -19,6 +19,7 @@ pub mod observe;
 pub mod progress;
 pub mod revert;
 pub mod sample;
+mod shadow;
 pub mod state;
 pub mod step;
 

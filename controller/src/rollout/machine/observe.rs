@@ -40,7 +40,7 @@ fn of_member(
         return None;
     }
     let release = &state.spec.release;
-    let tries = matches!(member.progress, Progress::Assigned | Progress::Live);
+    let tries = matches!(member.progress, Progress::Shadowing | Progress::Assigned | Progress::Live);
     if let Some(entry) = failed_attempt(view, release, member).filter(|_| tries) {
         return Some(failure(state, device, member, entry, now));
     }
@@ -99,6 +99,8 @@ pub(super) fn doing(view: &DeviceView, release: &ReleaseRef) -> String {
         Some(DevicePhase::SelfTesting) => "self-testing".to_owned(),
         Some(DevicePhase::Swapping) => "swapping".to_owned(),
         Some(DevicePhase::Probation) => "in probation".to_owned(),
+        Some(DevicePhase::Shadowing) => "in shadow".to_owned(),
+        Some(DevicePhase::Splitting) => "in a split".to_owned(),
         Some(DevicePhase::Blocked(why)) => format!("blocked: {why}"),
         None if view.settled => "accepted, nothing reported yet".to_owned(),
         None => "has not accepted it yet".to_owned(),
@@ -167,7 +169,7 @@ pub(super) fn previous_of(view: &DeviceView, release: &ReleaseRef) -> Option<Ass
     let runs = report.live.as_ref().filter(|live| *live != release).or(report.previous.as_ref());
     let back = runs.filter(|runs| *runs != release)?;
     let attempt = tried(view, back) + 1;
-    Some(AssignTo { release: back.clone(), rollout: None, attempt, probation_s: 0 })
+    Some(AssignTo { release: back.clone(), rollout: None, attempt, probation_s: 0, beside: None })
 }
 
 /// The highest attempt at which a release failed on a device.

@@ -4,6 +4,7 @@ use super::decide::{Decision, is_silent};
 use super::experiment;
 use super::observe::{doing, in_probation, next_attempt, previous_of};
 use super::sample::{Group, Observation};
+use super::shadow;
 use super::state::{Member, Phase, Progress, State};
 use crate::rollout::duration;
 use crate::rollout::events::Event;
@@ -41,6 +42,7 @@ pub(super) fn decide(
     match phase {
         Phase::Passed if wave + 1 < state.waves.len() => Decision::events(next_wave(state, wave + 1)),
         Phase::Passed => Decision::events(vec![Event::Completed { pending: not_live(state, wave) }]),
+        Phase::Shadowing { since } => shadow::decide(state, seen, (wave, since), reports, now),
         Phase::Deploying { since } => {
             let told = assignments(state, seen, now, |_, member| member.wave <= wave);
             if told.is_empty() { deploying(state, seen, wave, since, now) } else { Decision::events(told) }
@@ -119,7 +121,7 @@ pub(super) fn assignments(
 }
 
 /// A list of names that stays short.
-fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceId>) -> String {
+pub(super) fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceId>) -> String {
     let all: Vec<&str> = devices.into_iter().map(DeviceId::as_str).collect();
     let shown = all.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
     if all.len() > NAMED { format!("{shown} and {} more", all.len() - NAMED) } else { shown }

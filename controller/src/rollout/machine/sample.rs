@@ -28,6 +28,8 @@ pub enum Group {
     TrialNow,
     /// The same device before the rollout.
     TrialBefore,
+    /// It runs the release in shadow, and this is what serves.
+    Shadow,
 }
 
 /// Statistics to ask the fleet for.
@@ -127,6 +129,17 @@ pub fn queries(
                     let release = previous.release.clone();
                     queries.push(Query { group: Group::Before, device: device.clone(), release, since, until: None });
                 }
+            }
+            Progress::Shadowing => {
+                let live = devices.get(device).and_then(|view| view.live(&state.spec.release.model));
+                let other = live.filter(|live| **live != state.spec.release);
+                queries.extend(other.map(|live| Query {
+                    group: Group::Shadow,
+                    device: device.clone(),
+                    release: live.clone(),
+                    since: member.since,
+                    until: None,
+                }));
             }
             Progress::Waiting => {
                 let live = devices.get(device).and_then(|view| view.live(&state.spec.release.model));

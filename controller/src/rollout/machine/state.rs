@@ -7,6 +7,7 @@ use crate::rollout::plan::ResolvedWave;
 use crate::rollout::trial::{Design, Layout, Look, Standing};
 use fieldpost_shared::id::{DeviceId, Digest, RolloutId};
 use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::wire::v2::Mode;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,6 +16,11 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "kebab-case")]
 pub enum Phase {
+    /// Its devices run the release beside their live ones; nobody is answered by it.
+    Shadowing {
+        /// Since when.
+        since: Timestamp,
+    },
     /// Its devices become live.
     Deploying {
         /// Since when.
@@ -103,6 +109,7 @@ impl Stage {
         match self {
             Self::Draft => "draft",
             Self::AwaitingApproval { .. } => "awaiting-approval",
+            Self::Running { phase: Phase::Shadowing { .. }, .. } => "shadowing",
             Self::Running { phase: Phase::Deploying { .. }, .. } => "deploying",
             Self::Running { phase: Phase::Soaking { .. }, .. } => "soaking",
             Self::Running { phase: Phase::Passed, .. } => "passed",
@@ -140,6 +147,8 @@ impl fmt::Display for Stage {
 pub enum Progress {
     /// Its wave has not come, or it waits for its turn in it.
     Waiting,
+    /// It is told to run the release in shadow.
+    Shadowing,
     /// It is told, and not live.
     Assigned,
     /// It runs the release.
@@ -167,6 +176,7 @@ impl Progress {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Shadowing => "shadowing",
             Self::Assigned => "assigned",
             Self::Live => "live",
             Self::Retrying { .. } => "retrying",
@@ -251,7 +261,10 @@ impl Member {
     /// Whether it runs the release, or is on its way to.
     #[must_use]
     pub const fn treated(&self) -> bool {
-        matches!(self.progress, Progress::Assigned | Progress::Live | Progress::Retrying { .. } | Progress::Failed)
+        matches!(
+            self.progress,
+            Progress::Shadowing | Progress::Assigned | Progress::Live | Progress::Retrying { .. } | Progress::Failed
+        )
     }
 
     /// Whether its wave waits for it and its evidence.
@@ -296,6 +309,8 @@ pub struct State {
     pub wave_since: Timestamp,
     /// Waves that a person approved.
     pub approved: BTreeSet<usize>,
+    /// Waves that have shown in shadow what they had to.
+    pub shadowed: BTreeSet<usize>,
     /// Kinds of reasons for which the wave holds, so that they are told once.
     pub holding: Vec<String>,
     /// The experiment, where it is one.
@@ -324,15 +339,35 @@ impl State {
             rollout: Some(self.id.clone()),
             attempt,
             probation_s: u32::try_from(probation).unwrap_or(u32::MAX),
+            beside: None,
         }
+    }
+
+    /// What a device is told that runs it in shadow first.
+    #[must_use]
+    pub fn shadow(&self, attempt: u32) -> AssignTo {
+        let portion = self.spec.strategy.shadow_portion();
+        AssignTo { beside: Some(Mode::Shadow { portion }), ..self.candidate(attempt) }
+    }
+
+    /// Whether the devices of a wave run the release in shadow, and have not shown yet what they had to.
+    #[must_use]
+    pub fn begins_in_shadow(&self, wave: usize) -> bool {
+        let strategy = &self.spec.strategy;
+        let asked = strategy.shadow_waves == 0 || wave < strategy.shadow_waves;
+        !strategy.shadow.is_zero() && asked && !self.is_holdout(wave) && !self.shadowed.contains(&wave)
     }
 
     /// What a device is told when it goes back; none removes the model.
     #[must_use]
     pub fn return_to(&self, member: &Member) -> Option<AssignTo> {
         // What was live here before needs no probation.
-        let back =
-            |previous: &AssignTo| AssignTo { rollout: Some(self.id.clone()), probation_s: 0, ..previous.clone() };
+        let back = |previous: &AssignTo| AssignTo {
+            rollout: Some(self.id.clone()),
+            probation_s: 0,
+            beside: None,
+            ..previous.clone()
+        };
         member.previous.as_ref().map(back)
     }
 

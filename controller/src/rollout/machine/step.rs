@@ -89,6 +89,7 @@ fn begin(id: &RolloutId, spec: &Spec, seed: Digest, order: &[Seat], waves: &[Res
         stage: Stage::Draft,
         wave_since: at,
         approved: BTreeSet::new(),
+        shadowed: BTreeSet::new(),
         holding: Vec::new(),
         design: None,
         standing: Standing::default(),
@@ -123,6 +124,7 @@ pub fn step(mut state: State, event: &Event, at: Timestamp) -> (State, Vec<Effec
 const fn device_of(event: &Event) -> Option<&DeviceId> {
     match event {
         Event::Assigned { device, .. }
+        | Event::Shadowed { device, .. }
         | Event::Adopted { device }
         | Event::Live { device }
         | Event::Failed { device, .. }
@@ -138,6 +140,7 @@ const fn device_of(event: &Event) -> Option<&DeviceId> {
 }
 
 fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
+    let mut effects = Vec::new();
     let next = match (event, &state.stage) {
         (Event::OrderSigned { signed }, Stage::Draft) => {
             state.signed = Some((**signed).clone());
@@ -172,7 +175,15 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
         ) => {
             state.wave_since = at;
             state.begin_looks();
-            Some(Stage::Running { wave: *wave, phase: Phase::Deploying { since: at } })
+            Some(Stage::Running { wave: *wave, phase: first_phase(state, *wave, at) })
+        }
+        (Event::ShadowPassed { wave: passed, .. }, Stage::Running { wave, phase: Phase::Shadowing { .. } })
+            if passed == wave =>
+        {
+            let wave = *wave;
+            state.shadowed.insert(wave);
+            effects = leave_shadow(state, at);
+            Some(Stage::Running { wave, phase: Phase::Deploying { since: at } })
         }
         (Event::SoakStarted { .. }, Stage::Running { wave, phase: Phase::Deploying { .. } }) => {
             Some(Stage::Running { wave: *wave, phase: Phase::Soaking { since: at } })
@@ -192,7 +203,7 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             if *unproven {
                 state.unproven.insert(wave);
             }
-            Some(Stage::Running { wave, phase: Phase::Deploying { since: at } })
+            Some(Stage::Running { wave, phase: first_phase(state, wave, at) })
         }
         (Event::RollbackStarted { reason, ending, .. }, stage) if may_roll_back(stage) => {
             Some(Stage::RollingBack { reason: reason.clone(), ending: *ending })
@@ -210,7 +221,21 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
     if let Some(next) = next {
         state.stage = next;
     }
-    Vec::new()
+    effects
+}
+
+fn first_phase(state: &State, wave: usize, at: Timestamp) -> Phase {
+    if state.begins_in_shadow(wave) { Phase::Shadowing { since: at } } else { Phase::Deploying { since: at } }
+}
+
+/// What ran in shadow takes the place of the live release.
+fn leave_shadow(state: &mut State, at: Timestamp) -> Vec<Effect> {
+    let mut told = Vec::new();
+    for (device, member) in state.members.iter_mut().filter(|(_, member)| member.progress == Progress::Shadowing) {
+        (member.progress, member.since) = (Progress::Assigned, at);
+        told.push((device.clone(), member.attempt));
+    }
+    told.into_iter().map(|(device, attempt)| Effect::Assign { device, to: Some(state.candidate(attempt)) }).collect()
 }
 
 /// Whether a device may be told to take the release: after the end only one that came late.
@@ -251,7 +276,10 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
     let Some(mut member) = state.members.get(device).cloned() else { return Vec::new() };
     let mut effects = Vec::new();
     let progress = match event {
-        Event::Assigned { attempt, previous, reachable, .. } if may_assign(&state.stage, &member) => {
+        Event::Assigned { attempt, previous, reachable, .. } | Event::Shadowed { attempt, previous, reachable, .. }
+            if may_assign(&state.stage, &member) =>
+        {
+            let shadow = matches!(event, Event::Shadowed { .. });
             if !member.touched {
                 member.previous.clone_from(previous);
                 member.assigned = Some(at);
@@ -259,8 +287,9 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
             (member.touched, member.attempt) = (true, *attempt);
             member.tries = member.tries.saturating_add(1);
             member.silence = (!reachable).then_some(Silence { since: at, after_change: false });
-            effects.push(Effect::Assign { device: device.clone(), to: Some(state.candidate(*attempt)) });
-            Some(Progress::Assigned)
+            let to = if shadow { state.shadow(*attempt) } else { state.candidate(*attempt) };
+            effects.push(Effect::Assign { device: device.clone(), to: Some(to) });
+            Some(if shadow { Progress::Shadowing } else { Progress::Assigned })
         }
         Event::Adopted { .. } if may_assign(&state.stage, &member) => {
             member.assigned = Some(at);
@@ -318,6 +347,9 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
         }
         Progress::Assigned if member.touched && member.late && state.stage == Stage::Completed => {
             Some(assign(device, Some(state.candidate(member.attempt))))
+        }
+        Progress::Shadowing if matches!(state.stage, Stage::Running { .. } | Stage::Paused { .. }) => {
+            Some(assign(device, Some(state.shadow(member.attempt))))
         }
         Progress::Reverting => Some(assign(device, state.return_to(member))),
         _ => None,

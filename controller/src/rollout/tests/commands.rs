@@ -115,8 +115,13 @@ fn a_rollback_leaves_devices_alone_that_another_rollout_has_since() {
     let newer = rig.fleet.add_release("1.3.0", Behaviour::Good);
     rig.fleet.edit("box-1", |device| {
         let other = Some("r-other".parse().unwrap());
-        device.desired =
-            Some(crate::rollout::fleet::AssignTo { release: newer, rollout: other, attempt: 1, probation_s: 0 });
+        device.desired = Some(crate::rollout::fleet::AssignTo {
+            release: newer,
+            rollout: other,
+            attempt: 1,
+            probation_s: 0,
+            beside: None,
+        });
         device.desired_sequence += 1;
     });
     rig.run(5);

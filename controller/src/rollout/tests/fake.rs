@@ -34,6 +34,8 @@ pub(crate) enum Behaviour {
     Errors(f64),
     /// Every inference takes so many milliseconds.
     Slow(u64),
+    /// It works, and never answers as another release does.
+    Disagrees,
     /// It never becomes live.
     Fails(FailureKind),
     /// It becomes live, and is taken back two seconds later.
@@ -182,8 +184,13 @@ impl FakeFleet {
 
     /// A device that runs this release already.
     pub(crate) fn add_device(&self, name: &str, live: Option<&ReleaseRef>) {
-        let assigned =
-            live.map(|release| AssignTo { release: release.clone(), rollout: None, attempt: 1, probation_s: 0 });
+        let assigned = live.map(|release| AssignTo {
+            release: release.clone(),
+            rollout: None,
+            attempt: 1,
+            probation_s: 0,
+            beside: None,
+        });
         let fake = FakeDevice {
             labels: BTreeMap::new(),
             inventory: Inventory { arch: "x86_64".into(), ram_mib: 1_000, ..Inventory::default() },
@@ -256,6 +263,7 @@ impl FakeDevice {
                 _ if seconds == 0 => self.candidate = Some((to, 1)),
                 Behaviour::Hangs => self.candidate = Some((to, seconds)),
                 Behaviour::Fails(kind) => self.quarantine(now, &to.release, to.attempt, kind),
+                _ if to.beside.is_some() => self.candidate = Some((to, seconds)),
                 _ => {
                     self.live_attempt = to.attempt;
                     self.previous = self.live.replace(to.release);
@@ -279,8 +287,10 @@ impl FakeDevice {
         }
         self.windows.extend(self.held.drain(..).map(|(digest, window)| (now, digest, window)));
         self.last_seen = Some(now);
-        let candidate =
-            self.candidate.as_ref().map(|(to, _)| (to.release.clone(), Phase::Fetching { done: 1, total: 2 }));
+        let candidate = self.candidate.as_ref().map(|(to, seconds)| match (&to.beside, seconds) {
+            (Some(_), 1..) => (to.release.clone(), Phase::Shadowing),
+            _ => (to.release.clone(), Phase::Fetching { done: 1, total: 2 }),
+        });
         let report = ModelReport {
             model: model(),
             live: self.live.clone(),
@@ -348,6 +358,14 @@ impl FakeDevice {
             let class = if self.skewed || *behaviour == Behaviour::OneClass { 3 } else { natural };
             if let Some(classes) = &mut window.classes {
                 classes.insert(class);
+            }
+        }
+        if let Some((AssignTo { release, beside: Some(_), .. }, 1..)) = &self.candidate {
+            let same = releases[&release.version].1 != Behaviour::Disagrees;
+            let pair = window.pairs.with(&release.version.to_string()).unwrap();
+            for _ in 0..self.traffic {
+                pair.row(same, 0.0);
+                pair.answered(Duration::from_millis(5), Duration::from_millis(5));
             }
         }
         if self.mute {

@@ -7,6 +7,7 @@ mod gates;
 mod late;
 mod restart;
 mod scenarios;
+mod shadow;
 mod silence;
 mod table;
 mod trial;

@@ -88,7 +88,8 @@ fn two_rollouts_never_tell_one_device_in_turns() {
     let newer = rig.fleet.add_release("1.3.0", Behaviour::Good);
     rig.fleet.edit("box-1", |device| {
         let rollout = Some("r-other".parse().unwrap());
-        device.desired = Some(crate::rollout::fleet::AssignTo { release: newer, rollout, attempt: 1, probation_s: 0 });
+        device.desired =
+            Some(crate::rollout::fleet::AssignTo { release: newer, rollout, attempt: 1, probation_s: 0, beside: None });
         device.desired_sequence += 1;
         device.assigned.clear();
     });

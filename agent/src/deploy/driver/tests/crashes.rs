@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone)]
 enum Order {
     Desired(Vec<Assignment>),
+    /// The same, and `m` stands beside its live release.
+    Beside(Vec<Assignment>),
     LocalRollback,
     Hold,
     ReleaseHold,
@@ -29,6 +31,10 @@ fn one(n: u64, attempt: u32) -> Order {
     Order::Desired(vec![assignment("m", n, attempt)])
 }
 
+fn shadow(n: u64) -> Order {
+    Order::Beside(vec![assignment("m", n, 1)])
+}
+
 fn fails(step: &'static str, n: u64, failure: Failure) -> impl Fn(&World) {
     move |world: &World| {
         world.lock().replies.insert((step, release("m", n).manifest), Reply::Fail(failure.clone()));
@@ -42,6 +48,21 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("update", plain(vec![one(1, 1), one(2, 1)], &[("m", 2)])),
         ("update in a hurry", plain(vec![one(1, 1), one(2, 1), one(3, 1)], &[("m", 3)])),
         ("ordered back", plain(vec![one(1, 1), one(2, 1), one(1, 1)], &[("m", 1)])),
+        ("shadow, then live", plain(vec![one(1, 1), shadow(2), one(2, 1)], &[("m", 2)])),
+        ("shadow, then ordered back", plain(vec![one(1, 1), shadow(2), one(1, 1)], &[("m", 1)])),
+        ("shadow, then another", plain(vec![one(1, 1), shadow(2), shadow(3), one(3, 1)], &[("m", 3)])),
+        ("first install in shadow", plain(vec![shadow(1)], &[("m", 1)])),
+        (
+            "a shadow that disagrees",
+            Scenario {
+                orders: vec![one(1, 1), shadow(2), one(2, 1)],
+                prepare: |world| {
+                    world.lock().harmful.insert(release("m", 2).manifest);
+                },
+                end: &[("m", 1)],
+                quarantined: &[2],
+            },
+        ),
         ("removal", plain(vec![one(1, 1), Order::Desired(vec![])], &[])),
         (
             "two models",
@@ -112,7 +133,7 @@ struct Life<'a> {
     clock: &'a Arc<PausedClock>,
     agent: Option<Agent>,
     /// The retained message: presented at each connection.
-    retained: Option<Desired>,
+    retained: Option<v2::Desired>,
 }
 
 impl Life<'_> {
@@ -128,7 +149,7 @@ impl Life<'_> {
     }
 
     /// Does something until it is done, through errors and deaths.
-    async fn through<F: Future<Output = bool>>(&mut self, work: impl Fn(DriverHandle, Option<Desired>) -> F) {
+    async fn through<F: Future<Output = bool>>(&mut self, work: impl Fn(DriverHandle, Option<v2::Desired>) -> F) {
         for _ in 0..20 {
             let done = tokio::select! {
                 () = self.world.died.notified() => false,
@@ -169,7 +190,8 @@ impl Life<'_> {
 
     async fn obey(&mut self, order: &Order, sequence: u64) {
         match order {
-            Order::Desired(assignments) => self.retained = Some(desired(sequence, FOREVER, assignments)),
+            Order::Desired(assignments) => self.retained = Some(desired(sequence, FOREVER, assignments).into()),
+            Order::Beside(assignments) => self.retained = Some(beside(sequence, assignments)),
             Order::LocalRollback => {
                 self.through(async |handle, _| match handle.rollback("m".parse().unwrap()).await {
                     Ok(_) | Err(CommandError::NoPrevious(_)) => true,
@@ -226,6 +248,7 @@ async fn run(name: &str, scenario: &Scenario, fault: Option<(u64, Fault)>) -> bo
     assert_eq!(found, wanted, "{what}");
     let quarantined: BTreeSet<u64> = world.lock().quarantine.iter().map(|q| q.release.version.major).collect();
     assert_eq!(quarantined, scenario.quarantined.iter().copied().collect(), "{what}");
+    assert!(world.lock().beside.is_empty(), "{what}: something stands beside what is live");
     for (model, n) in scenario.end {
         let slot = world.slot(model).unwrap_or_else(|| panic!("{what}: no slot"));
         assert_eq!(slot.state, State::Idle, "{what}");

@@ -3,14 +3,23 @@ use crate::deploy::machine::MAX_DETAIL_BYTES;
 use crate::deploy::testing::{assignment, desired, release};
 use crate::deploy::{CommandError, DeployStatus, Failure, Refusal};
 use fieldpost_shared::wire::v1::{Assignment, Desired, FailureKind, Phase};
+use fieldpost_shared::wire::v2;
 use tokio::task::JoinSet;
 use world::{Fault, PausedClock, Reply, World, world};
 
+mod beside;
 mod crashes;
 mod facts;
 mod world;
 
 const FOREVER: u64 = u64::MAX;
+
+/// A desired state by which `m` stands beside its live release, as a shadow.
+fn beside(sequence: u64, assignments: &[Assignment]) -> v2::Desired {
+    let mode = v2::Mode::Shadow { portion: v2::WHOLE };
+    let beside = vec![v2::Beside { model: "m".parse().unwrap(), mode }];
+    v2::Desired { beside, ..desired(sequence, FOREVER, assignments).into() }
+}
 
 /// One run of the agent on a box.
 struct Agent {

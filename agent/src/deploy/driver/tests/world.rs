@@ -3,12 +3,14 @@
 use crate::deploy::journal::{Journal, RootView};
 use crate::deploy::probation::Observed;
 use crate::deploy::slot::{Slot, State};
-use crate::deploy::{Effects, Failure};
+use crate::deploy::{Compared, Effects, Failure};
 use crate::store::{Hold, Known, StoreError};
 use fieldpost_shared::bundle::manifest::Budgets;
 use fieldpost_shared::id::{Digest, ModelName, ReleaseRef};
+use fieldpost_shared::stats::Share;
 use fieldpost_shared::time::{Clock, Timestamp};
-use fieldpost_shared::wire::v1::{Assignment, Desired, FailureKind, Quarantined};
+use fieldpost_shared::wire::v1::{Assignment, FailureKind, Quarantined};
+use fieldpost_shared::wire::v2::{Desired, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -54,6 +56,7 @@ pub(super) struct Inside {
     // The process.
     pub(super) dead: bool,
     pub(super) answering: BTreeMap<ModelName, ReleaseRef>,
+    pub(super) beside: BTreeMap<ModelName, ReleaseRef>,
     pub(super) replies: BTreeMap<(&'static str, Digest), Reply>,
     /// Releases that fail all their requests.
     pub(super) harmful: BTreeSet<Digest>,
@@ -108,6 +111,10 @@ impl World {
         self.lock().slots.get(&model.parse::<ModelName>().unwrap()).map(|bytes| postcard::from_bytes(bytes).unwrap())
     }
 
+    pub(super) fn beside(&self, model: &str) -> Option<u64> {
+        self.lock().beside.get(&model.parse::<ModelName>().unwrap()).map(|r| r.version.major)
+    }
+
     pub(super) fn answering(&self, model: &str) -> Option<u64> {
         self.lock().answering.get(&model.parse::<ModelName>().unwrap()).map(|r| r.version.major)
     }
@@ -122,6 +129,7 @@ impl World {
         let mut inside = self.lock();
         (inside.dead, inside.running_heavy) = (false, 0);
         inside.answering.clear();
+        inside.beside.clear();
     }
 
     fn write(&self, change: impl FnOnce(&mut Inside)) -> Result<(), StoreError> {
@@ -239,12 +247,39 @@ impl Effects for World {
         self.heavy("test", a).await
     }
 
+    async fn beside(&self, a: &Assignment, _: &Mode) -> Result<(), Failure> {
+        let model = &a.release.model;
+        self.check_journalled(model, "beside", |state| matches!(state, State::Beside { .. }));
+        self.effect("beside", &a.release).await?;
+        let mut inside = self.lock();
+        if !inside.files.contains(&a.release.manifest) {
+            return Err(Failure::blocked(FailureKind::Disk, "files are missing"));
+        }
+        assert!(inside.answering.contains_key(model), "{model} stands beside nothing");
+        inside.beside.insert(model.clone(), a.release.clone());
+        Ok(())
+    }
+
+    fn alone(&self, model: &ModelName) {
+        self.lock().beside.remove(model);
+    }
+
+    fn observed_beside(&self, model: &ModelName) -> Option<(Observed, Compared)> {
+        let inside = self.lock();
+        let release = inside.beside.get(model)?.clone();
+        let hits = if inside.harmful.contains(&release.manifest) { 0 } else { 50 };
+        let compared = Compared { agreed: Share { hits, n: 50 }, answered: 50, ..Compared::default() };
+        let observed = Observed { release, requests: 0, model_errors: 0, hung: 0, p95: None, rss_growth_bytes: None };
+        Some((observed, compared))
+    }
+
     async fn swap(&self, release: &ReleaseRef) -> Result<(), Failure> {
         self.check_journalled(&release.model, "swap", |state| {
             matches!(state, State::Swapping { .. } | State::Reverting { .. } | State::Restoring { .. })
         });
         self.effect("swap", release).await?;
         let mut inside = self.lock();
+        inside.beside.remove(&release.model);
         if !inside.files.contains(&release.manifest) {
             return Err(Failure::blocked(FailureKind::Disk, "files are missing"));
         }
@@ -275,7 +310,7 @@ impl Effects for World {
     }
 
     fn budgets(&self, _: &ReleaseRef) -> Option<Budgets> {
-        Some(Budgets { error_rate: Some(0.01), rss_mib: Some(20.0), ..Budgets::default() })
+        Some(Budgets { error_rate: Some(0.01), rss_mib: Some(20.0), max_disagreement: Some(0.1), ..Budgets::default() })
     }
 
     async fn collect(&self, keep: &[Digest]) {

@@ -1,0 +1,111 @@
+//! A wave whose devices run the release in shadow first: who is told, what they show, and when they may swap.
+
+use super::decide::Decision;
+use super::progress::{assignments, names};
+use super::sample::{Group, Observation};
+use super::state::{Progress, State};
+use crate::rollout::duration;
+use crate::rollout::events::Event;
+use crate::rollout::fleet::DeviceView;
+use crate::rollout::gates::shadow::{Asked, judge};
+use crate::rollout::gates::{GateReport, Verdict};
+use fieldpost_shared::id::{DeviceId, ReleaseRef};
+use fieldpost_shared::stats::Paired;
+use fieldpost_shared::time::Timestamp;
+use fieldpost_shared::wire::v2::understood_by;
+use std::time::Duration;
+
+/// Whether a device can run the release beside another: it has one, and its agent understands.
+fn can_shadow(view: &DeviceView, release: &ReleaseRef) -> bool {
+    let live = view.live(&release.model);
+    understood_by(&view.inventory.agent_version) && live.is_some_and(|live| live != release)
+}
+
+fn in_shadow(state: &State, wave: usize) -> Vec<&DeviceId> {
+    let of_wave = state.members.iter().filter(|(_, m)| m.wave == wave && m.progress == Progress::Shadowing);
+    of_wave.map(|(device, _)| device).collect()
+}
+
+/// What the devices in shadow have shown.
+pub(super) fn report(state: &State, seen: &Observation<'_>, wave: usize) -> GateReport {
+    let version = state.spec.release.version.to_string();
+    let pairs = |device: &DeviceId| -> Option<&Paired> {
+        seen.window(Group::Shadow, device)?.pairs.iter().find(|paired| paired.version == version)
+    };
+    // Nobody waits for the pairs of a device that is away.
+    let away = |device: &DeviceId| state.members.get(device).is_some_and(|member| member.silence.is_some());
+    let here = in_shadow(state, wave).into_iter().filter(|device| !away(device));
+    let devices: Vec<Option<&Paired>> = here.map(pairs).collect();
+    let strategy = &state.spec.strategy;
+    let asked = Asked {
+        pairs: strategy.shadow_pairs,
+        devices: strategy.min_traffic.ceil(devices.len()).clamp(1, devices.len().max(1)),
+        alpha: strategy.limits.alpha,
+    };
+    judge(&devices, asked, &seen.candidate.manifest.budgets)
+}
+
+/// Takes a wave in shadow one step on.
+pub(super) fn decide(
+    state: &State,
+    seen: &Observation<'_>,
+    (wave, since): (usize, Timestamp),
+    reports: &[GateReport],
+    now: Timestamp,
+) -> Decision {
+    let strategy = &state.spec.strategy;
+    let release = &state.spec.release;
+    let able = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| can_shadow(view, release));
+    let told = assignments(state, seen, now, |device, member| member.wave == wave && able(device));
+    if !told.is_empty() {
+        return Decision::events(told.into_iter().map(shadowed).collect());
+    }
+    let devices = in_shadow(state, wave);
+    let tries_again =
+        state.members.values().any(|m| m.wave == wave && matches!(m.progress, Progress::Retrying { .. }) && m.counts());
+    if devices.is_empty() && !tries_again {
+        return pause(format!(
+            "no device of wave {} can run the release in shadow: it needs a live release to be held against, an agent that \
+             understands, and to have passed its self-test; resume tries again",
+            wave + 1
+        ));
+    }
+    let Some(report) = reports.last().filter(|report| report.gate == crate::rollout::gates::shadow::NAME) else {
+        return Decision::waiting(vec!["the pairs are not judged yet".to_owned()]);
+    };
+    let waited = seen.waited(since, now);
+    let shown = matches!(report.verdict, Verdict::Pass | Verdict::Unbounded);
+    if shown && waited >= strategy.shadow {
+        return Decision::events(vec![Event::ShadowPassed { wave, evidence: reports.to_vec() }]);
+    }
+    if waited >= strategy.shadow.saturating_add(strategy.wave_timeout) {
+        let waited = duration::text(Duration::from_secs(waited.as_secs()));
+        return pause(format!(
+            "the shadow of wave {} is inconclusive after {waited}: {}; resume waits for more",
+            wave + 1,
+            report.sentence
+        ));
+    }
+    let left = Duration::from_secs(strategy.shadow.saturating_sub(waited).as_secs());
+    let mut waiting = vec![format!("in shadow on {}", names(devices))];
+    if !left.is_zero() {
+        waiting.push(format!("{} more in shadow", duration::text(left)));
+    }
+    if !shown {
+        waiting.push(report.sentence.clone());
+    }
+    Decision::waiting(waiting)
+}
+
+fn shadowed(event: Event) -> Event {
+    match event {
+        Event::Assigned { device, attempt, previous, reachable } => {
+            Event::Shadowed { device, attempt, previous, reachable }
+        }
+        other => other,
+    }
+}
+
+fn pause(reason: String) -> Decision {
+    Decision::events(vec![Event::Paused { reason, evidence: Vec::new(), by: None }])
+}
