@@ -4,8 +4,8 @@ use fieldpost_shared::id::{DeviceId, FleetId};
 use fieldpost_shared::stats::{Limits, WindowStats};
 
 use fieldpost_shared::trust::{Envelope, SecretKey, SignedRoot};
-use fieldpost_shared::wire::v2;
 use fieldpost_shared::wire::v1::{Ack, Alive, Body, BrokerToken, Desired, Report, Stats};
+use fieldpost_shared::wire::v2;
 use fieldpost_shared::wire::{Topics, open_device};
 use std::sync::OnceLock;
 
