@@ -12,6 +12,8 @@ use std::time::Duration;
 on_each_broker! {
     a_good_release_goes_through_its_waves: 4 devices, good;
     a_harmful_release_is_stopped_in_its_first_wave: 4 devices, harmful;
+    a_good_release_leaves_its_shadow_and_completes: 2 devices, good_shadow;
+    a_release_that_disagrees_in_shadow_answers_nobody: 2 devices, harmful_shadow;
     a_late_joiner_gets_the_release_in_its_turn: 2 devices, late;
     a_device_that_slept_through_a_rollback_goes_back_too: 3 devices, slept;
     an_abort_with_revert_brings_everybody_back: 2 devices, abort;
@@ -68,6 +70,48 @@ async fn harmful(field: Field) -> anyhow::Result<()> {
     ensure!(exposed == 1, "{exposed} devices served the harmful release");
     let explained = field.command(&["rollout", "explain", &id]).await?;
     ensure!(explained.code == Some(0) && explained.stdout.to_lowercase().contains("psi"), "{}", explained.stdout);
+    Ok(())
+}
+
+const SHADOW: [&str; 10] =
+    ["--waves", "1,2", "--soak", "1s", "--evidence", "gates", "--shadow", "2s", "--shadow-pairs", "50"];
+
+async fn good_shadow(field: Field) -> anyhow::Result<()> {
+    field.publish(&GOOD).await?;
+    field.publish(&BETTER).await?;
+    field.install("1.0.0").await?;
+    let traffic = traffic(&field)?;
+    let id = field.start("1.1.0", &SHADOW).await?;
+    let detail = field.until(&id, &["completed", "rolled-back", "paused"]).await?;
+    ensure!(detail.get("state").and_then(Value::as_str) == Some("completed"), "{detail}");
+    for agent in 0..2 {
+        field.serves(agent, "1.1.0").await?;
+    }
+    for (device, tally) in traffic.stop().await {
+        ensure!(tally.failed == 0, "{device}: {} requests failed: {:?}", tally.failed, tally.last_failure);
+    }
+    let explained = field.command(&["rollout", "explain", &id]).await?;
+    ensure!(explained.stdout.contains("Wave 1 has shown in shadow what it had to"), "{}", explained.stdout);
+    Ok(())
+}
+
+async fn harmful_shadow(field: Field) -> anyhow::Result<()> {
+    field.publish(&GOOD).await?;
+    field.publish(&HARMFUL).await?;
+    field.install("1.0.0").await?;
+    let traffic = traffic(&field)?;
+    let id = field.start("1.2.0", &SHADOW).await?;
+    let detail = field.until(&id, &["completed", "rolled-back", "paused"]).await?;
+    ensure!(detail.get("state").and_then(Value::as_str) == Some("rolled-back"), "{detail}");
+    for agent in 0..2 {
+        field.serves(agent, "1.0.0").await?;
+    }
+    for (device, tally) in traffic.stop().await {
+        ensure!(!tally.answered.contains_key("1.2.0"), "{device} answered with the release that was in shadow");
+        ensure!(tally.failed == 0, "{device}: {} requests failed: {:?}", tally.failed, tally.last_failure);
+    }
+    let explained = field.command(&["rollout", "explain", &id]).await?;
+    ensure!(explained.stdout.to_lowercase().contains("in shadow"), "{}", explained.stdout);
     Ok(())
 }
 
