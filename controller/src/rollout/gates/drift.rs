@@ -33,6 +33,7 @@ impl Gate for OutputDrift {
         let arms = Arms {
             treated: served.and_then(measure),
             controls: evidence.controls.main().and_then(measure),
+            devices: (evidence.treated.devices(), evidence.controls.devices()),
             before: evidence.before.main().and_then(measure),
         };
         hold(&metric, bound, &arms, evidence.limits)

@@ -37,6 +37,7 @@ impl Gate for ErrorRate {
         let arms = Arms {
             treated: evidence.treated.main().map(measure),
             controls: evidence.controls.main().map(measure),
+            devices: (evidence.treated.devices(), evidence.controls.devices()),
             before: evidence.before.main().map(measure),
         };
         hold(&metric, bound, &arms, evidence.limits)

@@ -3,6 +3,9 @@
 use super::{GateReport, Verdict};
 use crate::rollout::strategy::Limits;
 
+/// Devices that should have so many times the requests it takes, and have less than it takes, are idle.
+const PATIENCE: u64 = 3;
+
 /// One metric of one group of devices.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measure {
@@ -48,14 +51,29 @@ pub struct Arms {
     pub treated: Option<Measure>,
     /// Without it.
     pub controls: Option<Measure>,
+    /// Devices with it and devices without it, whether they served anything yet or not.
+    pub devices: (usize, usize),
     /// The treated ones before.
     pub before: Option<Measure>,
+}
+
+impl Arms {
+    /// Whether the devices without the release have too few requests only because it is early.
+    fn others_will_tell(&self, treated: &Measure) -> bool {
+        let (with, without) = self.devices;
+        let [with, without] = [with.max(1), without].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+        let expected = treated.n.saturating_mul(without) / with;
+        let early = expected < treated.needed.saturating_mul(PATIENCE);
+        without > 0 && early && self.controls.is_none_or(|controls| !controls.enough())
+    }
 }
 
 /// Holds a metric against its bound.
 ///
 /// A breach needs all: enough requests; a value above the bound; a p-value of at most `alpha`; and a value `factor`
-/// times worse than each comparison that has enough requests. Without any comparison the bound alone decides.
+/// times worse than each comparison that has enough requests. Devices without the release that have not answered enough
+/// are waited for, but not for ever: only while, answering as often as those with it, they would have less than
+/// [`PATIENCE`] times what it takes. Without any comparison the bound alone decides.
 #[must_use]
 pub fn hold(metric: &Metric, bound: f64, arms: &Arms, limits: &Limits) -> GateReport {
     let Metric { gate, what, show } = *metric;
@@ -114,6 +132,15 @@ pub fn hold(metric: &Metric, bound: f64, arms: &Arms, limits: &Limits) -> GateRe
             limits.factor
         );
         return report(Verdict::Pass, sentence);
+    }
+    if arms.others_will_tell(&treated) {
+        let sentence = format!(
+            "{what} is {value} over {} requests, above the limit of {shown_bound}, but the devices without the release have {} of {} requests to compare with",
+            treated.n,
+            arms.controls.map_or(0, |controls| controls.n),
+            treated.needed
+        );
+        return report(Verdict::Waiting, sentence);
     }
     let against: Vec<String> =
         usable.iter().filter_map(|(name, m)| m.map(|m| format!("{} {}", show(m.value), group(name)))).collect();

@@ -7,7 +7,12 @@ fn measure(n: u64, value: f64, p_value: f64) -> Option<Measure> {
 }
 
 fn check(treated: Option<Measure>, controls: Option<Measure>, before: Option<Measure>, expected: Verdict) {
-    let report = hold(&METRIC, 0.1, &Arms { treated, controls, before }, &Limits::default());
+    let report = hold(
+        &METRIC,
+        0.1,
+        &Arms { treated, controls, devices: (1, controls.iter().count()), before },
+        &Limits::default(),
+    );
     assert_eq!(report.verdict, expected, "{}", report.sentence);
 }
 
@@ -51,8 +56,11 @@ fn a_device_that_was_like_that_before_is_not_the_release() {
 }
 
 #[test]
-fn a_comparison_without_enough_requests_excuses_nobody() {
-    check(measure(20, 0.5, 0.0), measure(19, 0.5, 0.0), measure(3, 0.5, 0.0), Verdict::Breach);
+fn a_comparison_without_enough_requests_is_waited_for_and_excuses_nobody_for_ever() {
+    check(measure(20, 0.5, 0.0), measure(19, 0.5, 0.0), measure(3, 0.5, 0.0), Verdict::Waiting);
+    check(measure(59, 0.5, 0.0), measure(0, 0.0, 1.0), None, Verdict::Waiting);
+    check(measure(60, 0.5, 0.0), measure(19, 0.5, 0.0), measure(3, 0.5, 0.0), Verdict::Breach);
+    check(measure(20, 0.5, 0.0), None, measure(3, 0.5, 0.0), Verdict::Breach);
 }
 
 #[test]
@@ -69,7 +77,8 @@ fn a_nan_is_neither_success_nor_breach() {
 
 #[test]
 fn a_breach_tells_every_number_that_it_was_made_of() {
-    let arms = Arms { treated: measure(66, 3.2, 1e-9), controls: measure(400, 0.01, 0.5), before: None };
+    let arms =
+        Arms { treated: measure(66, 3.2, 1e-9), controls: measure(400, 0.01, 0.5), devices: (1, 3), before: None };
     let report = hold(&METRIC, 0.25, &arms, &Limits::default());
     assert_eq!(
         report.sentence,

@@ -55,6 +55,8 @@ pub(crate) struct FakeDevice {
     pub(crate) mute: bool,
     /// Nothing that it is told arrives.
     pub(crate) deaf: bool,
+    /// Tells its failed requests from another device's.
+    salt: u64,
     /// Requests a second.
     pub(crate) traffic: u64,
     /// Sees one class only, whatever the release.
@@ -191,7 +193,9 @@ impl FakeFleet {
             probation_s: 0,
             beside: None,
         });
+        let salt = name.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(257).wrapping_add(u64::from(byte)));
         let fake = FakeDevice {
+            salt,
             labels: BTreeMap::new(),
             inventory: Inventory { arch: "x86_64".into(), ram_mib: 1_000, ..Inventory::default() },
             online: true,
@@ -344,7 +348,10 @@ impl FakeDevice {
         for request in 0..self.traffic {
             window.requests += 1;
             let failed = |share: f64| ((second * self.traffic + request) as f64 * share).fract() + share >= 1.0;
-            if self.upstream_errors > 0.0 && failed(self.upstream_errors) {
+            // Scattered, so that they hit every class alike, and each device in its own way.
+            let mixed = (self.salt + second * self.traffic + request).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let scattered = (mixed ^ (mixed >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40;
+            if (scattered as f64) < self.upstream_errors * f64::from(1 << 24) {
                 window.errors.insert(ErrorKind::Inference);
                 continue;
             }

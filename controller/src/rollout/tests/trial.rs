@@ -45,7 +45,7 @@ fn harm_within_the_limits_is_found_by_the_comparison() {
 #[test]
 fn errors_that_everybody_has_take_nothing_back() {
     let mut rig = Rig::new(40);
-    (0..40).for_each(|i| rig.fleet.edit(&format!("box-{i}"), |device| device.upstream_errors = 0.05));
+    (0..40).for_each(|i| rig.fleet.edit(&format!("box-{i}"), |device| device.upstream_errors = 0.30));
     let id = rig.start_with("1.1.0", trial("10,100%"));
     rig.run(200);
     assert_ne!(rig.stage(&id), "rolled-back", "{}", rig.reason(&id));
