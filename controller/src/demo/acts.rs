@@ -18,6 +18,23 @@ const PAUSE: Duration = Duration::from_millis(20);
 const ROLLOUT_DEADLINE: Duration = Duration::from_secs(60);
 /// Short windows, so that there is something to judge within a minute.
 const AGENT_CONFIG: &str = "stats_window_s = 1\nreport_interval_s = 1\nthreads = 1\nlog = \"info\"\n";
+/// Fewer devices can be halved in too few ways for chance to be told from harm.
+pub(super) const ENOUGH_TO_COMPARE: usize = 10;
+/// Half of the devices against the other half. The limit on drift is opened, so that the comparison alone decides.
+const COMPARE: &str = r#"probation = "1s"
+holdout = "0"
+soak = "2s"
+evidence = "trial"
+
+[trial]
+warm_up = "1s"
+look_every = "2s"
+looks = 2
+permutations = 9999
+
+[limits]
+max_psi = 1000.0
+"#;
 
 /// Everything that runs.
 #[derive(Debug)]
@@ -95,16 +112,27 @@ impl Stage {
         let waves = format!("1,{middle},{devices}");
         let (mut rollouts, mut victim) = (Vec::new(), None);
 
-        rollouts.push(self.rollout("1.0.0", &devices.to_string(), "1s", None).await?);
+        // The first installation: nobody asks for predictions yet, so there is nothing to judge by.
+        let first = ["--soak", "1s", "--min-requests", "0", "--evidence", "requests"];
+        rollouts.push(self.rollout("1.0.0", &devices.to_string(), &first, None).await?);
         let addresses: Vec<_> = self.agents.iter().map(|a| (a.device.clone(), a.http.clone())).collect();
         self.traffic = Some(Traffic::start(addresses.into_iter(), &self.digits, PAUSE)?);
         self.timeline
             .event("devices", &format!("each answers {} digits a second as PNG over HTTP", 1000 / PAUSE.as_millis()));
         tokio::time::sleep(Duration::from_millis(1500)).await;
 
-        let better = self.rollout("1.1.0", &waves, "2s", Some(&mut victim)).await?;
-        rollouts.push(better);
-        rollouts.push(self.rollout("1.2.0", &waves, "3s", None).await?);
+        // Its first wave is a single device, which no comparison can decide.
+        let better = ["--soak", "2s", "--evidence", "gates"];
+        rollouts.push(self.rollout("1.1.0", &waves, &better, Some(&mut victim)).await?);
+        if devices < ENOUGH_TO_COMPARE {
+            rollouts.push(self.rollout("1.2.0", &waves, &["--soak", "3s", "--evidence", "gates"], None).await?);
+        } else {
+            let strategy = self.dir.join("compare.toml");
+            std::fs::write(&strategy, COMPARE).with_context(|| format!("cannot write `{}`", strategy.display()))?;
+            let strategy = strategy.to_str().context("the directory's name is not UTF-8")?;
+            let halves = format!("{},{devices}", devices / 2);
+            rollouts.push(self.rollout("1.2.0", &halves, &["--strategy", strategy], None).await?);
+        }
 
         tokio::time::sleep(Duration::from_millis(1500)).await;
         let tallies = match self.traffic.take() {
@@ -119,22 +147,15 @@ impl Stage {
         &mut self,
         version: &str,
         waves: &str,
-        soak: &str,
+        flags: &[&str],
         mut victim: Option<&mut Option<Victim>>,
     ) -> anyhow::Result<RolloutLine> {
         let started = self.timeline.seconds();
         let release = format!("digits@{version}");
-        let mut command = vec!["rollout", "start", &release, "--waves", waves, "--soak", soak];
-        if self.traffic.is_none() {
-            // The first installation: nobody asks for predictions yet, so there is nothing to judge by.
-            command.extend(["--min-requests", "0", "--evidence", "requests"]);
-        } else {
-            // Its first wave is a single device, which no comparison can decide.
-            command.extend(["--evidence", "gates"]);
-        }
+        let command = ["rollout", "start", &release, "--waves", waves].into_iter().chain(flags.iter().copied());
         let answer: Value = self.controller.command(command).await?.json().context("rollout start")?;
         let id = answer.get("id").and_then(Value::as_str).ok_or_else(|| anyhow!("no id in {answer}"))?.to_owned();
-        self.timeline.event("operator", &format!("rollout {id} of {release}, waves {waves}, soak {soak}"));
+        self.timeline.event("operator", &format!("rollout {id} of {release}, waves {waves}"));
         let mut seen = String::new();
         let deadline = tokio::time::sleep(ROLLOUT_DEADLINE);
         tokio::pin!(deadline);
@@ -208,12 +229,15 @@ impl Stage {
     ) -> anyhow::Result<Story> {
         let devices: Vec<Value> = self.controller.command(["device", "list"]).await?.json().context("device list")?;
         let rows: Vec<_> = tallies.iter().map(|(name, tally)| DeviceRow::read(name, tally, &devices)).collect();
-        let explain = match rollouts.last() {
-            Some(line) => self.controller.command(["rollout", "explain", &line.id]).await?.json().unwrap_or_default(),
-            None => Value::Null,
-        };
+        let (mut explain, mut told) = (Value::Null, String::new());
+        if let Some(line) = rollouts.last() {
+            let command = ["rollout", "explain", &line.id];
+            explain = self.controller.command(command).await?.json().context("rollout explain")?;
+            told = format!("$ fieldpost {}\n", command.join(" "));
+            told += &self.controller.command_as("table", command).await?.stdout;
+        }
         let checks = Check::all(&rollouts, &rows, victim.as_ref());
-        Ok(Story { seconds: self.timeline.seconds(), devices: rows, rollouts, victim, explain, checks })
+        Ok(Story { seconds: self.timeline.seconds(), devices: rows, rollouts, victim, explain, told, checks })
     }
 
     /// For `--keep`.

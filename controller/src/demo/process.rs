@@ -246,8 +246,20 @@ impl Controller {
     /// # Errors
     /// When it cannot be started.
     pub async fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> anyhow::Result<Finished> {
+        self.command_as("json", args).await
+    }
+
+    /// The same with what people read: `table`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn command_as<S: AsRef<OsStr>>(
+        &self,
+        format: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Finished> {
         let data = self.data_dir();
-        let common = ["--server", &self.http, "--output", "json", "--data-dir"];
+        let common = ["--server", &self.http, "--output", format, "--data-dir"];
         let mut all: Vec<std::ffi::OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         all.extend(common.iter().map(Into::into));
         all.push(data.into());

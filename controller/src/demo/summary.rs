@@ -1,5 +1,6 @@
 //! The end of the story: a table, and what had to be observed.
 
+use super::acts::ENOUGH_TO_COMPARE;
 use super::traffic::Tally;
 use crate::cli::output::{self, Format};
 use serde::Serialize;
@@ -18,6 +19,9 @@ pub(super) struct Story {
     pub victim: Option<Victim>,
     /// Why the last rollout went back, in the controller's words.
     pub explain: Value,
+    /// The same for people.
+    #[serde(skip)]
+    pub told: String,
     /// What had to be observed, and whether it was.
     pub checks: Vec<Check>,
 }
@@ -138,7 +142,7 @@ impl Check {
         let failed: u64 = rows.iter().map(|row| row.tally.failed).sum();
         let failure = rows.iter().find_map(|row| row.tally.last_failure.clone()).unwrap_or_default();
         let recovered = victim.and_then(|victim| rows.iter().find(|row| row.device == victim.device));
-        vec![
+        let mut checks = vec![
             Self::new("1.0.0 reached every device", completed("1.0.0"), text(line("1.0.0"))),
             Self::new("1.1.0 went through its waves to every device", completed("1.1.0"), text(line("1.1.0"))),
             Self::new(
@@ -162,7 +166,14 @@ impl Check {
                 failed == 0 && rows.iter().all(|row| row.tally.requests() > 0),
                 format!("{failed} failed {failure}"),
             ),
-        ]
+        ];
+        if rows.len() >= ENOUGH_TO_COMPARE {
+            let reason = harmful.and_then(|line| line.reason.clone()).unwrap_or_default();
+            let what =
+                "it was the comparison with the other half of the devices that found 1.2.0 out, not a fixed limit";
+            checks.push(Self::new(what, reason.contains("rank"), reason));
+        }
+        checks
     }
 }
 
@@ -195,6 +206,8 @@ fn table(story: &Story) -> String {
     });
     let header = ["device", "version", "requests", "p50", "p95", "right", "harmful answers", "fetched"];
     let mut text = output::table(&header, rows);
+    text.push_str("\n\n");
+    text.push_str(story.told.trim_end());
     text.push_str("\n\n");
     for check in &story.checks {
         let mark = if check.observed { "observed" } else { "NOT SEEN" };
