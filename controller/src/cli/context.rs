@@ -60,6 +60,12 @@ impl Context {
         self.global.output == Format::Table && std::io::stderr().is_terminal()
     }
 
+    /// Whether a person is there to be asked something.
+    #[must_use]
+    pub fn can_ask(&self) -> bool {
+        matches!(self.sink, Sink::Terminal) && self.watched() && std::io::stdin().is_terminal()
+    }
+
     /// Table or JSON.
     #[must_use]
     pub fn format(&self) -> Format {

@@ -1,5 +1,6 @@
 //! `fieldpost rollout`: bring a release to a fleet in waves, watch it, stop it, and ask why.
 
+mod ask;
 mod explain;
 mod flags;
 mod follow;
@@ -12,7 +13,6 @@ use crate::api::rollouts::{AbortRequest, ReasonRequest, ResumeRequest};
 use crate::client::Client;
 use crate::rollout::duration;
 use crate::rollout::machine::AbortMode;
-use crate::rollout::preview::StartPreview;
 use crate::rollout::start::StartRequest;
 use crate::rollout::view::{RolloutDetail, RolloutSummary};
 use clap::{Args, Subcommand};
@@ -152,6 +152,9 @@ pub struct StartArgs {
     /// Say everything that the start would do, refuse what it would refuse, and change nothing
     #[arg(long, conflicts_with = "wait")]
     pub dry_run: bool,
+    /// Start without showing the plan and asking first; without a terminal nobody is asked anyway
+    #[arg(long, short, conflicts_with = "dry_run")]
+    pub yes: bool,
     /// Follow the rollout until it ends or pauses
     #[arg(long)]
     pub wait: bool,
@@ -250,11 +253,9 @@ async fn list(
 async fn start(args: StartArgs, client: &Client, context: &Context) -> Result<Exit, Failure> {
     let request = request(&args)?;
     if args.dry_run {
-        let operation = format!("try the start of {}@{}", request.model, request.version);
-        let query = [("dry_run", "true")];
-        let preview: StartPreview = client.post_with(&operation, &["v1", "rollouts"], &query, &request).await?;
-        return context.show(&preview, show::preview);
+        return context.show(&ask::preview(client, &request).await?, show::preview);
     }
+    ask::agreed(&args, &request, client, context).await?;
     let operation = format!("start the rollout of {}@{}", request.model, request.version);
     let started: RolloutSummary = client.post(&operation, &["v1", "rollouts"], &request).await?;
     if !args.wait {

@@ -183,6 +183,10 @@ impl Controller {
     async fn start() -> Self {
         let mut rig = Rig::new(12);
         let id = rig.start("1.1.0", "2,6,12");
+        Self::of(rig, id).await
+    }
+
+    async fn of(rig: Rig, id: RolloutId) -> Self {
         let server = server_of(rig);
         let away = Arc::new(AtomicBool::new(false));
         let gone = Arc::clone(&away);
@@ -204,9 +208,13 @@ impl Controller {
     }
 
     fn watched(&self, more: &str) -> Terminal {
-        let (id, token, address) = (&self.id, &self.server.operator, self.address);
-        let line = format!("fieldpost --server http://{address} --token {token} rollout watch {id}{more}");
-        Terminal::start(24, 80, child("child_watches", &[("FIELDPOST_TEST_LINE", &line)]))
+        self.asked(24, &format!("watch {}{more}", self.id))
+    }
+
+    fn asked(&self, rows: u16, rollout: &str) -> Terminal {
+        let (token, address) = (&self.server.operator, self.address);
+        let line = format!("fieldpost --server http://{address} --token {token} rollout {rollout}");
+        Terminal::start(rows, 80, child("child_watches", &[("FIELDPOST_TEST_LINE", &line)]))
     }
 
     /// A second of the fleet's life, again and again, until the view shows something.
@@ -332,4 +340,24 @@ async fn plain_lines_are_printed_on_a_terminal_too_when_that_is_wished() {
     controller.lives_until(&mut terminal, "the soak began");
     assert!(!terminal.raw());
     assert!(!terminal.shown.lock().unwrap().screen().alternate_screen());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_reads_the_plan_before_a_start_and_is_asked() {
+    let controller = Controller::of(Rig::new(12), "r-none".parse().unwrap()).await;
+    let start = "start digits@1.1.0 --waves 2,6,12";
+    for (typed, ends) in [("n\n", 1), ("\u{4}", 1), ("yes\n", 0)] {
+        let mut terminal = controller.asked(60, start);
+        terminal.shows("Start the rollout of digits@1.1.0");
+        assert!(terminal.text().contains("Wave 1 is left to the limits"), "{}", terminal.text());
+        terminal.type_in(typed);
+        terminal.shows(&format!("it ended with {ends}"));
+        assert_eq!(terminal.text().contains("was not started"), ends == 1, "{}", terminal.text());
+        terminal.ended();
+    }
+    // What the start would be refused for is said instead of a question.
+    let mut terminal = controller.asked(60, start);
+    terminal.shows("it ended with 1");
+    assert!(!terminal.text().contains("[y/N]"), "{}", terminal.text());
+    terminal.ended();
 }
