@@ -6,6 +6,7 @@ use super::summary::{Check, DeviceRow, RolloutLine, Story, Victim};
 use super::timeline::Timeline;
 use super::traffic::{Tally, Traffic};
 use anyhow::{Context as _, anyhow};
+use fieldpost_shared::durable::write_atomic;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -127,8 +128,8 @@ impl Stage {
         if devices < ENOUGH_TO_COMPARE {
             rollouts.push(self.rollout("1.2.0", &waves, &["--soak", "3s", "--evidence", "gates"], None).await?);
         } else {
+            write_atomic(&self.dir, "compare.toml", COMPARE.as_bytes())?;
             let strategy = self.dir.join("compare.toml");
-            std::fs::write(&strategy, COMPARE).with_context(|| format!("cannot write `{}`", strategy.display()))?;
             let strategy = strategy.to_str().context("the directory's name is not UTF-8")?;
             let halves = format!("{},{devices}", devices / 2);
             rollouts.push(self.rollout("1.2.0", &halves, &["--strategy", strategy], None).await?);
