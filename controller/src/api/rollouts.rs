@@ -352,9 +352,7 @@ async fn plot(
     let there: Vec<&str> = there.iter().map(|series| series.metric.as_str()).collect();
     if there.is_empty() {
         return Err(ApiError::new(StatusCode::NOT_FOUND, format!("rollout `{}` has nothing to draw yet", summary.id))
-            .hint(
-                "a picture needs a metric that something was decided by: a wave that passed, or a limit that broke",
-            ));
+            .hint("a picture needs a look of the comparison, a wave that passed, or a limit that broke"));
     }
     if let Some(wrong) = metric.as_deref().filter(|metric| !there.contains(metric)) {
         let refusal = format!("rollout `{}` has no metric `{wrong}`", summary.id);

@@ -1,8 +1,11 @@
-//! From what happened to a picture of it: what gates saw when they decided, and where waves began.
+//! From what happened to a picture of it: every look of the experiment, what gates saw when they decided, and where waves
+//! began.
 
-use super::{Mark, Picture, Point, Series, Unit};
+use super::{Interval, Mark, Picture, Point, Series, Unit};
 use crate::rollout::events::{Ending, Event};
+use crate::rollout::explain::look;
 use crate::rollout::gates::{GateReport, Verdict};
+use crate::rollout::trial::{Look, Metric, MetricLook};
 use crate::rollout::view::RolloutSummary;
 use fieldpost_shared::time::Timestamp;
 use std::collections::BTreeMap;
@@ -20,6 +23,7 @@ pub const fn drawn(event: &Event) -> bool {
     matches!(
         event,
         Event::WaveStarted { .. }
+            | Event::Looked { .. }
             | Event::WavePassed { .. }
             | Event::Paused { .. }
             | Event::RollbackStarted { .. }
@@ -47,16 +51,24 @@ pub fn picture(
     }
 }
 
-/// What every metric showed whenever it was decided by, oldest first.
+/// What every metric showed whenever it was decided by, oldest first: first what the experiment compares, then limits.
 #[must_use]
 pub fn series<'a>(events: impl Iterator<Item = (Timestamp, &'a Event)>) -> Vec<Series> {
-    let mut gates: BTreeMap<usize, Series> = BTreeMap::new();
+    let (mut compared, mut gates): (BTreeMap<Metric, Series>, BTreeMap<usize, Series>) = Default::default();
     for (at, event) in events {
-        let (Event::WavePassed { evidence, .. }
-        | Event::Paused { evidence, .. }
-        | Event::RollbackStarted { evidence, .. }) = event
-        else {
-            continue;
+        let evidence = match event {
+            Event::Looked { look, .. } => {
+                for found in &look.metrics {
+                    let unit = if found.metric == Metric::Drift { Unit::Number } else { Unit::Share };
+                    let empty = || empty(found.metric.name(), found.metric.what(), unit);
+                    compared.entry(found.metric).or_insert_with(empty).points.push(seen(at, look, found));
+                }
+                continue;
+            }
+            Event::WavePassed { evidence, .. }
+            | Event::Paused { evidence, .. }
+            | Event::RollbackStarted { evidence, .. } => evidence,
+            _ => continue,
         };
         let goes_back = !matches!(event, Event::WavePassed { .. });
         for report in evidence {
@@ -65,14 +77,29 @@ pub fn series<'a>(events: impl Iterator<Item = (Timestamp, &'a Event)>) -> Vec<S
             };
             let Some(point) = held(at, report, goes_back) else { continue };
             let (_, metric, what, unit) = *gate;
-            let empty =
-                || Series { metric: metric.to_owned(), what: what.to_owned(), unit, limit: None, points: Vec::new() };
-            let series = gates.entry(place).or_insert_with(empty);
+            let series = gates.entry(place).or_insert_with(|| empty(metric, what, unit));
             series.limit = report.numbers.get("bound").copied().or(series.limit);
             series.points.push(point);
         }
     }
-    gates.into_values().collect()
+    compared.into_values().chain(gates.into_values()).collect()
+}
+
+fn empty(metric: &str, what: &str, unit: Unit) -> Series {
+    Series { metric: metric.to_owned(), what: what.to_owned(), unit, limit: None, points: Vec::new() }
+}
+
+/// A metric at a look of the experiment.
+fn seen(at: Timestamp, look: &Look, found: &MetricLook) -> Point {
+    Point {
+        at,
+        treated: found.treated.mean,
+        controls: (found.controls.scored > 0).then_some(found.controls.mean),
+        difference: found.difference.map(|d| Interval { low: d.low, value: d.value, high: d.high }),
+        test: Some((found.harm.rank, found.harm.budget)),
+        decides: found.harm.decides,
+        told: look::metric(look, found),
+    }
 }
 
 fn held(at: Timestamp, report: &GateReport, goes_back: bool) -> Option<Point> {

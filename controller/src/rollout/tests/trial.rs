@@ -3,6 +3,7 @@
 use super::fake::{Behaviour, Rig, quick};
 use crate::rollout::events::Event;
 use crate::rollout::machine::Command;
+use crate::rollout::plot::series;
 use crate::rollout::strategy::{Demand, SmallFleet, StrategyFile};
 use crate::rollout::trial::{Look, LookVerdict};
 
@@ -40,6 +41,13 @@ fn harm_within_the_limits_is_found_by_the_comparison() {
     let told = rig.core.explain(&id).unwrap().events;
     let look = told.iter().find(|told| told.sentence.contains("worse in errors")).unwrap();
     assert!(look.because[0].contains("alpha spent") && look.because[0].contains("decide at look"), "{look:#?}");
+    let events = rig.events(&id);
+    let drawn = series(events.iter().map(|record| (record.at, &record.event)));
+    assert_eq!(drawn[0].metric, "errors");
+    assert_eq!(drawn[0].points.len(), looks.len());
+    let last = drawn[0].points.last().unwrap();
+    assert!(last.decides && Some(last.treated) > last.controls && last.test.is_some(), "{last:#?}");
+    assert!(drawn.iter().any(|series| series.metric == "error-rate"), "the limit is drawn too");
 }
 
 #[test]
