@@ -30,7 +30,7 @@ pub struct ArmLook {
 }
 
 impl ArmLook {
-    fn of(readings: &[Reading]) -> Self {
+    pub(super) fn of(readings: &[Reading]) -> Self {
         let scores: Vec<f64> = readings.iter().filter_map(|reading| reading.now.value()).collect();
         let events: Vec<u64> = readings.iter().filter_map(|reading| reading.now.events()).collect();
         Self {
