@@ -3,6 +3,7 @@
 //! Disk form: one byte with the form's number, then JSON of a [`Record`]. JSON, because an auditor reads it and it is
 //! small beside the statistics. A form that this program does not know is refused, never rewritten.
 
+use super::ab::Measured;
 use super::fleet::AssignTo;
 use super::gates::GateReport;
 use super::order::{Seat, SignedOrder};
@@ -204,6 +205,11 @@ pub enum Event {
         wave: usize,
         /// What it showed.
         look: Box<Look>,
+    },
+    /// What an A/B test measured when its stated time was over.
+    Measured {
+        /// How the releases differ.
+        found: Box<Measured>,
     },
     /// The soak is over, and the wave does not advance yet.
     Holding {

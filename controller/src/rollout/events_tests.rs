@@ -77,6 +77,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::Completed { pending: vec![device.clone()] },
         Event::ApprovalAsked { wave: 1, because: Some(text()) },
         Event::Looked { wave: 0, look: Box::new(a_look()) },
+        Event::Measured { found: Box::new(a_measurement()) },
         Event::Resumed { by: text(), accepted: vec![], unproven: true },
         Event::Shadowed { device, attempt: 1, previous: None, reachable: true },
         Event::ShadowPassed { wave: 0, evidence: vec![] },
@@ -101,6 +102,24 @@ pub(crate) fn a_look() -> Look {
     ];
     let at = look::At { wave: 0, look: 2 };
     look(&design, &layout, &Digest::of(b"seed"), &Standing::default(), at, &readings.into()).unwrap()
+}
+
+/// Six devices against six, in which the first are worse.
+fn a_measurement() -> Measured {
+    use crate::rollout::trial::contrast::between;
+    use crate::rollout::trial::{Metric, Reading, Score};
+    let arm = |more: u64| -> Vec<Reading> {
+        let reading = |place| Reading { now: Score::Count { events: place + more, trials: 100 }, before: Some(0.0) };
+        (0..6).map(reading).collect()
+    };
+    let since = Timestamp::from_millis(1_700_000_000_000);
+    Measured {
+        since,
+        until: since.plus(std::time::Duration::from_secs(86_400)),
+        split: false,
+        metrics: between(Metric::Errors, &arm(50), &arm(0)).into_iter().collect(),
+        without_data: vec![Metric::Accuracy],
+    }
 }
 
 /// Frozen: a controller of tomorrow reads the rollouts of today.

@@ -121,6 +121,7 @@ pub fn tell(record: &Record) -> Told {
         Event::Looked { look, .. } => {
             look.metrics.iter().map(|shown| format!("{}: {}", shown.metric, look::metric(look, shown))).collect()
         }
+        Event::Measured { found } => found.sentences(),
         _ => Vec::new(),
     };
     let sentence = sentence(&record.event);
@@ -178,7 +179,7 @@ fn sentence(event: &Event) -> String {
             assigned(device, *attempt, previous.as_ref().map(|p| &p.release), *reachable)
         }
         Event::Shadowed { device, attempt, .. } => {
-            format!("{device} is told to run the release in shadow (attempt {attempt}); it answers nobody there.")
+            format!("{device} is told to run the release beside its own (attempt {attempt}).")
         }
         Event::ShadowPassed { wave, .. } => {
             format!("Wave {} has shown in shadow what it had to; its devices swap.", wave + 1)
@@ -201,6 +202,7 @@ fn sentence(event: &Event) -> String {
         Event::Gone { device } => format!("{device} is no longer part of the fleet."),
         Event::SoakStarted { wave } => format!("Every device of wave {} is accounted for; the soak began.", wave + 1),
         Event::Looked { wave, look } => look::sentence(*wave, look),
+        Event::Measured { found } => format!("Measured {}.", found.sentence()),
         Event::Holding { wave, reasons, .. } => {
             format!("Wave {} has soaked long enough and holds: {}.", wave + 1, reasons.join("; "))
         }

@@ -4,6 +4,7 @@
 //! it does what they ask for, and does again what a restart may have left undone; so it resumes from any moment.
 //! Everything it needs of the fleet goes through [`fleet::Fleet`].
 
+pub mod ab;
 pub mod core;
 pub mod duration;
 pub mod engine;

@@ -4,6 +4,7 @@
 //! checked, and is stored with the rollout. Schedules and maintenance windows are not part of it yet: a file that
 //! names them is refused as an unknown field.
 
+use super::ab::AbTest;
 use super::duration;
 use super::fleet::DeviceView;
 use super::plan::{MAX_WAVES, PlanError, Share, Waves};
@@ -302,6 +303,8 @@ strategy! {
     small_fleet: SmallFleet = SmallFleet::default();
     /// How the experiment is made.
     trial: Settings = Settings::default();
+    /// Holds the release and the one before side by side, measures how they differ, and leaves the rest to a person.
+    ab: AbTest = AbTest::default();
     /// How often a device that failed before its swap gets another attempt.
     retries: u32 = 2;
     /// How long until the first other attempt; doubles with each.
@@ -320,12 +323,27 @@ fn default_waves() -> Waves {
     Waves::new([Share::Parts(1_000), Share::Parts(5_000), Share::ALL]).expect("10 %, 50 %, 100 % grow")
 }
 
+/// An A/B test as people ask for one: what they leave open is one wave, and, where devices are split, half of them.
+fn side_by_side(file: &StrategyFile) -> StrategyFile {
+    let splits = file.ab.as_ref().is_some_and(|ab| ab.mode().is_some());
+    let half = if splits { Share::NONE } else { Share::Parts(5_000) };
+    let whole = Waves::new([Share::ALL]).ok();
+    StrategyFile {
+        waves: file.waves.clone().or(whole),
+        holdout: file.holdout.or(Some(half)),
+        holdout_then: file.holdout_then.or(Some(Holdout::Keep)),
+        evidence: file.evidence.or(Some(Demand::Requests)),
+        ..file.clone()
+    }
+}
+
 impl Strategy {
     /// Completes a file with defaults and checks it.
     ///
     /// # Errors
     /// When a value is outside of what it may be.
     pub fn resolve(file: &StrategyFile) -> Result<Self, StrategyError> {
+        let file = &if file.ab.as_ref().is_some_and(AbTest::asked) { side_by_side(file) } else { file.clone() };
         let strategy = Self::complete(file);
         let out = |field, expected, found: String| Err(StrategyError::Range { field, expected, found });
         for (field, duration) in strategy.durations() {
@@ -341,8 +359,26 @@ impl Strategy {
         if let Some((field, duration)) = positive.into_iter().find(|(_, duration)| duration.is_zero()) {
             return out(field, "longer than 0s", duration::text(duration));
         }
-        if let Some((field, expected, found)) = strategy.trial.fault() {
+        if let Some((field, expected, found)) = strategy.trial.fault().or_else(|| strategy.ab.fault()) {
             return out(field, expected, found);
+        }
+        if strategy.ab.asked() {
+            if strategy.waves.last_number() != Some(1) {
+                return out("waves", "a single one in an A/B test", strategy.waves.to_string());
+            }
+            if strategy.evidence == Demand::Trial {
+                return out("evidence", "gates or requests in an A/B test: it decides nothing", "trial".to_owned());
+            }
+            if strategy.holdout_then == Holdout::Release {
+                return out(
+                    "holdout_then",
+                    "keep in an A/B test: who is held out is the other arm",
+                    "release".to_owned(),
+                );
+            }
+            if !strategy.shadow.is_zero() {
+                return out("shadow", "0s in an A/B test", duration::text(strategy.shadow));
+            }
         }
         let waves = strategy.waves.last_number().unwrap_or(MAX_WAVES);
         if let Some(wave) = strategy.approve_before.iter().find(|wave| !(1..=waves).contains(*wave)) {
@@ -373,7 +409,7 @@ impl Strategy {
         Ok(strategy)
     }
 
-    fn durations(&self) -> [(&'static str, Duration); 10] {
+    fn durations(&self) -> [(&'static str, Duration); 11] {
         [
             ("soak", self.soak),
             ("shadow", self.shadow),
@@ -385,6 +421,7 @@ impl Strategy {
             ("silence_after", self.silence_after),
             ("retry_after", self.retry_after),
             ("history", self.history),
+            ("ab.lasts", self.ab.lasts),
         ]
     }
 

@@ -52,6 +52,14 @@ fn stage(state: &State) -> Vec<Upcoming> {
                 since.plus(strategy.shadow).plus(strategy.wave_timeout),
             ),
         ],
+        Stage::Running { phase: Phase::Splitting { since }, .. } => vec![Upcoming::at(
+            "the A/B test begins without the devices that are not ready",
+            since.plus(strategy.device_timeout),
+        )],
+        Stage::Running { phase: Phase::Soaking { since }, .. } if strategy.ab.asked() => vec![Upcoming::at(
+            "both releases have been held side by side for as long as was stated",
+            since.plus(strategy.warm_up).plus(strategy.ab.lasts),
+        )],
         Stage::Running { wave, phase: Phase::Deploying { since } } => {
             let missing = state.counted(*wave).filter(|(_, member)| member.progress != Progress::Live).count();
             vec![

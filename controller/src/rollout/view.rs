@@ -1,5 +1,6 @@
 //! What is shown of a rollout: over HTTP, and by the command line.
 
+use super::ab::Measured;
 use super::events::Spec;
 use super::machine::{Assessment, Member, Progress, Stage, State};
 use super::order::SignedOrder;
@@ -40,7 +41,9 @@ impl Counts {
         for member in state.members.values() {
             let field = match member.progress {
                 Progress::Waiting => &mut counts.waiting,
-                Progress::Shadowing | Progress::Assigned | Progress::Retrying { .. } => &mut counts.changing,
+                Progress::Shadowing | Progress::Splitting | Progress::Assigned | Progress::Retrying { .. } => {
+                    &mut counts.changing
+                }
                 Progress::Live => &mut counts.live,
                 Progress::Failed => &mut counts.failed,
                 Progress::Reverting => &mut counts.reverting,
@@ -105,7 +108,9 @@ impl Standing {
                 }
             }
             (Progress::Waiting, _) => Self::Waiting,
-            (Progress::Shadowing | Progress::Assigned | Progress::Retrying { .. }, _) => Self::Changing,
+            (Progress::Shadowing | Progress::Splitting | Progress::Assigned | Progress::Retrying { .. }, _) => {
+                Self::Changing
+            }
             (Progress::Live, _) => Self::Live,
             (Progress::Reverting, _) => Self::Reverting,
             (Progress::Reverted, _) => Self::Reverted,
@@ -230,6 +235,9 @@ pub struct RolloutDetail {
     pub order: Option<SignedOrder>,
     /// Devices that match but cannot run the release, and why.
     pub unfit: Vec<(DeviceId, String)>,
+    /// What an A/B test has measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
     /// How the devices of each wave stand; behind the waves come those held out for good.
     #[serde(default)]
     pub standings: Vec<Standings>,
@@ -280,6 +288,7 @@ impl RolloutDetail {
             seed: state.seed,
             order: state.signed.clone(),
             unfit: state.unfit.clone(),
+            measured: state.measured.clone(),
             standings: standings(state),
             upcoming: upcoming(state),
             devices: members(state, None, limit),

@@ -1,5 +1,6 @@
 //! End to end, on each broker: real processes of the same executable, real models, real faults.
 
+mod ab;
 mod attacks;
 mod broker_faults;
 mod clients;

@@ -1,6 +1,7 @@
 //! The flags of `rollout start`: a strategy file, flag by flag.
 
 use crate::cli::Failure;
+use crate::rollout::ab::{AbTest, Sticky};
 use crate::rollout::duration;
 use crate::rollout::plan::{Share, Waves};
 use crate::rollout::strategy::{Demand, Holdout, Limits, OnFailure, PerLabel, SmallFleet, StrategyFile};
@@ -21,7 +22,8 @@ pub struct StrategyFlags {
     /// Waves, cumulative: `1,4,12`; by group: `1,site=lyon,rest`; growing: `grow 1 x4` [default: 10%,50%,100%]
     #[arg(long, value_name = "WAVES")]
     pub waves: Option<Waves>,
-    /// Devices kept without the release until the last soak has passed: `5%`, `2` [default: 0]
+    /// Devices kept without the release until the last soak has passed: `5%`, `2` [default: 5 %, or one of each stratum, where
+    /// they can be compared with]
     #[arg(long, value_name = "SHARE")]
     pub holdout: Option<Share>,
     /// What becomes of them then [default: release]
@@ -99,6 +101,19 @@ pub struct StrategyFlags {
     /// How far back a device's own past is compared [default: 1d]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub history: Option<Duration>,
+    /// A/B test: hold the release and the one before side by side for so long, measure, and wait for a person
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ab: Option<Duration>,
+    /// A/B test: until both have answered so many requests
+    #[arg(long, value_name = "COUNT")]
+    pub ab_requests: Option<u64>,
+    /// A/B test: let each device answer this share of its requests with the release [default: half of the devices answer
+    /// all of theirs with it]
+    #[arg(long, value_name = "SHARE")]
+    pub ab_split: Option<Share>,
+    /// A/B test: keep a caller with one release by `header:NAME` or `parameter:NAME`
+    #[arg(long, value_name = "KEY", requires = "ab_split")]
+    pub ab_sticky: Option<Sticky>,
     /// How often a device that failed before its swap tries again [default: 2]
     #[arg(long, value_name = "COUNT")]
     pub retries: Option<u32>,
@@ -165,6 +180,7 @@ impl StrategyFlags {
                 _ => SmallFleet::Ask,
             }),
             trial: None,
+            ab: None,
             retries: self.retries,
             retry_after: self.retry_after,
             on_failure: match self.on_failure.as_deref() {
@@ -191,6 +207,15 @@ impl StrategyFlags {
                 p95_latency_ms: self.max_p95_ms.or(limits.p95_latency_ms),
                 max_psi: self.max_psi.or(limits.max_psi),
                 ..limits
+            });
+        }
+        if self.ab.is_some() || self.ab_requests.is_some() || self.ab_split.is_some() || self.ab_sticky.is_some() {
+            let ab = merged.ab.take().unwrap_or_default();
+            merged.ab = Some(AbTest {
+                lasts: self.ab.unwrap_or(ab.lasts),
+                requests: self.ab_requests.unwrap_or(ab.requests),
+                split: self.ab_split.unwrap_or(ab.split),
+                sticky: self.ab_sticky.clone().or(ab.sticky),
             });
         }
         if self.alpha.is_some() || self.margin.is_some() || self.look_every.is_some() {

@@ -141,6 +141,8 @@ Examples:
   fieldpost rollout start digits@1.1.0 --waves 1,4,12 --soak 30s --wait
   fieldpost rollout start digits@1.1.0 --selector site=lyon,arch=aarch64 --per site:1 --approve-before 2
   fieldpost rollout start digits@1.1.0 --waves '1; site=lyon,arch=aarch64; grow 25% x2' --dry-run
+  fieldpost rollout start digits@1.1.0 --ab 7d                                    an A/B test: half of the devices each
+  fieldpost rollout start digits@1.1.0 --ab 7d --ab-split 20% --ab-sticky header:x-line   on each device
   fieldpost rollout start digits@1.1.0 --strategy careful.toml")]
 pub struct StartArgs {
     /// What to roll out; the strategy file may name it instead

@@ -137,6 +137,9 @@ pub(super) fn detail(detail: &RolloutDetail, now: Timestamp) -> String {
     if !detail.assessment.waiting.is_empty() {
         parts.push(format!("Waits for:\n{}", indented(&detail.assessment.waiting)));
     }
+    if let Some(measured) = &detail.measured {
+        parts.push(format!("Measured:\n{}", indented(&measured.sentences())));
+    }
     let gates: Vec<String> =
         detail.assessment.gates.iter().filter(|g| g.verdict != Verdict::Unbounded).map(gate_line).collect();
     if !gates.is_empty() {

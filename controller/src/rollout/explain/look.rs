@@ -4,7 +4,7 @@ use crate::rollout::trial::{Look, LookVerdict, Metric, MetricLook, look::Ground}
 use fieldpost_shared::time::Timestamp;
 
 /// A score in words: events are shares, distances are numbers.
-fn shown(metric: Metric, score: f64) -> String {
+pub(in crate::rollout) fn shown(metric: Metric, score: f64) -> String {
     if metric == Metric::Drift { format!("{score:.4}") } else { format!("{:.3} %", score * 100.0) }
 }
 

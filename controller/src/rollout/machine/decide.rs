@@ -161,7 +161,9 @@ fn evidence<'a>(state: &'a State, seen: &Observation<'a>, wave: usize, now: Time
             Group::Control => &mut *controls,
             Group::Before => &mut *before,
             // The experiment has samples of its own, and so have the pairs of a shadow.
-            Group::TrialNow | Group::TrialBefore | Group::Shadow => continue,
+            Group::TrialNow | Group::TrialBefore | Group::Shadow | Group::AbNew | Group::AbOld | Group::AbBefore => {
+                continue;
+            }
         };
         arm.insert(release, seen.samples.manifests.get(release), window.as_ref());
     }

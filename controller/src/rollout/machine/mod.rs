@@ -11,6 +11,7 @@
 //! ```
 //! A completed rollout still gives its release to devices that come later (`late`); nobody waits for those.
 
+mod ab;
 pub mod command;
 pub mod decide;
 mod experiment;

@@ -40,7 +40,8 @@ fn of_member(
         return None;
     }
     let release = &state.spec.release;
-    let tries = matches!(member.progress, Progress::Shadowing | Progress::Assigned | Progress::Live);
+    let tries =
+        matches!(member.progress, Progress::Shadowing | Progress::Splitting | Progress::Assigned | Progress::Live);
     if let Some(entry) = failed_attempt(view, release, member).filter(|_| tries) {
         return Some(failure(state, device, member, entry, now));
     }

@@ -1,5 +1,6 @@
 //! How a wave goes on: who is told now, when everybody is live, and when the wave has shown enough.
 
+use super::ab;
 use super::decide::{Decision, is_silent};
 use super::experiment;
 use super::observe::{doing, in_probation, next_attempt, previous_of};
@@ -43,6 +44,8 @@ pub(super) fn decide(
         Phase::Passed if wave + 1 < state.waves.len() => Decision::events(next_wave(state, wave + 1)),
         Phase::Passed => Decision::events(vec![Event::Completed { pending: not_live(state, wave) }]),
         Phase::Shadowing { since } => shadow::decide(state, seen, (wave, since), reports, now),
+        Phase::Splitting { since } => ab::deploying(state, seen, (wave, since), now),
+        Phase::Soaking { since } if state.spec.strategy.ab.asked() => ab::decide(state, seen, (wave, since), now),
         Phase::Deploying { since } => {
             let told = assignments(state, seen, now, |_, member| member.wave <= wave);
             if told.is_empty() { deploying(state, seen, wave, since, now) } else { Decision::events(told) }

@@ -1,7 +1,7 @@
 //! What a decision sees of the world, and what statistics it has to ask for first.
 
-use super::experiment;
 use super::state::{Progress, Stage, State};
+use super::{ab, experiment};
 use crate::rollout::fleet::{DeviceView, ReleaseInfo};
 use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef};
@@ -30,6 +30,12 @@ pub enum Group {
     TrialBefore,
     /// It runs the release in shadow, and this is what serves.
     Shadow,
+    /// What a device of an A/B test served with the new release.
+    AbNew,
+    /// What one served with the old release.
+    AbOld,
+    /// What one served before the test.
+    AbBefore,
 }
 
 /// Statistics to ask the fleet for.
@@ -141,6 +147,14 @@ pub fn queries(
                     until: None,
                 }));
             }
+            Progress::Splitting => {
+                let since = member.since.plus(strategy.warm_up).max(state.wave_since);
+                let release = state.spec.release.clone();
+                queries.push(Query { group: Group::Treated, device: device.clone(), release, since, until: None });
+                let live = devices.get(device).and_then(|view| view.live(&state.spec.release.model));
+                controls
+                    .extend(live.filter(|live| **live != state.spec.release).map(|live| (member.place, device, live)));
+            }
             Progress::Waiting => {
                 let live = devices.get(device).and_then(|view| view.live(&state.spec.release.model));
                 controls
@@ -158,5 +172,6 @@ pub fn queries(
         until: None,
     }));
     queries.extend(experiment::queries(state, devices, listening_since, now));
+    queries.extend(ab::queries(state, devices, now));
     queries
 }

@@ -16,7 +16,7 @@ use fieldpost_shared::wire::v2::understood_by;
 use std::time::Duration;
 
 /// Whether a device can run the release beside another: it has one, and its agent understands.
-fn can_shadow(view: &DeviceView, release: &ReleaseRef) -> bool {
+pub(super) fn can_stand_beside(view: &DeviceView, release: &ReleaseRef) -> bool {
     let live = view.live(&release.model);
     understood_by(&view.inventory.agent_version) && live.is_some_and(|live| live != release)
 }
@@ -55,7 +55,7 @@ pub(super) fn decide(
 ) -> Decision {
     let strategy = &state.spec.strategy;
     let release = &state.spec.release;
-    let able = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| can_shadow(view, release));
+    let able = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| can_stand_beside(view, release));
     let told = assignments(state, seen, now, |device, member| member.wave == wave && able(device));
     if !told.is_empty() {
         return Decision::events(told.into_iter().map(shadowed).collect());
@@ -97,7 +97,7 @@ pub(super) fn decide(
     Decision::waiting(waiting)
 }
 
-fn shadowed(event: Event) -> Event {
+pub(super) fn shadowed(event: Event) -> Event {
     match event {
         Event::Assigned { device, attempt, previous, reachable } => {
             Event::Shadowed { device, attempt, previous, reachable }

@@ -1,5 +1,6 @@
 //! What a rollout is at a moment.
 
+use crate::rollout::ab::Measured;
 use crate::rollout::events::{Ending, Failure, Spec};
 use crate::rollout::fleet::AssignTo;
 use crate::rollout::order::{Seat, SignedOrder};
@@ -18,6 +19,11 @@ use std::fmt;
 pub enum Phase {
     /// Its devices run the release beside their live ones; nobody is answered by it.
     Shadowing {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Its devices answer some of their requests with the release, and the others with the one before.
+    Splitting {
         /// Since when.
         since: Timestamp,
     },
@@ -110,6 +116,7 @@ impl Stage {
             Self::Draft => "draft",
             Self::AwaitingApproval { .. } => "awaiting-approval",
             Self::Running { phase: Phase::Shadowing { .. }, .. } => "shadowing",
+            Self::Running { phase: Phase::Splitting { .. }, .. } => "splitting",
             Self::Running { phase: Phase::Deploying { .. }, .. } => "deploying",
             Self::Running { phase: Phase::Soaking { .. }, .. } => "soaking",
             Self::Running { phase: Phase::Passed, .. } => "passed",
@@ -149,6 +156,8 @@ pub enum Progress {
     Waiting,
     /// It is told to run the release in shadow.
     Shadowing,
+    /// It is told to answer some of its requests with the release.
+    Splitting,
     /// It is told, and not live.
     Assigned,
     /// It runs the release.
@@ -177,6 +186,7 @@ impl Progress {
         match self {
             Self::Waiting => "waiting",
             Self::Shadowing => "shadowing",
+            Self::Splitting => "splitting",
             Self::Assigned => "assigned",
             Self::Live => "live",
             Self::Retrying { .. } => "retrying",
@@ -263,7 +273,12 @@ impl Member {
     pub const fn treated(&self) -> bool {
         matches!(
             self.progress,
-            Progress::Shadowing | Progress::Assigned | Progress::Live | Progress::Retrying { .. } | Progress::Failed
+            Progress::Shadowing
+                | Progress::Splitting
+                | Progress::Assigned
+                | Progress::Live
+                | Progress::Retrying { .. }
+                | Progress::Failed
         )
     }
 
@@ -319,6 +334,8 @@ pub struct State {
     pub standing: Standing,
     /// The experiment's last look of this wave.
     pub last_look: Option<Look>,
+    /// What the A/B test measured, until a person has it measure again.
+    pub measured: Option<Measured>,
     /// Waves that a person lets pass without the experiment's proof.
     pub unproven: BTreeSet<usize>,
     /// Its devices.
@@ -345,9 +362,19 @@ impl State {
 
     /// What a device is told that runs it in shadow first.
     #[must_use]
-    pub fn shadow(&self, attempt: u32) -> AssignTo {
-        let portion = self.spec.strategy.shadow_portion();
-        AssignTo { beside: Some(Mode::Shadow { portion }), ..self.candidate(attempt) }
+    pub fn beside(&self, attempt: u32) -> AssignTo {
+        let strategy = &self.spec.strategy;
+        let mode = strategy.ab.mode().unwrap_or(Mode::Shadow { portion: strategy.shadow_portion() });
+        AssignTo { beside: Some(mode), ..self.candidate(attempt) }
+    }
+
+    /// Since when both releases of an A/B test are where they should be; none in everything else.
+    #[must_use]
+    pub fn ab_since(&self) -> Option<Timestamp> {
+        match self.stage {
+            Stage::Running { phase: Phase::Soaking { since }, .. } if self.spec.strategy.ab.asked() => Some(since),
+            _ => None,
+        }
     }
 
     /// Whether the devices of a wave run the release in shadow, and have not shown yet what they had to.

@@ -94,6 +94,7 @@ fn begin(id: &RolloutId, spec: &Spec, seed: Digest, order: &[Seat], waves: &[Res
         design: None,
         standing: Standing::default(),
         last_look: None,
+        measured: None,
         unproven: BTreeSet::new(),
         members: BTreeMap::new(),
         sequence: 0,
@@ -166,6 +167,10 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             state.last_look = Some((**look).clone());
             None
         }
+        (Event::Measured { found }, Stage::Running { phase: Phase::Soaking { .. }, .. }) => {
+            state.measured = Some((**found).clone());
+            None
+        }
         (Event::ApprovalAsked { wave, .. }, Stage::Draft | Stage::Running { phase: Phase::Passed, .. }) => {
             Some(Stage::AwaitingApproval { wave: *wave })
         }
@@ -185,9 +190,10 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             effects = leave_shadow(state, at);
             Some(Stage::Running { wave, phase: Phase::Deploying { since: at } })
         }
-        (Event::SoakStarted { .. }, Stage::Running { wave, phase: Phase::Deploying { .. } }) => {
-            Some(Stage::Running { wave: *wave, phase: Phase::Soaking { since: at } })
-        }
+        (
+            Event::SoakStarted { .. },
+            Stage::Running { wave, phase: Phase::Deploying { .. } | Phase::Splitting { .. } },
+        ) => Some(Stage::Running { wave: *wave, phase: Phase::Soaking { since: at } }),
         (Event::WavePassed { .. }, Stage::Running { wave, .. }) => {
             state.holding.clear();
             Some(Stage::Running { wave: *wave, phase: Phase::Passed })
@@ -200,6 +206,7 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             let wave = *wave;
             resume(state, accepted, at);
             state.begin_looks();
+            state.measured = None;
             if *unproven {
                 state.unproven.insert(wave);
             }
@@ -225,7 +232,13 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
 }
 
 fn first_phase(state: &State, wave: usize, at: Timestamp) -> Phase {
-    if state.begins_in_shadow(wave) { Phase::Shadowing { since: at } } else { Phase::Deploying { since: at } }
+    if state.spec.strategy.ab.mode().is_some() {
+        Phase::Splitting { since: at }
+    } else if state.begins_in_shadow(wave) {
+        Phase::Shadowing { since: at }
+    } else {
+        Phase::Deploying { since: at }
+    }
 }
 
 /// What ran in shadow takes the place of the live release.
@@ -279,7 +292,7 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
         Event::Assigned { attempt, previous, reachable, .. } | Event::Shadowed { attempt, previous, reachable, .. }
             if may_assign(&state.stage, &member) =>
         {
-            let shadow = matches!(event, Event::Shadowed { .. });
+            let beside = matches!(event, Event::Shadowed { .. });
             if !member.touched {
                 member.previous.clone_from(previous);
                 member.assigned = Some(at);
@@ -287,9 +300,13 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
             (member.touched, member.attempt) = (true, *attempt);
             member.tries = member.tries.saturating_add(1);
             member.silence = (!reachable).then_some(Silence { since: at, after_change: false });
-            let to = if shadow { state.shadow(*attempt) } else { state.candidate(*attempt) };
+            let to = if beside { state.beside(*attempt) } else { state.candidate(*attempt) };
             effects.push(Effect::Assign { device: device.clone(), to: Some(to) });
-            Some(if shadow { Progress::Shadowing } else { Progress::Assigned })
+            Some(match (beside, state.spec.strategy.ab.mode()) {
+                (false, _) => Progress::Assigned,
+                (true, None) => Progress::Shadowing,
+                (true, Some(_)) => Progress::Splitting,
+            })
         }
         Event::Adopted { .. } if may_assign(&state.stage, &member) => {
             member.assigned = Some(at);
@@ -348,8 +365,10 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
         Progress::Assigned if member.touched && member.late && state.stage == Stage::Completed => {
             Some(assign(device, Some(state.candidate(member.attempt))))
         }
-        Progress::Shadowing if matches!(state.stage, Stage::Running { .. } | Stage::Paused { .. }) => {
-            Some(assign(device, Some(state.shadow(member.attempt))))
+        Progress::Shadowing | Progress::Splitting
+            if matches!(state.stage, Stage::Running { .. } | Stage::Paused { .. }) =>
+        {
+            Some(assign(device, Some(state.beside(member.attempt))))
         }
         Progress::Reverting => Some(assign(device, state.return_to(member))),
         _ => None,

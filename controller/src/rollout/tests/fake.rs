@@ -14,6 +14,7 @@ use fieldpost_shared::stats::{Baseline, ClassCounts, ErrorKind, OutputBaseline, 
 use fieldpost_shared::time::{Clock, ManualClock, Timestamp};
 use fieldpost_shared::trust::SecretKey;
 use fieldpost_shared::wire::v1::{FailureKind, Inventory, ModelReport, Phase, Quarantined};
+use fieldpost_shared::wire::v2::Mode;
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -292,6 +293,7 @@ impl FakeDevice {
         self.windows.extend(self.held.drain(..).map(|(digest, window)| (now, digest, window)));
         self.last_seen = Some(now);
         let candidate = self.candidate.as_ref().map(|(to, seconds)| match (&to.beside, seconds) {
+            (Some(Mode::Split { .. }), 1..) => (to.release.clone(), Phase::Splitting),
             (Some(_), 1..) => (to.release.clone(), Phase::Shadowing),
             _ => (to.release.clone(), Phase::Fetching { done: 1, total: 2 }),
         });
@@ -337,15 +339,36 @@ impl FakeDevice {
     }
 
     fn serve(&mut self, now: Timestamp, second: u64, releases: &BTreeMap<Version, (ReleaseInfo, Behaviour)>) {
-        let Some(live) = &self.live else { return };
-        let (info, behaviour) = &releases[&live.version];
+        let Some(live) = self.live.clone() else { return };
         if self.traffic == 0 || !self.online {
             return;
         }
+        let split = match &self.candidate {
+            Some((AssignTo { release, beside: Some(Mode::Split { portion, .. }), .. }, 1..)) => {
+                Some((release.clone(), self.traffic * u64::from(*portion) / 10_000))
+            }
+            _ => None,
+        };
+        let own = self.traffic - split.as_ref().map_or(0, |(_, requests)| *requests);
+        self.answer(now, second, releases, &live, 0..own);
+        if let Some((release, _)) = split {
+            self.answer(now, second, releases, &release, own..self.traffic);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Timestamp,
+        second: u64,
+        releases: &BTreeMap<Version, (ReleaseInfo, Behaviour)>,
+        live: &ReleaseRef,
+        requests: std::ops::Range<u64>,
+    ) {
+        let (info, behaviour) = &releases[&live.version];
         let known = info.manifest.baseline.clone().filter(|_| !self.odd_windows);
         let baseline = known.unwrap_or_default();
         let mut window = WindowStats::open("digits", live.version.to_string(), &baseline, now.as_millis());
-        for request in 0..self.traffic {
+        for request in requests {
             window.requests += 1;
             let failed = |share: f64| ((second * self.traffic + request) as f64 * share).fract() + share >= 1.0;
             // Scattered, so that they hit every class alike, and each device in its own way.
@@ -367,7 +390,7 @@ impl FakeDevice {
                 classes.insert(class);
             }
         }
-        if let Some((AssignTo { release, beside: Some(_), .. }, 1..)) = &self.candidate {
+        if let Some((AssignTo { release, beside: Some(Mode::Shadow { .. }), .. }, 1..)) = &self.candidate {
             let same = releases[&release.version].1 != Behaviour::Disagrees;
             let pair = window.pairs.with(&release.version.to_string()).unwrap();
             for _ in 0..self.traffic {

@@ -1,5 +1,6 @@
 //! The whole room against a fleet that is simulated: what a rollout does, whatever the devices do.
 
+mod ab;
 mod chaos;
 mod commands;
 mod fake;
