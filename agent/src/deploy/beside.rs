@@ -3,7 +3,7 @@
 //! The bounds are the publisher's. A bundle that states none is held against nothing here but failing outright, hanging and
 //! its memory; the fleet has its own look at the same pairs.
 
-use super::probation::{ALPHA, Harm, MIN_ERRORS, Observed, judge};
+use super::probation::{Harm, MIN_ERRORS, Observed, judge};
 use fieldpost_shared::bundle::manifest::Budgets;
 use fieldpost_shared::id::ReleaseRef;
 use fieldpost_shared::stats::{Share, binomial};
@@ -22,6 +22,8 @@ pub struct Compared {
     pub errors: u64,
 }
 
+/// A release that keeps its bounds is found beyond one with at most this probability, however long it stands there.
+const ALPHA: f64 = 0.001;
 /// Share of failed requests that is harm where the bundle has no budget.
 const ERROR_RATE_WITHOUT_BUDGET: f64 = 0.5;
 
@@ -45,7 +47,7 @@ fn differs(compared: &Compared, budgets: &Budgets) -> Option<Harm> {
     ];
     checks.into_iter().find_map(|(count, all, bound, what)| {
         let bound = bound?;
-        let proven = count >= MIN_ERRORS && binomial::at_least(count, all, bound) <= ALPHA;
+        let proven = count >= MIN_ERRORS && binomial::ever_at_least(count, all, bound) <= ALPHA;
         proven.then(|| Harm {
             kind: FailureKind::Disagreement,
             detail: format!("in shadow {count} of {all} {what}, {:.1} % may", 100.0 * bound),

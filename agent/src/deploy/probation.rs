@@ -41,7 +41,7 @@ pub(super) const MIN_ERRORS: u64 = 3;
 const MIN_REQUESTS_FOR_P95: u64 = 200;
 /// A look finds harm in a release that keeps its error budget with at most this probability (exact binomial test). A
 /// probation has up to some thousand looks, so this is far below what one would take for a single one.
-pub(super) const ALPHA: f64 = 1e-6;
+const ALPHA: f64 = 1e-6;
 /// Where a bundle states no error budget, a release that fails more than half of its requests is harmful all the same.
 const ERROR_RATE_WITHOUT_BUDGET: f64 = 0.5;
 

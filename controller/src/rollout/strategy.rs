@@ -281,8 +281,8 @@ strategy! {
     device_timeout: Duration = Duration::from_secs(900), with "duration" "duration::optional";
     /// How long a wave may take to become live before the rollout pauses.
     wave_timeout: Duration = Duration::from_secs(7_200), with "duration" "duration::optional";
-    /// A device that the controller has not heard of for so long is silent.
-    silence_after: Duration = Duration::from_secs(300), with "duration" "duration::optional";
+    /// A device that the controller has not heard of for so long is silent. An idle one reports every five minutes.
+    silence_after: Duration = Duration::from_secs(600), with "duration" "duration::optional";
     /// Devices that change at the same time; 0 is as many as the wave has.
     max_concurrent: usize = 0;
     /// The same for each value of a label: `site:1`.

@@ -16,6 +16,24 @@ pub fn at_least(k: u64, n: u64, p: f64) -> f64 {
     if k as f64 > n as f64 * p { upper(k, n, p) } else { 1.0 - upper(n - k + 1, n, 1.0 - p) }
 }
 
+/// The same for trials that are looked at again and again: whoever stops at the first look at which this is at most `alpha`
+/// is wrong with a probability of at most `alpha`, however often he looks, when a hit's probability is at most `p`.
+///
+/// The inverse of the likelihood ratio of a hit's probability spread evenly over `p` to 1 against `p`, a martingale when it
+/// is `p` (Robbins 1970; Ville 1939). At one look it is larger than [`at_least`] by about the square root of `n`.
+#[must_use]
+pub fn ever_at_least(k: u64, n: u64, p: f64) -> f64 {
+    if k == 0 || k > n {
+        return at_least(k, n, p);
+    }
+    let p = if p.is_nan() { 0.0 } else { p.clamp(0.0, 1.0) };
+    if p <= 0.0 || p >= 1.0 {
+        return at_least(k, n, p);
+    }
+    let mass = binomial_mass(k as f64, n as f64, p);
+    ((1.0 - p) * (n as f64 + 1.0) * mass / at_most(k, n.saturating_add(1), p)).min(1.0)
+}
+
 /// Probability of at most `k` hits in `n` trials of probability `p` (clamped to [0, 1]; NaN counts as 0). Exact up to rounding.
 #[must_use]
 pub fn at_most(k: u64, n: u64, p: f64) -> f64 {
@@ -77,6 +95,7 @@ fn root(below: impl Fn(f64) -> bool) -> f64 {
 mod tests {
     use super::*;
     use crate::stats::reference::{close, reference};
+    use crate::stats::testing::Random;
 
     #[test]
     fn tails_and_bounds_are_as_scipy_says() {
@@ -94,6 +113,40 @@ mod tests {
                 assert!(close(found, scipy, 1e-11), "{what} of {} in {} at {}: {found:e}, {scipy:e}", b.k, b.n, b.p);
             }
         }
+    }
+
+    /// A likelihood ratio has mean 1: over all numbers of hits, weighed by how likely they are.
+    #[test]
+    fn looking_again_is_paid_for_by_a_likelihood_ratio() {
+        for (n, p) in [(1, 0.3), (20, 0.05), (200, 0.5)] {
+            let ratio = |k: u64| binomial_mass(k as f64, n as f64, p) / raw(k, n, p);
+            let mean: f64 = (0..=n).map(ratio).sum();
+            assert!(close(mean, 1.0, 1e-9), "{n} {p}: {mean}");
+        }
+        assert_eq!((ever_at_least(0, 9, 0.5), ever_at_least(3, 9, 0.0), ever_at_least(9, 9, 1.0)), (1.0, 0.0, 1.0));
+    }
+
+    /// Without the cap at 1.
+    fn raw(k: u64, n: u64, p: f64) -> f64 {
+        (1.0 - p) * (n as f64 + 1.0) * binomial_mass(k as f64, n as f64, p) / at_most(k, n + 1, p)
+    }
+
+    #[test]
+    fn who_looks_after_every_trial_is_wrong_no_more_often_than_he_said() {
+        let mut random = Random::new(7);
+        let (streams, mut fixed, mut ever) = (400_u32, 0_u32, 0_u32);
+        for _ in 0..streams {
+            let (mut hits, mut once, mut always) = (0, false, false);
+            for n in 1..=2_000 {
+                hits += u64::from(random.uniform() < 0.1);
+                once |= at_least(hits, n, 0.1) <= 0.05;
+                always |= ever_at_least(hits, n, 0.1) <= 0.05;
+            }
+            (fixed, ever) = (fixed + u32::from(once), ever + u32::from(always));
+        }
+        let [fixed, ever] = [fixed, ever].map(|count| f64::from(count) / f64::from(streams));
+        assert!(ever <= 0.05 + 0.033, "{ever}: three binomial errors");
+        assert!(fixed > 0.2, "{fixed}: what looking again costs otherwise");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub struct StrategyFlags {
     /// How long a wave may take to become live before the rollout pauses [default: 2h]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub wave_timeout: Option<Duration>,
-    /// A device not heard of for so long is silent [default: 5m]
+    /// A device not heard of for so long is silent [default: 10m]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub silence_after: Option<Duration>,
     /// Devices that change at the same time [default: the whole wave]

@@ -1,7 +1,8 @@
 //! The shadow gate: a release held against the live one on the same requests, before any user meets it. Pure.
 //!
-//! The bounds are the publisher's (`max_disagreement`, `max_latency_ratio`). Disagreement is tested on each device by the
-//! exact binomial tail, and the median device decides: one odd box neither stops a release nor lets it through.
+//! The bounds are the publisher's (`max_disagreement`, `max_latency_ratio`). Disagreement is tested on each device by an
+//! exact binomial test that may be looked at at any time, and the median device decides: one odd box neither stops a
+//! release nor lets it through.
 
 use super::{GateReport, Verdict};
 use fieldpost_shared::bundle::manifest::Budgets;
@@ -104,7 +105,7 @@ fn shown(paired: &Paired) -> Shown {
 }
 
 fn tail(device: &Shown, bound: f64) -> f64 {
-    if device.disagreed < MIN_COUNT { 1.0 } else { binomial::at_least(device.disagreed, device.pairs, bound) }
+    if device.disagreed < MIN_COUNT { 1.0 } else { binomial::ever_at_least(device.disagreed, device.pairs, bound) }
 }
 
 /// The middle value, of an even number the upper one.
