@@ -5,6 +5,7 @@ use super::path::Path;
 use super::types::Role;
 use super::{Api, ApiError, Caller, blocking};
 use crate::audit::Act;
+use crate::rollout::approval::{Authority, Person};
 use crate::rollout::core::{CoreError, EventsFrom};
 use crate::rollout::engine::{EngineError, EngineHandle};
 use crate::rollout::explain::{Explanation, Told, tell};
@@ -149,7 +150,10 @@ impl From<EngineError> for ApiError {
         };
         match core {
             CoreError::Unknown { known, .. } => Self::of(StatusCode::NOT_FOUND, core).hint(there_are(known)),
-            CoreError::Refused(refusal) => Self::of(StatusCode::CONFLICT, refusal).hint(refusal.hint()),
+            CoreError::Refused(refusal) => {
+                let status = if refusal.forbidden { StatusCode::FORBIDDEN } else { StatusCode::CONFLICT };
+                Self::of(status, refusal).hint(refusal.hint())
+            }
             CoreError::Contested { source, .. } => {
                 let refused = Self::of(StatusCode::CONFLICT, core);
                 source.hint().map_or(refused.clone(), |hint| refused.hint(hint))
@@ -160,15 +164,19 @@ impl From<EngineError> for ApiError {
             CoreError::Start(start) => {
                 let status = match start {
                     StartError::UnknownRelease { .. } => StatusCode::NOT_FOUND,
-                    StartError::Revoked(_) | StartError::Conflict { .. } | StartError::AlreadyThere(_) => {
-                        StatusCode::CONFLICT
-                    }
+                    StartError::Revoked(_)
+                    | StartError::Conflict { .. }
+                    | StartError::AlreadyThere(_)
+                    | StartError::NobodySatisfies { .. }
+                    | StartError::TooUnfit { .. } => StatusCode::CONFLICT,
                     StartError::Strategy(_)
                     | StartError::Waves { .. }
                     | StartError::NobodyMatches { .. }
                     | StartError::NobodyFits { .. }
                     | StartError::UnknownLabel { .. }
                     | StartError::NoSuchWave { .. }
+                    | StartError::Over { .. }
+                    | StartError::UnknownZone { .. }
                     | StartError::Fleet(_) => StatusCode::BAD_REQUEST,
                 };
                 let refusal = Self::of(status, start);
@@ -450,9 +458,15 @@ async fn command(
     if detail.len() > MAX_REASON_BYTES {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, format!("a reason has at most {MAX_REASON_BYTES} bytes")));
     }
-    let after = engine.command(id(name)?, command, caller.actor.clone()).await?;
+    let after = engine.command(id(name)?, command, person(caller)).await?;
     record(api, caller, action, &after, detail).await?;
     Ok(Json(after))
+}
+
+/// Who asks, as the engine knows people.
+fn person(caller: &Caller) -> Person {
+    let authority = if caller.role.includes(Role::Admin) { Authority::Admin } else { Authority::Operator };
+    Person { name: caller.actor.clone(), authority }
 }
 
 /// The audit log hears of it after the engine's journal, which says the same: a stop between the two loses neither

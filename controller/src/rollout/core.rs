@@ -6,6 +6,7 @@
 
 mod look;
 
+use super::approval::Person;
 use super::events::Record;
 use super::explain::{Explanation, explain};
 use super::facts::{self, DevicePast};
@@ -251,7 +252,8 @@ impl Core {
     pub fn preview(&self, request: &StartRequest, by: &str) -> Result<StartPreview, CoreError> {
         let devices = self.devices()?;
         let (_, state) = self.prepare(request, by, &devices)?;
-        Ok(StartPreview::of(&state, &devices))
+        let others: Vec<&State> = self.rollouts.values().map(|entry| &entry.state).collect();
+        Ok(StartPreview::of(&state, &devices, &others, self.parts.clock.now()))
     }
 
     /// The first event of a rollout, and the state that it makes; not stored yet.
@@ -267,9 +269,11 @@ impl Core {
         let id: RolloutId = id.parse().expect("`r-` and twelve hexadecimal characters are a name");
         let others: Vec<&State> = self.rollouts.values().map(|entry| &entry.state).collect();
         let facts = self.facts(&request.strategy, &release, devices, &matching)?;
-        let seen = Circumstances { release: &release, devices, matching: &matching, others: &others, facts: &facts };
+        let now = self.parts.clock.now();
+        let seen =
+            Circumstances { release: &release, devices, matching: &matching, others: &others, facts: &facts, now };
         let created = begin(request, id.clone(), seed, by, &seen)?;
-        let record = Record { sequence: 1, at: self.parts.clock.now(), event: created };
+        let record = Record { sequence: 1, at: now, event: created };
         let state = fold([&record]).map_err(|source| CoreError::Fold { rollout: id, source })?;
         Ok((record, state))
     }
@@ -317,8 +321,13 @@ impl Core {
     ///
     /// # Errors
     /// When it makes no sense now, or cannot be stored.
-    pub fn command(&mut self, id: &RolloutId, asked: &Command, by: &str) -> Result<RolloutSummary, CoreError> {
-        let events = command::command(&self.entry(id)?.state, asked, by)?;
+    pub fn command(
+        &mut self,
+        id: &RolloutId,
+        asked: &Command,
+        by: impl Into<Person>,
+    ) -> Result<RolloutSummary, CoreError> {
+        let events = command::command(&self.entry(id)?.state, asked, &by.into())?;
         self.uncontested(id, asked)?;
         let mut devices = self.devices()?;
         self.record(id, events, &mut devices)?;

@@ -1,6 +1,7 @@
 //! The engine: one task that looks at every rollout whenever the fleet changes, and on a timer; and the handle that
 //! the API talks to. Decisions and effects are the [`Core`]'s; nothing here decides.
 
+use super::approval::Person;
 use super::core::{Core, CoreError, CoreParts, EventsFrom};
 use super::events::Record;
 use super::explain::Explanation;
@@ -68,7 +69,7 @@ type Answer<T> = oneshot::Sender<Result<T, CoreError>>;
 enum Request {
     Start { request: Box<StartRequest>, by: String, answer: Answer<RolloutSummary> },
     Preview { request: Box<StartRequest>, by: String, answer: Answer<Box<StartPreview>> },
-    Command { rollout: RolloutId, command: Command, by: String, answer: Answer<RolloutSummary> },
+    Command { rollout: RolloutId, command: Command, by: Person, answer: Answer<RolloutSummary> },
     List { answer: Answer<Vec<RolloutSummary>> },
     Show { rollout: RolloutId, limit: usize, answer: Answer<Box<RolloutDetail>> },
     Members { rollout: RolloutId, after: Option<DeviceId>, limit: usize, answer: Answer<Vec<MemberView>> },
@@ -87,7 +88,7 @@ impl Request {
         match self {
             Self::Start { request, by, answer } => drop(answer.send(core.start(&request, &by))),
             Self::Preview { request, by, answer } => drop(answer.send(core.preview(&request, &by).map(Box::new))),
-            Self::Command { rollout, command, by, answer } => drop(answer.send(core.command(&rollout, &command, &by))),
+            Self::Command { rollout, command, by, answer } => drop(answer.send(core.command(&rollout, &command, by))),
             Self::List { answer } => drop(answer.send(Ok(core.list()))),
             Self::Show { rollout, limit, answer } => drop(answer.send(core.detail(&rollout, limit).map(Box::new))),
             Self::Members { rollout, after, limit, answer } => {
@@ -142,8 +143,9 @@ impl EngineHandle {
         &self,
         rollout: RolloutId,
         command: Command,
-        by: String,
+        by: impl Into<Person>,
     ) -> Result<RolloutSummary, EngineError> {
+        let by = by.into();
         self.ask(|answer| Request::Command { rollout, command, by, answer }).await
     }
 

@@ -97,7 +97,10 @@ pub enum Event {
     ApprovalAsked {
         /// Index of the wave.
         wave: usize,
-        /// Why, where the strategy does not ask for it: the wave before could not be decided by the experiment.
+        /// Whose word it needs; none is any operator's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+        /// Why, where the strategy does not ask for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         because: Option<String>,
     },

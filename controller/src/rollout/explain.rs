@@ -4,8 +4,10 @@ pub mod look;
 
 use super::events::{Ending, Event, Failure, Record, Setback};
 use super::gates::{GateReport, Verdict};
+use super::machine::progress::WINDOW;
 use super::machine::{Assessment, Progress, Stage, State};
 use super::start::failure_name;
+use super::strategy::Strategy;
 use fieldpost_shared::id::{DeviceId, ReleaseRef, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -72,12 +74,19 @@ fn headline(state: &State) -> String {
     let all = state.members.len();
     let waves = state.waves.len();
     match &state.stage {
-        Stage::Draft => format!("{release} has not begun: its order is to be signed."),
+        Stage::Draft => match (&state.signed, state.spec.strategy.not_before) {
+            (Some(_), Some(begins)) => format!("{release} begins at {begins}."),
+            _ => format!("{release} has not begun: its order is to be signed."),
+        },
         Stage::AwaitingApproval { wave } => {
-            format!(
-                "{release} waits for somebody to approve wave {} of {waves}; {live} of {all} devices run it.",
-                wave + 1
-            )
+            let waits = match (state.approved.contains(wave), state.spec.strategy.not_before) {
+                (true, Some(begins)) => format!("is approved to begin at {begins}, in"),
+                _ => {
+                    let who = state.needed(*wave).unwrap_or_default().text(&state.by);
+                    format!("waits for {who} to approve")
+                }
+            };
+            format!("{release} {waits} wave {} of {waves}; {live} of {all} devices run it.", wave + 1)
         }
         Stage::Running { wave, .. } => {
             format!(
@@ -154,8 +163,23 @@ fn sentence(event: &Event) -> String {
             } else {
                 format!(" {} matching devices cannot run it.", unfit.len())
             };
+            let Strategy { not_before, until, maintenance, priority, .. } = &spec.strategy;
+            let mut terms = String::new();
+            if let Some(begins) = not_before {
+                terms.push_str(&format!(" It begins at {begins}, not before."));
+            }
+            if let Some(until) = until {
+                terms.push_str(&format!(" Nobody is told after {until}."));
+            }
+            if !maintenance.is_empty() {
+                let windows = maintenance.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                terms.push_str(&format!(" A device is told within its maintenance window alone ({windows})."));
+            }
+            if *priority != 0 {
+                terms.push_str(&format!(" Its priority is {priority}."));
+            }
             format!(
-                "{by} started {} for `{}`: {} in waves of {sizes}, in the random order {first}, ... of seed {}.{unfit}",
+                "{by} started {} for `{}`: {} in waves of {sizes}, in the random order {first}, ... of seed {}.{unfit}{terms}",
                 spec.release,
                 spec.selector,
                 devices(order.len()),
@@ -163,10 +187,11 @@ fn sentence(event: &Event) -> String {
             )
         }
         Event::OrderSigned { .. } => "The controller signed the order, so nobody can choose who goes first.".to_owned(),
-        Event::ApprovalAsked { wave, because: None } => {
-            format!("Wave {} waits for approval, as the strategy asks.", wave + 1)
+        Event::ApprovalAsked { wave, of, because } => {
+            let of = of.as_ref().map_or_else(|| "approval".to_owned(), |of| format!("the approval of {of}"));
+            let why = because.as_ref().map_or_else(|| ", as the strategy asks".to_owned(), |why| format!(": {why}"));
+            format!("Wave {} waits for {of}{why}.", wave + 1)
         }
-        Event::ApprovalAsked { wave, because: Some(why) } => format!("Wave {} waits for approval: {why}.", wave + 1),
         Event::Approved { wave, by } => format!("{by} approved wave {}.", wave + 1),
         Event::WaveStarted { wave } => format!("Wave {} began.", wave + 1),
         Event::Joined { seat, wave: Some(wave) } => {
@@ -203,6 +228,9 @@ fn sentence(event: &Event) -> String {
         Event::SoakStarted { wave } => format!("Every device of wave {} is accounted for; the soak began.", wave + 1),
         Event::Looked { wave, look } => look::sentence(*wave, look),
         Event::Measured { found } => format!("Measured {}.", found.sentence()),
+        Event::Holding { wave, reasons, kinds } if kinds.iter().all(|kind| kind == WINDOW) => {
+            format!("Wave {} waits: {}.", wave + 1, reasons.join("; "))
+        }
         Event::Holding { wave, reasons, .. } => {
             format!("Wave {} has soaked long enough and holds: {}.", wave + 1, reasons.join("; "))
         }

@@ -5,6 +5,7 @@
 //! Everything it needs of the fleet goes through [`fleet::Fleet`].
 
 pub mod ab;
+pub mod approval;
 pub mod core;
 pub mod duration;
 pub mod engine;
@@ -16,10 +17,12 @@ pub mod fleet;
 pub mod gates;
 pub mod journal;
 pub mod machine;
+pub mod maintenance;
 pub mod order;
 pub mod plan;
 pub mod plot;
 pub mod preview;
+pub mod requires;
 pub mod start;
 pub mod strategy;
 pub mod trial;

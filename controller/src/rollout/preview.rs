@@ -3,9 +3,12 @@
 
 use super::fleet::DeviceView;
 use super::machine::State;
+use super::maintenance::{Calendar, Opening};
+use super::start::owns;
 use super::strategy::{Holdout, SmallFleet, Strategy};
 use super::trial::Design;
 use fieldpost_shared::id::{DeviceId, ReleaseRef, RolloutId};
+use fieldpost_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -63,7 +66,7 @@ pub struct StartPreview {
 impl StartPreview {
     /// Of a rollout that has not begun.
     #[must_use]
-    pub fn of(state: &State, devices: &BTreeMap<DeviceId, DeviceView>) -> Self {
+    pub fn of(state: &State, devices: &BTreeMap<DeviceId, DeviceView>, others: &[&State], now: Timestamp) -> Self {
         let release = &state.spec.release;
         let runs =
             |device: &DeviceId| devices.get(device).is_some_and(|view| view.live(&release.model) == Some(release));
@@ -81,7 +84,7 @@ impl StartPreview {
                 adds: wave.reaches.saturating_sub(before),
                 reaches: wave.reaches,
                 group: wave.selector.is_some(),
-                approval: None,
+                approval: state.needed(index).map(|needed| needed.text(&state.by)),
             }
         });
         let waves = waves.collect();
@@ -95,7 +98,7 @@ impl StartPreview {
             waves,
             strata,
             unfit: state.unfit.clone(),
-            notes: state.design.iter().flat_map(|design| notes(design, state.spec.strategy.small_fleet)).collect(),
+            notes: notes(state, devices, others, now),
             design: state.design.clone(),
             strategy: state.spec.strategy.clone(),
             retry_of: None,
@@ -103,8 +106,58 @@ impl StartPreview {
     }
 }
 
+/// What a start would wait for, and for whom.
+fn notes(state: &State, devices: &BTreeMap<DeviceId, DeviceView>, others: &[&State], now: Timestamp) -> Vec<String> {
+    let strategy = &state.spec.strategy;
+    let mut notes = Vec::new();
+    notes.extend(strategy.not_before.map(|begins| format!("it begins at {begins}, not before")));
+    notes.extend(strategy.until.map(|until| format!("nobody is told after {until}; then it waits for a person")));
+    let taking_part: Vec<&DeviceView> = state.order.iter().filter_map(|seat| devices.get(&seat.device)).collect();
+    if !strategy.maintenance.is_empty() {
+        let calendar = Calendar::new(&strategy.maintenance, &strategy.timezone, now);
+        let mut by_opening: BTreeMap<String, usize> = BTreeMap::new();
+        for view in &taking_part {
+            let what = match calendar.of(&view.labels) {
+                Opening::Open { .. } => "in their maintenance window now".to_owned(),
+                Opening::Closed { opens: Some(opens), zone } => {
+                    format!(
+                        "wait for their maintenance window, which opens at {opens} ({} in {zone})",
+                        zone.wall(opens)
+                    )
+                }
+                Opening::Closed { opens: None, zone } => format!("in {zone} have no window within three weeks"),
+                Opening::Unknown { why } => why.to_string(),
+            };
+            *by_opening.entry(what).or_default() += 1;
+        }
+        notes.extend(by_opening.into_iter().map(|(what, n)| format!("{n} of {} devices: {what}", taking_part.len())));
+    }
+    for requirement in &strategy.requires {
+        let lacking = taking_part.iter().filter(|view| requirement.lacks(view).is_some()).count();
+        if lacking > 0 {
+            notes.push(format!("{lacking} of {} devices wait for {requirement} to be live", taking_part.len()));
+        }
+    }
+    let active = others.iter().filter(|other| other.stage.active() && strategy.one_at_a_time);
+    for other in active.filter(|other| other.spec.release.model != state.spec.release.model) {
+        let both = taking_part.iter().filter(|view| owns(other, &view.id)).count();
+        let first = match other.spec.strategy.priority.cmp(&strategy.priority) {
+            std::cmp::Ordering::Greater => "; that one goes first",
+            std::cmp::Ordering::Equal => "",
+            std::cmp::Ordering::Less => "; this one goes first",
+        };
+        if both > 0 {
+            let (id, release) = (&other.id, &other.spec.release);
+            notes
+                .push(format!("{both} devices take part in rollout {id} of {release} too: one model at a time{first}"));
+        }
+    }
+    notes.extend(state.design.iter().flat_map(|design| undecided(design, strategy.small_fleet)));
+    notes
+}
+
 /// What the experiment cannot do, a sentence for each wave.
-fn notes(design: &Design, small: SmallFleet) -> Vec<String> {
+fn undecided(design: &Design, small: SmallFleet) -> Vec<String> {
     let mut notes = Vec::new();
     for (index, wave) in design.waves.iter().enumerate() {
         let Some(why) = &wave.undecided else { continue };

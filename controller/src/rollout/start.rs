@@ -4,6 +4,7 @@ use super::events::{Event, Spec};
 use super::fit::unfit;
 use super::fleet::{DeviceView, FleetError, ReleaseInfo};
 use super::machine::{Progress, State};
+use super::maintenance::{self, MaintenanceError, Zone};
 use super::order::{Seat, draw};
 use super::plan::{Arrangement, PlanError, Share};
 use super::strategy::{Demand, Strategy, StrategyError, StrategyFile};
@@ -12,6 +13,7 @@ use super::trial::{Design, Layout};
 use crate::fleet::labels::RESERVED;
 use crate::fleet::selector::Selector;
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef, RolloutId};
+use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::FailureKind;
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -112,6 +114,42 @@ pub enum StartError {
         /// Number of the last wave.
         last: usize,
     },
+    /// Too many devices lack something.
+    #[error("{unfit} of {count} matching devices cannot run the release, and {limit} may be left out; {why}")]
+    TooUnfit {
+        /// Devices that lack something.
+        unfit: usize,
+        /// Devices that match.
+        count: usize,
+        /// As many of them may.
+        limit: usize,
+        /// What they lack, the most frequent first.
+        why: String,
+    },
+    /// Nobody has the other model that is needed.
+    #[error("none of the {count} devices that could run the release has {requirement} live; {runs}")]
+    NobodySatisfies {
+        /// Devices that could.
+        count: usize,
+        /// What is needed.
+        requirement: String,
+        /// What they run of it.
+        runs: String,
+    },
+    /// It would begin after its end.
+    #[error("the schedule ended at {0}")]
+    Over(Timestamp),
+    /// A device's label names no time zone.
+    #[error("{count} devices have a label that is no time zone, so nobody knows when `{example}` may be told")]
+    UnknownZone {
+        /// How many.
+        count: usize,
+        /// One of them.
+        example: DeviceId,
+        /// Why.
+        #[source]
+        source: MaintenanceError,
+    },
     /// The fleet failed, or the selector is none.
     #[error("cannot look at the fleet")]
     Fleet(#[from] FleetError),
@@ -149,6 +187,17 @@ impl StartError {
             Self::NoSuchWave { .. } => {
                 "`fieldpost rollout start ... --dry-run` shows the waves with their numbers".to_owned()
             }
+            Self::TooUnfit { .. } => {
+                "pack the bundle for these boxes too, choose others with --selector, or leave them out with --allow-unfit"
+                    .to_owned()
+            }
+            Self::NobodySatisfies { requirement, .. } => {
+                format!("roll {requirement} out first, or correct `requires`")
+            }
+            Self::Over(_) => "give a later --until, or none".to_owned(),
+            Self::UnknownZone { example, .. } => {
+                format!("`fieldpost device label {example} timezone=Europe/Paris` corrects it")
+            }
             Self::Strategy(_) | Self::Fleet(_) => return None,
         };
         Some(text)
@@ -174,6 +223,8 @@ pub struct Circumstances<'a> {
     pub others: &'a [&'a State],
     /// What the fleet has shown.
     pub facts: &'a Facts,
+    /// The time.
+    pub now: Timestamp,
 }
 
 /// The event that begins a rollout.
@@ -192,6 +243,9 @@ pub fn begin(
     }
     let file = &request.strategy;
     let mut strategy = Strategy::resolve(file)?;
+    if let Some(until) = strategy.until.filter(|until| *until <= seen.now) {
+        return Err(StartError::Over(until));
+    }
     let selector = file.selector.clone().unwrap_or_else(|| "*".to_owned());
     let matching: Vec<&DeviceView> = seen.matching.iter().filter_map(|device| seen.devices.get(device)).collect();
     if matching.is_empty() {
@@ -207,6 +261,12 @@ pub fn begin(
     if let (true, Some((example, why))) = (fitting.is_empty(), unfit.first().cloned()) {
         return Err(StartError::NobodyFits { count: unfit.len(), example, why });
     }
+    let limit = strategy.max_unfit.floor(matching.len());
+    if unfit.len() > limit {
+        let why = reasons(&unfit);
+        return Err(StartError::TooUnfit { unfit: unfit.len(), count: matching.len(), limit, why });
+    }
+    can_be_told(&strategy, &fitting)?;
     let wanted: Vec<&DeviceId> = fitting.iter().map(|view| &view.id).collect();
     conflict(&release.model, &wanted, seen.others)?;
     let told = |view: &&DeviceView| view.desired.get(&release.model).is_some_and(|told| told.release == *release);
@@ -239,7 +299,7 @@ pub fn begin(
     let design = design.map(Box::new);
     let order = places.into_iter().filter_map(|place| drawn.get(place).cloned()).collect();
     let last = waves.last().map_or(0, |wave| wave.asked);
-    let beyond = strategy.approve_before.iter().copied().find(|wave| *wave > last);
+    let beyond = strategy.approve_before.iter().map(|approval| approval.wave).find(|wave| *wave > last);
     // Where the numbers do not depend on the fleet they were checked before; a wave that is left out there asks later.
     if let (Some(wave), None) = (beyond, strategy.waves.last_number()) {
         return Err(StartError::NoSuchWave { wave, last });
@@ -269,6 +329,50 @@ fn design(strategy: &Strategy, drawn: &[Seat], arrangement: &Arrangement, facts:
 fn own_holdout(drawn: &[Seat]) -> usize {
     let strata: BTreeSet<&str> = drawn.iter().map(|seat| seat.stratum.as_str()).collect();
     drawn.len().div_ceil(20).max(strata.len().min(drawn.len().div_ceil(10)))
+}
+
+/// What devices lack, by how many lack it.
+fn reasons(unfit: &[(DeviceId, String)]) -> String {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (device, why) in unfit {
+        by_reason.entry(why).or_default().push(device.as_str());
+    }
+    let mut all: Vec<(&str, Vec<&str>)> = by_reason.into_iter().collect();
+    all.sort_by_key(|(_, devices)| std::cmp::Reverse(devices.len()));
+    let shown = all.iter().take(NAMED).map(|(why, devices)| {
+        let more = if devices.len() > 2 { ", ..." } else { "" };
+        let names = devices.iter().take(2).copied().collect::<Vec<_>>().join(", ");
+        format!("{} ({names}{more}): {why}", devices.len())
+    });
+    shown.collect::<Vec<_>>().join("; ")
+}
+
+/// Refuses what would leave every device waiting for ever: a time zone that is none, another model that nobody has.
+fn can_be_told(strategy: &Strategy, devices: &[&DeviceView]) -> Result<(), StartError> {
+    if !strategy.maintenance.is_empty() {
+        let zone = |view: &&DeviceView| {
+            let error = view.labels.get(maintenance::LABEL).filter(|label| !label.is_empty())?.parse::<Zone>().err()?;
+            Some((view.id.clone(), error))
+        };
+        let wrong: Vec<(DeviceId, MaintenanceError)> = devices.iter().filter_map(zone).collect();
+        if let Some((example, source)) = wrong.first().cloned() {
+            return Err(StartError::UnknownZone { count: wrong.len(), example, source });
+        }
+    }
+    for requirement in &strategy.requires {
+        if devices.iter().any(|view| requirement.lacks(view).is_none()) {
+            continue;
+        }
+        let mut runs: BTreeMap<String, usize> = BTreeMap::new();
+        for view in devices {
+            let live = view.live(&requirement.model).map_or_else(|| "none".to_owned(), |live| live.version.to_string());
+            *runs.entry(live).or_default() += 1;
+        }
+        let runs: Vec<String> = runs.into_iter().take(NAMED).map(|(what, n)| format!("{n} have {what}")).collect();
+        let (count, requirement) = (devices.len(), requirement.to_string());
+        return Err(StartError::NobodySatisfies { count, requirement, runs: runs.join(", ") });
+    }
+    Ok(())
 }
 
 /// Refuses groups by labels that no device has: a misspelt one would leave a wave to other devices.

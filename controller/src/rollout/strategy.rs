@@ -1,14 +1,17 @@
 //! How a rollout goes on and when it stops: the strategy file that people write, and what it means.
 //!
 //! [`StrategyFile`] has optional fields and is what travels (TOML file, flags, HTTP); [`Strategy`] is complete and
-//! checked, and is stored with the rollout. Schedules and maintenance windows are not part of it yet: a file that
-//! names them is refused as an unknown field.
+//! checked, and is stored with the rollout. `docs/strategy.md` is the reference for people.
 
 use super::ab::AbTest;
+use super::approval::Approval;
 use super::duration;
 use super::fleet::DeviceView;
+use super::maintenance::{MAX_WINDOWS, Window, Zone};
 use super::plan::{MAX_WAVES, PlanError, Share, Waves};
+use super::requires::Requirement;
 use super::trial::Settings;
+use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v2::WHOLE;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -19,6 +22,8 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(90 * 86_400);
 /// Longest selector.
 const MAX_SELECTOR_BYTES: usize = 1_000;
+/// Most other models that must be live.
+const MAX_REQUIRES: usize = 50;
 
 /// A strategy that cannot be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -176,7 +181,7 @@ impl Default for Limits {
 
 /// Declares the file form and the complete form together, so that neither can lack a field of the other.
 macro_rules! strategy {
-    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr $(, with $with:literal $optional:literal)?;)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr $(, with $with:literal $optional:literal)? $(, skip $skip:literal)?;)+) => {
         /// A strategy as people write it: what is absent has its default. Durations are texts such as `30s`.
         #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -231,12 +236,27 @@ macro_rules! strategy {
             pub probation: Duration,
             $($(#[doc = $doc])+
             $(#[serde(with = $with)])?
+            $(#[serde(skip_serializing_if = $skip)])?
             pub $field: $type,)+
         }
 
         impl Default for Strategy {
             fn default() -> Self {
                 Self::complete(&StrategyFile::default())
+            }
+        }
+
+        impl From<&Strategy> for StrategyFile {
+            /// A file that says all of it; release, selector and note are not part of a strategy.
+            fn from(strategy: &Strategy) -> Self {
+                Self {
+                    release: None,
+                    selector: None,
+                    note: None,
+                    max_dwell: strategy.dwell_chosen.then_some(strategy.max_dwell),
+                    probation: Some(strategy.probation),
+                    $($field: Some(strategy.$field.clone()),)+
+                }
             }
         }
 
@@ -287,8 +307,8 @@ strategy! {
     max_concurrent: usize = 0;
     /// The same for each value of a label: `site:1`.
     per: Vec<PerLabel> = Vec::new();
-    /// Waves, by their number from 1 in `waves`, that begin only when a person approves.
-    approve_before: Vec<usize> = Vec::new();
+    /// Waves, by their number from 1 in `waves`, that begin only when a person approves, and who may: `2:admin+other`.
+    approve_before: Vec<Approval> = Vec::new();
     /// Devices of the waves so far that may have failed when the next wave begins.
     max_failed: Share = Share::NONE;
     /// Devices of the waves so far that may be offline or silent when the next wave begins; rounded down.
@@ -317,6 +337,40 @@ strategy! {
     stratify: Vec<String> = vec!["site".to_owned()];
     /// How far back a device's own statistics before the rollout are compared.
     history: Duration = Duration::from_secs(86_400), with "duration" "duration::optional";
+    /// No device is told before.
+    not_before: Option<Timestamp> = None, skip "Option::is_none";
+    /// No device is told after it: what has not begun by then waits for a person.
+    until: Option<Timestamp> = None, skip "Option::is_none";
+    /// When a device may be told, by its own clock on the wall; none is always.
+    maintenance: Vec<Window> = Vec::new(), skip "Vec::is_empty";
+    /// The time zone of devices without the label `timezone`.
+    timezone: Zone = Zone::default(), skip "is_default";
+    /// Of rollouts of different models that want the same device, the one with the higher number goes first.
+    priority: i32 = 0, skip "is_default";
+    /// Whether a device is told only while no other model changes on it.
+    one_at_a_time: bool = true, skip "is_true";
+    /// What must be live on a device before it is told: `detector>=2.1`.
+    requires: Vec<Requirement> = Vec::new(), skip "Vec::is_empty";
+    /// Matching devices that cannot run the release and are left out; with more of them nothing begins. Rounded down.
+    max_unfit: Share = MAX_UNFIT, skip "is_max_unfit";
+}
+
+/// Fewer than half of the devices that match.
+const MAX_UNFIT: Share = Share::Parts(4_999);
+
+// What a later version added is not written while it has its default: older rollouts and new ones then look alike. So
+// these defaults are part of the stored form, and cannot change.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn is_max_unfit(share: &Share) -> bool {
+    *share == MAX_UNFIT
 }
 
 fn default_waves() -> Waves {
@@ -362,6 +416,13 @@ impl Strategy {
         if let Some((field, expected, found)) = strategy.trial.fault().or_else(|| strategy.ab.fault()) {
             return out(field, expected, found);
         }
+        if !strategy.shadow.is_zero() && !strategy.maintenance.is_empty() {
+            return out(
+                "shadow",
+                "0s where maintenance windows are given: the swap comes when the shadow is over, not when a window opens",
+                duration::text(strategy.shadow),
+            );
+        }
         if strategy.ab.asked() {
             if strategy.waves.last_number() != Some(1) {
                 return out("waves", "a single one in an A/B test", strategy.waves.to_string());
@@ -381,8 +442,19 @@ impl Strategy {
             }
         }
         let waves = strategy.waves.last_number().unwrap_or(MAX_WAVES);
-        if let Some(wave) = strategy.approve_before.iter().find(|wave| !(1..=waves).contains(*wave)) {
-            return out("approve_before", "the number of a wave, from 1", wave.to_string());
+        if let Some(approval) = strategy.approve_before.iter().find(|approval| !(1..=waves).contains(&approval.wave)) {
+            return out("approve_before", "the number of a wave, from 1", approval.wave.to_string());
+        }
+        if let (Some(from), Some(until)) = (strategy.not_before, strategy.until)
+            && from >= until
+        {
+            return out("until", "later than not_before", until.to_string());
+        }
+        if strategy.maintenance.len() > MAX_WINDOWS {
+            return out("maintenance", "at most 50 windows", strategy.maintenance.len().to_string());
+        }
+        if strategy.requires.len() > MAX_REQUIRES {
+            return out("requires", "at most 50 models", strategy.requires.len().to_string());
         }
         if !matches!(strategy.shadow_portion, Share::Parts(1..=10_000)) {
             return out("shadow_portion", "a share above 0 % and at most 100 %", strategy.shadow_portion.to_string());

@@ -56,6 +56,8 @@ fn values_out_of_range_are_refused_by_the_field_s_name() {
         ("silence_after = \"0\"", "silence_after"),
         ("waves = \"1,4\"\napprove_before = [3]", "approve_before"),
         ("approve_before = [0]", "approve_before"),
+        ("approve_before = [\"4:admin\"]", "approve_before"),
+        ("not_before = \"2026-01-02T00:00:00Z\"\nuntil = \"2026-01-01T00:00:00Z\"", "until"),
         ("[limits]\nalpha = 0.9", "limits.alpha"),
         ("[limits]\nfactor = 0.5", "limits.factor"),
         ("[limits]\nmax_psi = -1.0", "limits.max_psi"),
@@ -107,5 +109,31 @@ fn a_label_budget_is_a_label_and_a_count() {
     assert_eq!("site:1".parse(), Ok(PerLabel { label: "site".into(), max: 1 }));
     for text in ["site", "site:", "site:0", ":1", "site:x"] {
         assert!(text.parse::<PerLabel>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_strategy_says_the_same_as_the_file_that_is_made_of_it() {
+    let strategy = Strategy::resolve(&file(
+        "waves = [\"site=a\", \"rest\"]\nmaintenance = [\"22:00-04:00\"]\ntimezone = \"Europe/Paris\"\nsoak = \"3s\"\n\
+         until = \"2026-01-01T00:00:00Z\"\nrequires = [\"a>=1\"]\n[limits]\ncrashes = 3",
+    ))
+    .unwrap();
+    let again = StrategyFile::from(&strategy);
+    assert_eq!(Strategy::resolve(&again).unwrap(), strategy);
+    let json = serde_json::to_string(&strategy).unwrap();
+    assert_eq!(serde_json::from_str::<Strategy>(&json).unwrap(), strategy);
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_with_what_may_be_meant() {
+    for (text, hint) in [
+        ("timezone = \"Paris\"", "Europe/Paris"),
+        ("maintenance = [\"nightly\"]", "Mon-Fri 01:00-05:00"),
+        ("requires = [\"detector\"]", "detector>=2.1"),
+        ("approve_before = [\"2:boss\"]", "2:admin"),
+    ] {
+        let error = toml::from_str::<StrategyFile>(text).unwrap_err().to_string();
+        assert!(error.contains(hint), "{error}");
     }
 }

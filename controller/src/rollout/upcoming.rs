@@ -31,6 +31,9 @@ pub fn upcoming(state: &State) -> Vec<Upcoming> {
         Progress::Retrying { at } if state.stage.active() => Some(at),
         _ => None,
     });
+    if let Some(until) = state.spec.strategy.until.filter(|_| state.stage.active() && !state.overtime) {
+        found.push(Upcoming::at("the schedule ends, and nobody more is told", until));
+    }
     if let Some(at) = retries.min() {
         found.push(Upcoming::at("a failed device tries again", at));
     }
@@ -41,10 +44,17 @@ pub fn upcoming(state: &State) -> Vec<Upcoming> {
 fn stage(state: &State) -> Vec<Upcoming> {
     let strategy = &state.spec.strategy;
     match &state.stage {
-        Stage::Draft => vec![Upcoming::whenever("the controller signs the order")],
-        Stage::AwaitingApproval { wave } => {
-            vec![Upcoming::whenever(format!("somebody approves wave {}", wave + 1))]
-        }
+        Stage::Draft => match strategy.not_before.filter(|_| state.signed.is_some()) {
+            Some(begins) => vec![Upcoming::at("wave 1 begins", begins)],
+            None => vec![Upcoming::whenever("the controller signs the order")],
+        },
+        Stage::AwaitingApproval { wave } => match strategy.not_before.filter(|_| state.approved.contains(wave)) {
+            Some(begins) => vec![Upcoming::at(format!("wave {} begins", wave + 1), begins)],
+            None => {
+                let who = state.needed(*wave).unwrap_or_default().text(&state.by);
+                vec![Upcoming::whenever(format!("{who} approves wave {}", wave + 1))]
+            }
+        },
         Stage::Running { phase: Phase::Shadowing { since }, .. } => vec![
             Upcoming::at("the devices may swap, if what they show is enough", since.plus(strategy.shadow)),
             Upcoming::at(
@@ -62,10 +72,13 @@ fn stage(state: &State) -> Vec<Upcoming> {
         )],
         Stage::Running { wave, phase: Phase::Deploying { since } } => {
             let missing = state.counted(*wave).filter(|(_, member)| member.progress != Progress::Live).count();
-            vec![
-                Upcoming::whenever(format!("the soak begins when {missing} more are live")),
-                Upcoming::at("the wave is too late, and the rollout pauses", since.plus(strategy.wave_timeout)),
-            ]
+            let mut next = vec![Upcoming::whenever(format!("the soak begins when {missing} more are live"))];
+            // Closed windows put it off.
+            if strategy.maintenance.is_empty() {
+                let late = "the wave is too late, and the rollout pauses";
+                next.push(Upcoming::at(late, since.plus(strategy.wave_timeout)));
+            }
+            next
         }
         Stage::Running { phase: Phase::Soaking { since }, .. } => vec![
             Upcoming::at("the soak ends", since.plus(strategy.soak)),

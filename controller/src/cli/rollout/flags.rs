@@ -2,12 +2,16 @@
 
 use crate::cli::Failure;
 use crate::rollout::ab::{AbTest, Sticky};
+use crate::rollout::approval::Approval;
 use crate::rollout::duration;
+use crate::rollout::maintenance::{Window, Zone};
 use crate::rollout::plan::{Share, Waves};
+use crate::rollout::requires::Requirement;
 use crate::rollout::strategy::{Demand, Holdout, Limits, OnFailure, PerLabel, SmallFleet, StrategyFile};
 use crate::rollout::trial::Settings;
 use clap::Args;
 use fieldpost_shared::id::ModelName;
+use fieldpost_shared::time::Timestamp;
 use semver::Version;
 use std::path::Path;
 use std::time::Duration;
@@ -68,9 +72,9 @@ pub struct StrategyFlags {
     /// The same for each value of a label: `site:1`; may be repeated
     #[arg(long, value_name = "LABEL:COUNT")]
     pub per: Vec<PerLabel>,
-    /// Waves, by number, that begin only when somebody approves
-    #[arg(long, value_name = "WAVE", value_delimiter = ',')]
-    pub approve_before: Vec<usize>,
+    /// Waves, by number, that begin only when somebody approves, and who may: `2,3:admin,4:admin+other`
+    #[arg(long, value_name = "WAVE[:WHO]", value_delimiter = ',')]
+    pub approve_before: Vec<Approval>,
     /// Devices that may have failed when the next wave begins [default: 0]
     #[arg(long, value_name = "SHARE")]
     pub max_failed: Option<Share>,
@@ -132,9 +136,43 @@ pub struct StrategyFlags {
     /// Limit of the outputs' drift, adjusted PSI [default: the bundle's budget, else 0.25]
     #[arg(long, value_name = "PSI")]
     pub max_psi: Option<f64>,
+    /// Tell no device before this instant: `2026-11-30T01:00:00Z`
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    pub not_before: Option<Timestamp>,
+    /// Tell no device after this instant; what has not begun then waits for a person
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    pub until: Option<Timestamp>,
+    /// Tell a device only then, by its own clock: `Mon-Fri 01:00-05:00`; may be repeated
+    #[arg(long, value_name = "WINDOW")]
+    pub maintenance: Vec<Window>,
+    /// Time zone of devices without the label `timezone` [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<Zone>,
+    /// Of rollouts of different models on one device, the higher goes first [default: 0]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub priority: Option<i32>,
+    /// Tell a device also while another model changes on it
+    #[arg(long)]
+    pub many_at_a_time: bool,
+    /// What must be live on a device before it is told: `detector>=2.1`; may be repeated
+    #[arg(long, value_name = "MODEL>=VERSION")]
+    pub requires: Vec<Requirement>,
+    /// Matching devices that cannot run the release and may be left out [default: fewer than half]
+    #[arg(long, value_name = "SHARE", conflicts_with = "allow_unfit")]
+    pub max_unfit: Option<Share>,
+    /// Leave out whoever cannot run the release, however many
+    #[arg(long)]
+    pub allow_unfit: bool,
     /// One line for people
     #[arg(long, value_name = "TEXT")]
     pub note: Option<String>,
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let time: jiff::Timestamp =
+        text.parse().map_err(|error| format!("{error}; write it as 2026-11-30T01:00:00Z or ...T01:00:00+01:00"))?;
+    let ms = u64::try_from(time.as_millisecond()).map_err(|_before| "it is before 1970".to_owned())?;
+    Ok(Timestamp::from_millis(ms))
 }
 
 impl StrategyFlags {
@@ -191,6 +229,14 @@ impl StrategyFlags {
             limits: None,
             stratify: None,
             history: self.history,
+            not_before: self.not_before.map(Some),
+            until: self.until.map(Some),
+            maintenance: (!self.maintenance.is_empty()).then(|| self.maintenance.clone()),
+            timezone: self.timezone.clone(),
+            priority: self.priority,
+            one_at_a_time: self.many_at_a_time.then_some(false),
+            requires: (!self.requires.is_empty()).then(|| self.requires.clone()),
+            max_unfit: self.max_unfit.or(self.allow_unfit.then_some(Share::ALL)),
         }
     }
 }

@@ -143,6 +143,8 @@ Examples:
   fieldpost rollout start digits@1.1.0 --waves '1; site=lyon,arch=aarch64; grow 25% x2' --dry-run
   fieldpost rollout start digits@1.1.0 --ab 7d                                    an A/B test: half of the devices each
   fieldpost rollout start digits@1.1.0 --ab 7d --ab-split 20% --ab-sticky header:x-line   on each device
+  fieldpost rollout start digits@1.1.0 --maintenance 'Mon-Fri 01:00-05:00' --timezone Europe/Paris --approve-before 3:admin
+  fieldpost rollout start reader@2.0.0 --requires detector^2.1 --priority 10
   fieldpost rollout start digits@1.1.0 --strategy careful.toml")]
 pub struct StartArgs {
     /// What to roll out; the strategy file may name it instead

@@ -40,7 +40,10 @@ fn every_flag_reaches_the_strategy() {
          --max-dwell 2s --warm-up 3s --probation 4s --device-timeout 5s --wave-timeout 6s --silence-after 7s \
          --max-concurrent 8 --per site:1 --approve-before 1,2 --max-failed 9 --max-offline 10% --min-requests 11 \
          --min-traffic 12% --evidence requests --retries 13 --retry-after 14s --on-failure pause \
-         --shadow 18s --shadow-portion 19% --shadow-waves 1 --shadow-pairs 20 --max-error-rate 0.15 --max-p95-ms 16 --max-psi 0.17 --note n",
+         --shadow 18s --shadow-portion 19% --shadow-waves 1 --shadow-pairs 20 --max-error-rate 0.15 --max-p95-ms 16 --max-psi 0.17 --note n \
+         --not-before 2026-11-30T01:00:00+01:00 \
+         --until 2026-12-30T00:00:00Z --maintenance 22:00-04:00 --timezone europe/paris --priority -3 --many-at-a-time \
+         --requires detector>=2.1 --max-unfit 18%",
     );
     let file = serde_json::to_value(request(&args).unwrap().strategy).unwrap();
     let expected = serde_json::json!({
@@ -48,7 +51,9 @@ fn every_flag_reaches_the_strategy() {
         "holdout_then": "keep", "soak": "1s", "shadow": "18s", "shadow_portion": "19%", "shadow_waves": 1, "shadow_pairs": 20, "warm_up": "3s", "device_timeout": "5s", "wave_timeout": "6s",
         "silence_after": "7s", "max_concurrent": 8, "per": ["site:1"], "approve_before": [1, 2], "max_failed": "9",
         "max_offline": "10%", "min_requests": 11, "min_traffic": "12%", "evidence": "requests", "retries": 13,
-        "retry_after": "14s", "on_failure": "pause",
+        "retry_after": "14s", "on_failure": "pause", "not_before": "2026-11-30T00:00:00.000Z",
+        "until": "2026-12-30T00:00:00.000Z", "maintenance": ["22:00-04:00"], "timezone": "Europe/Paris", "priority": -3,
+        "one_at_a_time": false, "requires": ["detector>=2.1"], "max_unfit": "18%",
         "limits": {"error_rate": 0.15, "p95_latency_ms": 16.0, "max_psi": 0.17, "factor": 3.0, "alpha": 0.001},
     });
     assert_eq!(file, expected);

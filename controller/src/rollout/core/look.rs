@@ -5,8 +5,9 @@ use crate::rollout::events::{Event, Record};
 use crate::rollout::fit::unfit;
 use crate::rollout::fleet::{AssignTo, DeviceView, FleetError, ReleaseInfo};
 use crate::rollout::journal;
-use crate::rollout::machine::late::concerns;
+use crate::rollout::machine::late::{concerns, left_behind};
 use crate::rollout::machine::sample::Group;
+use crate::rollout::machine::turn::busy_elsewhere;
 use crate::rollout::machine::{
     Effect, Observation, Progress, Samples, Stage, State, before_judging, judged, outstanding, queries, step,
     taken_over,
@@ -53,6 +54,9 @@ impl Core {
             let state = self.rollouts.get(id).map(|entry| &entry.state);
             state.is_some_and(|state| state.stage != Stage::Completed || concerns(state, devices.values()))
         });
+        // Where two want the same device, the one with the higher priority sees it first.
+        let priority = |id: &RolloutId| self.rollouts.get(id).map_or(0, |entry| entry.state.spec.strategy.priority);
+        ids.sort_by_key(|id| std::cmp::Reverse(priority(id)));
         for id in ids {
             if let Err(error) = self.look_at(&id, &mut devices, &ahead) {
                 stuck.push((id, error));
@@ -83,11 +87,17 @@ impl Core {
             } else {
                 self.claimed(id)
             };
+            let others = self.rollouts.iter().filter(|(other, _)| *other != id).map(|(_, entry)| &entry.state);
+            let mut busy = busy_elsewhere(&self.entry(id)?.state, others, devices, now);
+            if self.entry(id)?.state.stage == Stage::Completed {
+                busy.extend(self.told_since(id, devices)?);
+            }
             let listening_since = self.parts.fleet.listening_since().map(|since| since.max(self.since));
             let seen = Observation {
                 devices,
                 matching: &matching,
                 claimed: &claimed,
+                busy: &busy,
                 ahead,
                 listening_since,
                 candidate: &candidate,
@@ -125,6 +135,27 @@ impl Core {
         others
             .flat_map(|(_, entry)| entry.state.members.keys().filter(|device| owns(&entry.state, device)).cloned())
             .collect()
+    }
+
+    /// Devices that took part in a rollout which has completed, were never told, and are another rollout's since.
+    fn told_since(&self, id: &RolloutId, devices: &Devices) -> Result<BTreeMap<DeviceId, String>, CoreError> {
+        let own = &self.entry(id)?.state;
+        let behind = own.members.iter().filter(|(_, member)| left_behind(own, member)).map(|(device, _)| device);
+        let behind: Vec<&DeviceId> = behind.collect();
+        if behind.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let claimed = self.claimed(id);
+        let later = |told: &AssignTo| {
+            let by = told.rollout.as_ref().and_then(|rollout| self.rollouts.get(rollout));
+            by.is_some_and(|other| (other.state.created, &other.state.id) > (own.created, &own.id))
+        };
+        let told = |device: &&DeviceId| {
+            let view = devices.get(*device);
+            view.and_then(|view| view.desired.get(&own.spec.release.model)).is_some_and(later)
+        };
+        let taken = behind.into_iter().filter(|device| claimed.contains(*device) || told(device));
+        Ok(taken.map(|device| (device.clone(), "another rollout has it since".to_owned())).collect())
     }
 
     /// Devices that a rollout which completed later takes, when they come: only the newest that matches gives a device

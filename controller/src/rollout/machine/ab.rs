@@ -6,6 +6,7 @@ use super::progress::{assignments, names};
 use super::sample::{Group, Observation, Query};
 use super::shadow::{can_stand_beside, shadowed};
 use super::state::{Progress, State};
+use super::turn::{Turns, Wait};
 use crate::rollout::ab::Measured;
 use crate::rollout::duration;
 use crate::rollout::events::Event;
@@ -99,13 +100,13 @@ pub(super) fn queries(state: &State, devices: &BTreeMap<DeviceId, DeviceView>, n
 }
 
 /// Devices of the test that are told now.
-fn told(state: &State, seen: &Observation<'_>, wave: usize, now: Timestamp) -> Vec<Event> {
+fn told(state: &State, seen: &Observation<'_>, turns: &Turns<'_>, wave: usize, now: Timestamp) -> Vec<Event> {
     if state.spec.strategy.ab.mode().is_none() {
-        return assignments(state, seen, now, |_, member| member.wave <= wave);
+        return assignments(state, seen, turns, now, |_, member| member.wave <= wave);
     }
     let release = &state.spec.release;
     let able = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| can_stand_beside(view, release));
-    let told = assignments(state, seen, now, |device, member| member.wave <= wave && able(device));
+    let told = assignments(state, seen, turns, now, |device, member| member.wave <= wave && able(device));
     told.into_iter().map(shadowed).collect()
 }
 
@@ -113,15 +114,16 @@ fn told(state: &State, seen: &Observation<'_>, wave: usize, now: Timestamp) -> V
 pub(super) fn deploying(
     state: &State,
     seen: &Observation<'_>,
+    turns: &Turns<'_>,
     (wave, since): (usize, Timestamp),
     now: Timestamp,
 ) -> Decision {
-    let told = told(state, seen, wave, now);
+    let told = told(state, seen, turns, wave, now);
     if !told.is_empty() {
         return Decision::events(told);
     }
     let release = &state.spec.release;
-    let (mut ready, mut changing) = (0_usize, Vec::new());
+    let (mut ready, mut changing, mut closed) = (0_usize, Vec::new(), Vec::new());
     for (device, member) in state.counted(wave) {
         let phase = seen.devices.get(device).and_then(|view| {
             let (candidate, phase) = view.model(&release.model)?.candidate.as_ref()?;
@@ -131,6 +133,7 @@ pub(super) fn deploying(
             (Progress::Splitting, Some(DevicePhase::Splitting)) => ready += 1,
             (Progress::Splitting, _) if member.silence.is_none() => changing.push(device),
             (Progress::Retrying { .. }, _) => changing.push(device),
+            (Progress::Waiting, _) if matches!(turns.wait(device), Some(Wait::Window { .. })) => closed.push(device),
             _ => {}
         }
     }
@@ -139,6 +142,9 @@ pub(super) fn deploying(
             "{ready} devices answer with both releases; not yet: {}",
             names(changing)
         )]);
+    }
+    if ready == 0 && !closed.is_empty() {
+        return Decision::waiting(vec![format!("maintenance windows are closed: {}", names(closed))]);
     }
     if ready == 0 {
         return Decision::events(vec![Event::Paused {
@@ -157,10 +163,11 @@ pub(super) fn deploying(
 pub(super) fn decide(
     state: &State,
     seen: &Observation<'_>,
+    turns: &Turns<'_>,
     (wave, since): (usize, Timestamp),
     now: Timestamp,
 ) -> Decision {
-    let told = told(state, seen, wave, now);
+    let told = told(state, seen, turns, wave, now);
     if !told.is_empty() {
         return Decision::events(told);
     }

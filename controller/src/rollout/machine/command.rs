@@ -3,6 +3,7 @@
 use super::experiment;
 use super::state::{AbortMode, Member, Progress, Stage, State};
 use super::step::may_roll_back;
+use crate::rollout::approval::Person;
 use crate::rollout::events::{Ending, Event};
 use fieldpost_shared::id::{DeviceId, RolloutId};
 use serde::{Deserialize, Serialize};
@@ -51,16 +52,18 @@ impl Command {
     }
 }
 
-/// A command that makes no sense now.
+/// A command that makes no sense now, or is not this person's to give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot {verb} rollout `{rollout}`: it is {stage}")]
+#[error("cannot {verb} rollout `{rollout}`: {reason}")]
 pub struct Refusal {
     /// What was asked.
     pub verb: &'static str,
     /// Of which rollout.
     pub rollout: RolloutId,
-    /// Where it is.
-    pub stage: String,
+    /// Where it is, or whose word it needs.
+    pub reason: String,
+    /// Whether somebody else may.
+    pub forbidden: bool,
 }
 
 impl Refusal {
@@ -68,11 +71,16 @@ impl Refusal {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self.verb {
+            _ if self.forbidden => "ask somebody who may; `fieldpost rollout explain` says what changed so far",
             "resume" => "only a paused rollout can be resumed",
             "approve" => "only a wave that waits for approval can be approved",
             "pause" => "only a running rollout can be paused",
             "abort" => {
                 "only a rollout that has not ended can be aborted; `rollout rollback` takes a completed one back"
+            }
+            "retry" => {
+                "only a rollout that was rolled back or aborted is tried again: wait for it or abort it; for a completed \
+                 one, start a new one"
             }
             _ => "it has already gone back",
         }
@@ -83,9 +91,10 @@ impl Refusal {
 ///
 /// # Errors
 /// When it makes no sense in this state.
-pub fn command(state: &State, command: &Command, by: &str) -> Result<Vec<Event>, Refusal> {
-    let by = by.to_owned();
-    let refuse = || Refusal { verb: command.verb(), rollout: state.id.clone(), stage: state.stage.to_string() };
+pub fn command(state: &State, command: &Command, person: &Person) -> Result<Vec<Event>, Refusal> {
+    let by = person.name.clone();
+    let refusal = |reason, forbidden| Refusal { verb: command.verb(), rollout: state.id.clone(), reason, forbidden };
+    let refuse = || refusal(format!("it is {}", state.stage), false);
     match (command, &state.stage) {
         (Command::Pause { reason }, Stage::Running { .. }) => {
             Ok(vec![Event::Paused { reason: reason.clone(), evidence: Vec::new(), by: Some(by) }])
@@ -96,7 +105,15 @@ pub fn command(state: &State, command: &Command, by: &str) -> Result<Vec<Event>,
             let unproven = *accept && accepted.is_empty() && experiment::awaits_proof(state, *wave);
             Ok(vec![Event::Resumed { by, accepted, unproven }])
         }
-        (Command::Approve, Stage::AwaitingApproval { wave }) => Ok(vec![Event::Approved { wave: *wave, by }]),
+        (Command::Approve, Stage::AwaitingApproval { wave }) if state.approved.contains(wave) => {
+            Err(refusal(format!("wave {} is approved and has not begun yet", wave + 1), false))
+        }
+        (Command::Approve, Stage::AwaitingApproval { wave }) => {
+            match state.needed(*wave).unwrap_or_default().refuses(person, &state.by) {
+                Some(why) => Err(refusal(format!("wave {} {why}", wave + 1), true)),
+                None => Ok(vec![Event::Approved { wave: *wave, by }]),
+            }
+        }
         (Command::Abort { mode: AbortMode::Revert, reason }, stage) if stoppable(stage) => {
             let (reason, evidence) = (reason.clone(), Vec::new());
             Ok(vec![Event::RollbackStarted { reason, evidence, by: Some(by), ending: Ending::Aborted }])

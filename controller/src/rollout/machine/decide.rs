@@ -56,8 +56,8 @@ pub fn before_judging(state: &State, seen: &Observation<'_>, now: Timestamp) -> 
         Stage::Completed => return Some(Decision::events(late::decide(state, seen, now))),
         Stage::Draft | Stage::AwaitingApproval { .. } | Stage::Running { .. } | Stage::Paused { .. } => {}
     }
-    if let Some(paused) = went_back_in_time(state, seen) {
-        return Some(Decision::events(vec![paused]));
+    if let Some(stopped) = went_back_in_time(state, seen) {
+        return Some(Decision::events(vec![stopped]));
     }
     let mut reported = members(state, seen, now);
     reported.extend(joiners(state, seen));
@@ -80,13 +80,14 @@ pub fn judged(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], no
     let mut decision = match breach(state, &reports).or_else(|| experiment::decide(state, seen, now)) {
         Some(event) => Decision::events(vec![event]),
         None => match &state.stage {
-            Stage::Draft if state.signed.is_some() => Decision::events(progress::next_wave(state, 0)),
+            Stage::Draft if state.signed.is_some() => progress::next_wave(state, 0, now),
             Stage::Draft => Decision::waiting(vec!["the order is to be signed".to_owned()]),
             Stage::AwaitingApproval { wave } if state.approved.contains(wave) => {
-                Decision::events(vec![Event::WaveStarted { wave: *wave }])
+                progress::start_wave(state, *wave, now)
             }
             Stage::AwaitingApproval { wave } => {
-                Decision::waiting(vec![format!("somebody has to approve wave {}", wave + 1)])
+                let who = state.needed(*wave).unwrap_or_default().text(&state.by);
+                Decision::waiting(vec![format!("{who} has to approve wave {}", wave + 1)])
             }
             Stage::Running { wave, phase } => progress::decide(state, seen, (*wave, *phase), &reports, now),
             Stage::Paused { reason, .. } => Decision::waiting(vec![format!("somebody has to decide: {reason}")]),
@@ -101,19 +102,29 @@ pub fn judged(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], no
 }
 
 /// A device of the rollout knows newer orders than the controller: what was ordered since the backup is not in these
-/// events, a rollback perhaps. Nothing goes on by itself until a person has looked.
+/// events, a rollback perhaps, or an abort of what is to begin tonight. Nothing goes on by itself until a person has
+/// looked.
 fn went_back_in_time(state: &State, seen: &Observation<'_>) -> Option<Event> {
     let mut ahead = seen.ahead.iter().filter(|device| state.members.contains_key(*device));
     let (first, more) = (ahead.next()?, ahead.count());
-    if !matches!(state.stage, Stage::Running { .. }) {
-        return None;
-    }
     let others = if more == 0 { String::new() } else { format!(" and {more} more") };
     let reason = format!(
         "{first}{others} had newer orders than this controller knows: its store went back in time (a restored backup); \
-         compare what devices ran with this rollout, then resume or roll back"
+         compare what devices ran with this rollout, then "
     );
-    Some(Event::Paused { reason, evidence: Vec::new(), by: None })
+    let ask = |wave| {
+        let of = state.needed(wave).map(|needed| needed.text(&state.by));
+        Some(Event::ApprovalAsked { wave, of, because: Some(format!("{reason}approve or abort")) })
+    };
+    match &state.stage {
+        Stage::Running { .. } => {
+            let reason = format!("{reason}resume or roll back");
+            Some(Event::Paused { reason, evidence: Vec::new(), by: None })
+        }
+        Stage::Draft if state.signed.is_some() => ask(0),
+        Stage::AwaitingApproval { wave } if state.approved.contains(wave) => ask(*wave),
+        _ => None,
+    }
 }
 
 /// A broken limit ends the wave; while it is paused or waits for approval too: that stops progress, not the guard.

@@ -1,10 +1,12 @@
 //! A completed rollout goes on for devices that come to the fleet later: a box that takes the place of a broken one gets
-//! what its neighbours have, without anybody's hands.
+//! what its neighbours have, without anybody's hands. So does one that took part and could not be told, since it was away
+//! whenever its maintenance window was open, or while another model changed.
 
 use super::observe;
 use super::progress::assignments;
 use super::sample::Observation;
 use super::state::{Member, Progress, State};
+use super::turn::Turns;
 use crate::rollout::events::Event;
 use crate::rollout::fleet::DeviceView;
 use fieldpost_shared::id::DeviceId;
@@ -13,12 +15,18 @@ use fieldpost_shared::time::Timestamp;
 /// Whether a look at a completed rollout could come to anything; cheap, for it is asked again and again.
 pub(crate) fn concerns<'d>(state: &State, devices: impl IntoIterator<Item = &'d DeviceView>) -> bool {
     let model = &state.spec.release.model;
-    state.members.values().any(|member| member.late && unsettled(member))
+    state.members.values().any(|member| (member.late && unsettled(member)) || left_behind(state, member))
         || devices.into_iter().any(|view| !view.desired.contains_key(model))
 }
 
 fn unsettled(member: &Member) -> bool {
     matches!(member.progress, Progress::Assigned | Progress::Retrying { .. })
+}
+
+/// Whether a device took part and was never told.
+pub(crate) fn left_behind(state: &State, member: &Member) -> bool {
+    let of_waves = !member.late && !member.accepted && member.wave < state.waves.len();
+    of_waves && member.progress == Progress::Waiting
 }
 
 /// Who joined, who is told now, and what came of those that were told. Only devices that nobody has told anything of
@@ -42,12 +50,15 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> V
     if !joined.is_empty() {
         return joined;
     }
-    assignments(state, seen, now, |device, member| {
+    let turns = Turns::new(state, seen, now);
+    assignments(state, seen, &turns, now, |device, member| {
         let open = match member.progress {
+            Progress::Waiting if left_behind(state, member) => !seen.claimed.contains(device),
             Progress::Waiting => untold(device) && !seen.claimed.contains(device),
             Progress::Retrying { .. } => true,
             _ => false,
         };
-        member.late && member.wave < state.waves.len() && open && seen.matching.contains(device)
+        let late = member.late || left_behind(state, member);
+        late && member.wave < state.waves.len() && open && seen.matching.contains(device)
     })
 }

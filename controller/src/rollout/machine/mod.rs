@@ -23,6 +23,7 @@ pub mod sample;
 mod shadow;
 pub mod state;
 pub mod step;
+pub(crate) mod turn;
 
 pub use command::{Command, Refusal};
 pub use decide::{Assessment, Decision, before_judging, decide, judged};

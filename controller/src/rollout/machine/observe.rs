@@ -118,7 +118,13 @@ pub(super) fn in_probation(view: &DeviceView, release: &ReleaseRef) -> bool {
 /// Devices that match now and did not when the order was drawn. Each enters the wave of its place in the order, or a
 /// later one when that is full; never an earlier one.
 pub(super) fn joiners(state: &State, seen: &Observation<'_>) -> Vec<Event> {
-    if !matches!(state.stage, Stage::AwaitingApproval { .. } | Stage::Running { .. } | Stage::Completed) {
+    let open = match state.stage {
+        // One that is to begin later.
+        Stage::Draft => state.signed.is_some(),
+        Stage::AwaitingApproval { .. } | Stage::Running { .. } | Stage::Completed => true,
+        _ => false,
+    };
+    if !open {
         return Vec::new();
     }
     let new =

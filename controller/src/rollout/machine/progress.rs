@@ -7,6 +7,8 @@ use super::observe::{doing, in_probation, next_attempt, previous_of};
 use super::sample::{Group, Observation};
 use super::shadow;
 use super::state::{Member, Phase, Progress, State};
+use super::turn::{Turns, Wait};
+use crate::rollout::approval::Needed;
 use crate::rollout::duration;
 use crate::rollout::events::Event;
 use crate::rollout::gates::{GateReport, Verdict};
@@ -14,22 +16,48 @@ use crate::rollout::strategy::Demand;
 use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Why a wave without members does not pass.
 const DESERTED: &str = "nobody of it is left to show that the release works";
 /// Names listed in a sentence; more are counted.
 const NAMED: usize = 5;
+/// The kind of reason that closed maintenance windows are.
+pub(crate) const WINDOW: &str = "window";
 
-/// How a wave begins: at once, or when somebody approves.
-pub(super) fn next_wave(state: &State, wave: usize) -> Vec<Event> {
-    // A wave that adds nobody to a small fleet is left out; whoever asked to approve it approves the next one.
-    let asked = |wave: usize| state.waves.get(wave).map_or(wave + 1, |wave| wave.asked);
-    let before = wave.checked_sub(1).map_or(0, asked);
-    let mut approvals = state.spec.strategy.approve_before.iter();
-    let asks = approvals.any(|number| (before + 1..=asked(wave)).contains(number)) && !state.approved.contains(&wave);
-    let small = wave.checked_sub(1).and_then(|before| experiment::asks_after(state, before));
-    let because = small.filter(|_| !asks && !state.approved.contains(&wave));
-    vec![if asks || because.is_some() { Event::ApprovalAsked { wave, because } } else { Event::WaveStarted { wave } }]
+/// How a wave begins: at once, when its time has come, or when somebody approves.
+pub(super) fn next_wave(state: &State, wave: usize, now: Timestamp) -> Decision {
+    if state.approved.contains(&wave) {
+        return start_wave(state, wave, now);
+    }
+    let needed = state.needed(wave);
+    let because = match needed {
+        Some(_) => None,
+        None => wave.checked_sub(1).and_then(|before| experiment::asks_after(state, before)),
+    };
+    if needed.is_none() && because.is_none() {
+        return start_wave(state, wave, now);
+    }
+    let of = needed.filter(|needed| *needed != Needed::default()).map(|needed| needed.text(&state.by));
+    Decision::events(vec![Event::ApprovalAsked { wave, of, because }])
+}
+
+/// A wave that needs nobody's word any more.
+pub(super) fn start_wave(state: &State, wave: usize, now: Timestamp) -> Decision {
+    match state.spec.strategy.not_before.filter(|begins| now < *begins) {
+        Some(begins) => Decision::waiting(vec![format!("it begins at {begins}")]),
+        None => Decision::events(vec![Event::WaveStarted { wave }]),
+    }
+}
+
+/// Why nobody is told any more.
+fn over(state: &State, wave: usize, left: usize) -> Decision {
+    let until = state.spec.strategy.until.map(|until| until.to_string()).unwrap_or_default();
+    pause(format!(
+        "its schedule ended at {until}, and {left} devices of wave {} and later have not been told; resume goes on \
+         beyond it",
+        wave + 1
+    ))
 }
 
 /// Takes a running wave one step on.
@@ -40,25 +68,51 @@ pub(super) fn decide(
     reports: &[GateReport],
     now: Timestamp,
 ) -> Decision {
+    let turns = Turns::new(state, seen, now);
+    let is_over = state.is_over(now);
+    let untold = || {
+        let open = |member: &&Member| matches!(member.progress, Progress::Waiting | Progress::Retrying { .. });
+        let counted = state.members.values().filter(|m| m.counts() && m.wave < state.waves.len());
+        counted.filter(open).count()
+    };
+    let of_waves = |member: &Member| {
+        let open = matches!(member.progress, Progress::Waiting | Progress::Retrying { .. });
+        member.wave <= wave && member.counts() && open
+    };
     match phase {
-        Phase::Passed if wave + 1 < state.waves.len() => Decision::events(next_wave(state, wave + 1)),
+        Phase::Passed if wave + 1 < state.waves.len() && is_over => over(state, wave + 1, untold()),
+        Phase::Passed if wave + 1 < state.waves.len() => next_wave(state, wave + 1, now),
         Phase::Passed => Decision::events(vec![Event::Completed { pending: not_live(state, wave) }]),
-        Phase::Shadowing { since } => shadow::decide(state, seen, (wave, since), reports, now),
-        Phase::Splitting { since } => ab::deploying(state, seen, (wave, since), now),
-        Phase::Soaking { since } if state.spec.strategy.ab.asked() => ab::decide(state, seen, (wave, since), now),
+        Phase::Deploying { .. } | Phase::Shadowing { .. } | Phase::Splitting { .. }
+            if is_over && state.members.values().any(of_waves) =>
+        {
+            over(state, wave, untold())
+        }
+        Phase::Shadowing { since } => shadow::decide(state, seen, &turns, (wave, since), reports, now),
+        Phase::Splitting { since } => ab::deploying(state, seen, &turns, (wave, since), now),
+        Phase::Soaking { since } if state.spec.strategy.ab.asked() => {
+            ab::decide(state, seen, &turns, (wave, since), now)
+        }
         Phase::Deploying { since } => {
-            let told = assignments(state, seen, now, |_, member| member.wave <= wave);
-            if told.is_empty() { deploying(state, seen, wave, since, now) } else { Decision::events(told) }
+            let told = assignments(state, seen, &turns, now, |_, member| member.wave <= wave);
+            if told.is_empty() { deploying(state, seen, &turns, (wave, since), now) } else { Decision::events(told) }
         }
         Phase::Soaking { since } => {
-            let told = assignments(state, seen, now, |_, member| member.wave <= wave);
-            if told.is_empty() { soaking(state, seen, (wave, since), reports, now) } else { Decision::events(told) }
+            let told = assignments(state, seen, &turns, now, |_, member| member.wave <= wave && !is_over);
+            if told.is_empty() {
+                soaking(state, seen, &turns, (wave, since), reports, now)
+            } else {
+                Decision::events(told)
+            }
         }
     }
 }
 
 fn not_live(state: &State, wave: usize) -> Vec<DeviceId> {
-    let waits = |member: &Member| matches!(member.progress, Progress::Assigned | Progress::Retrying { .. });
+    let waits = |member: &Member| {
+        let told = matches!(member.progress, Progress::Assigned | Progress::Retrying { .. });
+        told || (member.progress == Progress::Waiting && !member.accepted)
+    };
     let of_waves = state.members.iter().filter(|(_, member)| member.wave <= wave && waits(member));
     of_waves.map(|(device, _)| device.clone()).collect()
 }
@@ -67,6 +121,7 @@ fn not_live(state: &State, wave: usize) -> Vec<DeviceId> {
 pub(super) fn assignments(
     state: &State,
     seen: &Observation<'_>,
+    turns: &Turns<'_>,
     now: Timestamp,
     may_be: impl Fn(&DeviceId, &Member) -> bool,
 ) -> Vec<Event> {
@@ -102,6 +157,9 @@ pub(super) fn assignments(
             events.push(Event::Adopted { device: device.clone() });
             continue;
         }
+        if turns.wait(device).is_some() {
+            continue;
+        }
         let reachable = seen.reachable(state, view, now);
         let groups = values(device);
         let full =
@@ -135,6 +193,8 @@ pub(super) fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceId>) -> Stri
 struct Tally<'a> {
     live: Vec<&'a DeviceId>,
     changing: Vec<&'a DeviceId>,
+    /// Those of the changing that wait for their maintenance windows, and when these open; the next to open first.
+    windows: Vec<(Option<Timestamp>, &'a DeviceId)>,
     away: Vec<&'a DeviceId>,
     failed: Vec<&'a DeviceId>,
     live_of_wave: Vec<&'a DeviceId>,
@@ -152,7 +212,7 @@ impl Tally<'_> {
     }
 }
 
-fn tally(state: &State, wave: usize) -> Tally<'_> {
+fn tally<'a>(state: &'a State, turns: &Turns<'_>, wave: usize, soaking: bool) -> Tally<'a> {
     let accepted = state.members.values().any(|member| member.wave == wave && member.accepted);
     let mut tally = Tally { accepted, ..Tally::default() };
     for (device, member) in state.counted(wave) {
@@ -168,19 +228,42 @@ fn tally(state: &State, wave: usize) -> Tally<'_> {
                     tally.live_of_wave.push(device);
                 }
             }
+            (Progress::Waiting | Progress::Retrying { .. }, _) => match turns.wait(device) {
+                Some(Wait::Away { .. }) => tally.away.push(device),
+                // The others are not kept from soaking by one that came back at the wrong hour.
+                Some(Wait::Window { .. }) if soaking => tally.away.push(device),
+                Some(Wait::Window { opens, .. }) => {
+                    tally.windows.push((opens, device));
+                    tally.changing.push(device);
+                }
+                _ => tally.changing.push(device),
+            },
             _ => tally.changing.push(device),
         }
     }
+    tally.windows.sort_by_key(|(opens, device)| (opens.is_none(), *opens, *device));
     tally
 }
 
-fn deploying(state: &State, seen: &Observation<'_>, wave: usize, since: Timestamp, now: Timestamp) -> Decision {
+fn deploying(
+    state: &State,
+    seen: &Observation<'_>,
+    turns: &Turns<'_>,
+    (wave, since): (usize, Timestamp),
+    now: Timestamp,
+) -> Decision {
     let strategy = &state.spec.strategy;
-    let tally = tally(state, wave);
+    let tally = tally(state, turns, wave, false);
     let waited = seen.waited(since, now);
-    let away = tally.away.iter().any(|device| state.members.get(*device).is_some_and(|member| member.wave == wave));
-    let waits_for_away = away && waited <= strategy.device_timeout;
-    if tally.changing.is_empty() && !waits_for_away {
+    // One that may be told within hours alone is waited for from when these began.
+    let waited_for = |device: &DeviceId| seen.waited(turns.open_since(device).map_or(since, |at| at.max(since)), now);
+    let of_wave = |device: &&&DeviceId| state.members.get(**device).is_some_and(|member| member.wave == wave);
+    let patience = tally.away.iter().filter(of_wave).map(|device| {
+        let told = state.members.get(*device).is_some_and(|member| member.progress != Progress::Waiting);
+        strategy.device_timeout.checked_sub(if told { waited } else { waited_for(device) })
+    });
+    let patience = patience.flatten().max();
+    if tally.changing.is_empty() && patience.is_none() {
         if tally.of_wave > 0 && tally.live_of_wave.is_empty() {
             return pause(format!(
                 "no device of wave {} is live: {}; resume tries again, resume --accept goes on without them",
@@ -196,35 +279,73 @@ fn deploying(state: &State, seen: &Observation<'_>, wave: usize, since: Timestam
         }
         return Decision::events(vec![Event::SoakStarted { wave }]);
     }
-    if waited > strategy.wave_timeout {
+    // A closed window ends by itself; where there are any, the time is that since something last happened or opened.
+    let known_to_open = tally.windows.iter().any(|(opens, _)| opens.is_some());
+    let moved = |device: &DeviceId, member: &Member| match member.progress {
+        Progress::Waiting => turns.open_since(device),
+        _ => Some(member.since),
+    };
+    let quiet = match strategy.maintenance.is_empty() {
+        true => waited,
+        false => {
+            let last = state.counted(wave).filter_map(|(device, member)| moved(device, member)).max();
+            seen.waited(last.map_or(since, |last| last.max(since)), now)
+        }
+    };
+    if quiet > strategy.wave_timeout && !known_to_open {
+        let waits = busy(state, seen, turns, &tally, Duration::ZERO);
         return pause(format!(
-            "wave {} is not live after {}: {} of {} are; {}",
+            "wave {} is not live after {}: {} of {} are; {}{}",
             wave + 1,
             duration::text(strategy.wave_timeout),
             tally.live.len(),
             tally.all,
-            troubles(state, &tally)
+            troubles(state, &tally),
+            if waits.is_empty() { String::new() } else { format!(" ({})", waits.join("; ")) }
         ));
     }
-    Decision::waiting(busy(state, seen, &tally, strategy.device_timeout.saturating_sub(waited)))
+    let waiting = busy(state, seen, turns, &tally, patience.unwrap_or_default());
+    let mut decision = Decision::waiting(waiting);
+    let kind = WINDOW.to_owned();
+    if let (true, Some(reason)) = (!state.holding.contains(&kind), windows(turns, &tally)) {
+        decision.events.push(Event::Holding { wave, reasons: vec![reason], kinds: vec![kind] });
+    }
+    decision
 }
 
-fn busy(state: &State, seen: &Observation<'_>, tally: &Tally<'_>, left: std::time::Duration) -> Vec<String> {
-    let mut waiting: Vec<String> = Vec::new();
-    for device in tally.changing.iter().take(NAMED) {
+/// What devices that wait for their maintenance windows wait for, in one sentence.
+fn windows(turns: &Turns<'_>, tally: &Tally<'_>) -> Option<String> {
+    let (_, first) = tally.windows.first()?;
+    let wait = turns.wait(first)?.text();
+    if tally.windows.len() == 1 {
+        return Some(format!("{first} {wait}"));
+    }
+    let all = names(tally.windows.iter().map(|(_, device)| *device));
+    Some(format!("{} devices wait for their maintenance windows ({all}); {first} {wait}", tally.windows.len()))
+}
+
+fn busy(state: &State, seen: &Observation<'_>, turns: &Turns<'_>, tally: &Tally<'_>, left: Duration) -> Vec<String> {
+    let mut waiting: Vec<String> = windows(turns, tally).into_iter().collect();
+    let closed = |device: &&&DeviceId| !tally.windows.iter().any(|(_, other)| *other == **device);
+    let others: Vec<&DeviceId> = tally.changing.iter().filter(closed).copied().collect();
+    for device in others.iter().take(NAMED) {
         let member = state.members.get(*device);
+        let wait = || turns.wait(device).map(|wait| wait.text());
         let doing = match member.map(|member| member.progress) {
-            Some(Progress::Waiting) => "waits for its turn".to_owned(),
-            Some(Progress::Retrying { at }) => format!("tries again at {at}"),
+            Some(Progress::Waiting) => wait().unwrap_or_else(|| "waits for its turn".to_owned()),
+            Some(Progress::Retrying { at }) => match wait() {
+                Some(wait) => wait,
+                None => format!("tries again at {at}"),
+            },
             _ => seen.devices.get(*device).map_or_else(String::new, |view| doing(view, &state.spec.release)),
         };
         waiting.push(format!("{device}: {doing}"));
     }
-    if tally.changing.len() > NAMED {
-        waiting.push(format!("and {} more devices", tally.changing.len() - NAMED));
+    if others.len() > NAMED {
+        waiting.push(format!("and {} more devices", others.len() - NAMED));
     }
     if !tally.away.is_empty() {
-        let left = duration::text(std::time::Duration::from_secs(left.as_secs()));
+        let left = duration::text(Duration::from_secs(left.as_secs()));
         waiting.push(format!("{} away: {} (waits {left} more)", tally.away.len(), names(tally.away.iter().copied())));
     }
     waiting
@@ -264,12 +385,13 @@ struct Hold {
 fn soaking(
     state: &State,
     seen: &Observation<'_>,
+    turns: &Turns<'_>,
     (wave, since): (usize, Timestamp),
     reports: &[GateReport],
     now: Timestamp,
 ) -> Decision {
     let strategy = &state.spec.strategy;
-    let tally = tally(state, wave);
+    let tally = tally(state, turns, wave, true);
     let waited = now.since(since);
     let soaked = since.plus(strategy.soak);
     let mut holds = holds(state, seen, &tally, reports, (now >= soaked).then_some(soaked), now);
@@ -280,7 +402,7 @@ fn soaking(
     let sentences: Vec<String> = holds.iter().map(|hold| hold.sentence.clone()).collect();
     if waited < strategy.soak {
         let left = strategy.soak.saturating_sub(waited);
-        let left = std::time::Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
+        let left = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
         let mut waiting = vec![format!("soaking, {} more", duration::text(left))];
         waiting.extend(sentences);
         return Decision::waiting(waiting);
@@ -299,7 +421,7 @@ fn soaking(
     let unproven = holds.iter().any(|hold| hold.kind == "trial");
     let longest = experiment::longest(state, wave).unwrap_or_default();
     if dwelt >= strategy.max_dwell.max(strategy.soak).max(longest) || (unproven && experiment::exhausted(state, wave)) {
-        let dwelt = duration::text(std::time::Duration::from_secs(dwelt.as_secs()));
+        let dwelt = duration::text(Duration::from_secs(dwelt.as_secs()));
         return pause(format!("wave {} is inconclusive after {dwelt}: {}", wave + 1, sentences.join("; ")));
     }
     let kinds: Vec<String> = holds.into_iter().map(|hold| hold.kind).collect();

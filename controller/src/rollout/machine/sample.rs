@@ -71,6 +71,8 @@ pub struct Observation<'a> {
     pub matching: &'a BTreeSet<DeviceId>,
     /// Those that another active rollout of this model owns.
     pub claimed: &'a BTreeSet<DeviceId>,
+    /// Those on which another model changes, and why they wait for it.
+    pub busy: &'a BTreeMap<DeviceId, String>,
     /// Those that know newer orders than the controller does.
     pub ahead: &'a BTreeSet<DeviceId>,
     /// Since when the controller can hear devices; none while it cannot.

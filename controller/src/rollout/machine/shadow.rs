@@ -4,6 +4,7 @@ use super::decide::Decision;
 use super::progress::{assignments, names};
 use super::sample::{Group, Observation};
 use super::state::{Progress, State};
+use super::turn::Turns;
 use crate::rollout::duration;
 use crate::rollout::events::Event;
 use crate::rollout::fleet::DeviceView;
@@ -49,6 +50,7 @@ pub(super) fn report(state: &State, seen: &Observation<'_>, wave: usize) -> Gate
 pub(super) fn decide(
     state: &State,
     seen: &Observation<'_>,
+    turns: &Turns<'_>,
     (wave, since): (usize, Timestamp),
     reports: &[GateReport],
     now: Timestamp,
@@ -56,7 +58,7 @@ pub(super) fn decide(
     let strategy = &state.spec.strategy;
     let release = &state.spec.release;
     let able = |device: &DeviceId| seen.devices.get(device).is_some_and(|view| can_stand_beside(view, release));
-    let told = assignments(state, seen, now, |device, member| member.wave == wave && able(device));
+    let told = assignments(state, seen, turns, now, |device, member| member.wave == wave && able(device));
     if !told.is_empty() {
         return Decision::events(told.into_iter().map(shadowed).collect());
     }

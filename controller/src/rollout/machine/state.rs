@@ -1,6 +1,7 @@
 //! What a rollout is at a moment.
 
 use crate::rollout::ab::Measured;
+use crate::rollout::approval::Needed;
 use crate::rollout::events::{Ending, Failure, Spec};
 use crate::rollout::fleet::AssignTo;
 use crate::rollout::order::{Seat, SignedOrder};
@@ -326,6 +327,8 @@ pub struct State {
     pub approved: BTreeSet<usize>,
     /// Waves that have shown in shadow what they had to.
     pub shadowed: BTreeSet<usize>,
+    /// Whether a person has said that it goes on beyond its schedule.
+    pub overtime: bool,
     /// Kinds of reasons for which the wave holds, so that they are told once.
     pub holding: Vec<String>,
     /// The experiment, where it is one.
@@ -396,6 +399,23 @@ impl State {
             ..previous.clone()
         };
         member.previous.as_ref().map(back)
+    }
+
+    /// Whether its schedule is over, so that nobody is told any more.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        !self.overtime && self.spec.strategy.until.is_some_and(|until| now >= until)
+    }
+
+    /// Whose word a wave needs; none is nobody's. A wave that adds nobody to a small fleet is left out; whoever was to
+    /// approve it approves the next one.
+    #[must_use]
+    pub fn needed(&self, wave: usize) -> Option<Needed> {
+        let asked = |wave: usize| self.waves.get(wave).map_or(wave + 1, |wave| wave.asked);
+        let before = wave.checked_sub(1).map_or(0, asked);
+        let approvals = self.spec.strategy.approve_before.iter();
+        let of_wave = approvals.filter(|approval| (before + 1..=asked(wave)).contains(&approval.wave));
+        of_wave.map(|approval| approval.needed).reduce(Needed::and)
     }
 
     /// Whether a wave is the holdout: it has no soak.

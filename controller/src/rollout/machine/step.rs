@@ -90,6 +90,7 @@ fn begin(id: &RolloutId, spec: &Spec, seed: Digest, order: &[Seat], waves: &[Res
         wave_since: at,
         approved: BTreeSet::new(),
         shadowed: BTreeSet::new(),
+        overtime: false,
         holding: Vec::new(),
         design: None,
         standing: Standing::default(),
@@ -171,7 +172,11 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             state.measured = Some((**found).clone());
             None
         }
-        (Event::ApprovalAsked { wave, .. }, Stage::Draft | Stage::Running { phase: Phase::Passed, .. }) => {
+        (
+            Event::ApprovalAsked { wave, .. },
+            Stage::Draft | Stage::AwaitingApproval { .. } | Stage::Running { phase: Phase::Passed, .. },
+        ) => {
+            state.approved.remove(wave);
             Some(Stage::AwaitingApproval { wave: *wave })
         }
         (
@@ -251,9 +256,9 @@ fn leave_shadow(state: &mut State, at: Timestamp) -> Vec<Effect> {
     told.into_iter().map(|(device, attempt)| Effect::Assign { device, to: Some(state.candidate(attempt)) }).collect()
 }
 
-/// Whether a device may be told to take the release: after the end only one that came late.
+/// Whether a device may be told to take the release: after the end only one that came late, or was never told.
 fn may_assign(stage: &Stage, member: &Member) -> bool {
-    stage.active() || (member.late && *stage == Stage::Completed)
+    stage.active() || ((member.late || member.progress == Progress::Waiting) && *stage == Stage::Completed)
 }
 
 /// Whether devices can still be taken back.
@@ -268,6 +273,7 @@ pub(super) const fn may_roll_back(stage: &Stage) -> bool {
 fn resume(state: &mut State, accepted: &[DeviceId], at: Timestamp) {
     state.wave_since = at;
     state.holding.clear();
+    state.overtime |= state.is_over(at);
     for device in accepted {
         if let Some(member) = state.members.get_mut(device) {
             member.accepted = true;
@@ -297,6 +303,8 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
                 member.previous.clone_from(previous);
                 member.assigned = Some(at);
             }
+            // Nothing waits any more for one that is told after the end.
+            member.late |= state.stage == Stage::Completed;
             (member.touched, member.attempt) = (true, *attempt);
             member.tries = member.tries.saturating_add(1);
             member.silence = (!reachable).then_some(Silence { since: at, after_change: false });

@@ -164,7 +164,7 @@ fn check(first: Behaviour, happenings: Vec<Happening>, approve: bool) -> Result<
     rig.release("1.2.0", first);
     rig.release("1.3.0", Behaviour::Good);
     let mut strategy = quick("1,50%,100%");
-    strategy.approve_before = approve.then(|| vec![2]);
+    strategy.approve_before = approve.then(|| vec![2.into()]);
     strategy.max_concurrent = Some(CONCURRENT);
     let id = rig.start_with("1.2.0", strategy);
     let mut watch = Watch::new(&id);

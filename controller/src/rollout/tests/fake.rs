@@ -82,11 +82,43 @@ pub(crate) struct FakeDevice {
     windows: Vec<(Timestamp, Digest, WindowStats)>,
     /// Windows that have not arrived.
     held: Vec<(Digest, WindowStats)>,
+    /// Models beside the one that most tests are about.
+    pub(crate) others: BTreeMap<ModelName, Other>,
     pub(crate) assigned: Vec<Option<AssignTo>>,
+}
+
+/// Another model on a device: whatever it is told becomes live after some seconds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Other {
+    pub(crate) live: Option<ReleaseRef>,
+    pub(crate) desired: Option<AssignTo>,
+    pub(crate) takes: u32,
+    seconds: u32,
+}
+
+impl Other {
+    fn live_second(&mut self) {
+        let wanted = self.desired.as_ref().map(|to| &to.release);
+        if wanted == self.live.as_ref() {
+            self.seconds = 0;
+        } else if self.seconds >= self.takes {
+            (self.live, self.seconds) = (wanted.cloned(), 0);
+        } else {
+            self.seconds += 1;
+        }
+    }
+
+    fn report(&self, model: &ModelName) -> ModelReport {
+        let changing = self.desired.as_ref().filter(|_| self.seconds > 0);
+        let candidate = changing.map(|to| (to.release.clone(), Phase::Verifying));
+        ModelReport { model: model.clone(), live: self.live.clone(), previous: None, candidate, swaps: 0 }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct World {
+    /// Releases of other models.
+    pub(crate) other_releases: BTreeMap<(ModelName, Version), ReleaseInfo>,
     pub(crate) devices: BTreeMap<DeviceId, FakeDevice>,
     pub(crate) releases: BTreeMap<Version, (ReleaseInfo, Behaviour)>,
     /// Since when the controller hears its devices.
@@ -155,6 +187,7 @@ fn release(version: &Version) -> ReleaseInfo {
 impl FakeFleet {
     pub(crate) fn new(clock: Arc<ManualClock>) -> Self {
         let world = World {
+            other_releases: BTreeMap::new(),
             devices: BTreeMap::new(),
             releases: BTreeMap::new(),
             listening: Some(Timestamp::EPOCH),
@@ -176,6 +209,24 @@ impl FakeFleet {
         let found = info.release.clone();
         self.world().releases.insert(version, (info, behaviour));
         found
+    }
+
+    /// A release of another model.
+    pub(crate) fn add_other(&self, model: &str, version: &str) -> ReleaseRef {
+        let (model, version): (ModelName, Version) = (model.parse().unwrap(), version.parse().unwrap());
+        let mut info = release(&version);
+        let digest = Digest::of(format!("{model} {version}").as_bytes());
+        info.release = ReleaseRef { model: model.clone(), version: version.clone(), manifest: digest };
+        let found = info.release.clone();
+        self.world().other_releases.insert((model, version), info);
+        found
+    }
+
+    /// A device that runs a release of another model.
+    pub(crate) fn has_other(&self, device: &str, live: &ReleaseRef, takes: u32) {
+        let desired = AssignTo { release: live.clone(), rollout: None, attempt: 1, probation_s: 0, beside: None };
+        let other = Other { live: Some(live.clone()), desired: Some(desired), takes, seconds: 0 };
+        self.edit(device, |found| drop(found.others.insert(live.model.clone(), other)));
     }
 
     pub(crate) fn edit_manifest(&self, version: &str, edit: impl FnOnce(&mut Manifest)) {
@@ -219,6 +270,7 @@ impl FakeFleet {
             reported: (vec![], vec![], 0),
             windows: vec![],
             held: vec![],
+            others: BTreeMap::new(),
             assigned: vec![],
         };
         self.world().devices.insert(device(name), fake);
@@ -304,7 +356,12 @@ impl FakeDevice {
             candidate,
             swaps: 0,
         };
-        self.reported = (vec![report], self.quarantine.clone(), self.accepted);
+        let others = self.others.iter_mut().map(|(model, other)| {
+            other.live_second();
+            other.report(model)
+        });
+        let reports = [report].into_iter().chain(others).collect();
+        self.reported = (reports, self.quarantine.clone(), self.accepted);
     }
 
     /// Reads the desired state, as an agent does.
@@ -420,7 +477,11 @@ impl FakeDevice {
             alive: self.online,
             hold: None,
             settled: accepted == self.desired_sequence,
-            desired: self.desired.clone().map(|to| (model(), to)).into_iter().collect(),
+            desired: {
+                let others =
+                    self.others.iter().filter_map(|(model, other)| Some((model.clone(), other.desired.clone()?)));
+                self.desired.clone().map(|to| (model(), to)).into_iter().chain(others).collect()
+            },
         }
     }
 }
@@ -441,7 +502,7 @@ impl Fleet for FakeFleet {
         Ok(devices.values().filter(matches).map(|view| view.id.clone()).collect())
     }
 
-    fn assign(&self, device: &DeviceId, _: &ModelName, to: Option<&AssignTo>) -> Result<(), FleetError> {
+    fn assign(&self, device: &DeviceId, which: &ModelName, to: Option<&AssignTo>) -> Result<(), FleetError> {
         let mut world = self.world();
         if let Some(left) = &mut world.assignments_left {
             *left = left.checked_sub(1).ok_or_else(|| FleetError::new("assign", "the controller is dead"))?;
@@ -450,6 +511,14 @@ impl Fleet for FakeFleet {
             return Err(FleetError::new("assign", "nothing can be said to it"));
         }
         let found = world.devices.get_mut(device).ok_or_else(|| FleetError::new("assign", "no such device"))?;
+        if *which != model() {
+            let other = found.others.entry(which.clone()).or_default();
+            if other.desired.as_ref() != to {
+                other.desired = to.cloned();
+                found.desired_sequence += 1;
+            }
+            return Ok(());
+        }
         if found.desired.as_ref() != to {
             found.desired = to.cloned();
             found.desired_sequence += 1;
@@ -497,7 +566,10 @@ impl Fleet for FakeFleet {
         Ok(merged)
     }
 
-    fn release(&self, _: &ModelName, version: &Version) -> Result<Option<ReleaseInfo>, FleetError> {
+    fn release(&self, which: &ModelName, version: &Version) -> Result<Option<ReleaseInfo>, FleetError> {
+        if *which != model() {
+            return Ok(self.world().other_releases.get(&(which.clone(), version.clone())).cloned());
+        }
         Ok(self.world().releases.get(version).map(|(info, _)| info.clone()))
     }
 
@@ -601,6 +673,22 @@ impl Rig {
     ) -> Result<RolloutId, crate::rollout::core::CoreError> {
         let request = StartRequest { model: model(), version: version.parse().unwrap(), strategy };
         self.core.start(&request, "ann").map(|summary| summary.id)
+    }
+
+    /// The same for another model, whose devices answer no requests.
+    pub(crate) fn try_start_other(
+        &mut self,
+        release: &ReleaseRef,
+        strategy: StrategyFile,
+    ) -> Result<RolloutId, crate::rollout::core::CoreError> {
+        let evidence = Some(crate::rollout::strategy::Demand::Requests);
+        let strategy = StrategyFile { min_requests: Some(0), evidence, ..strategy };
+        let request = StartRequest { model: release.model.clone(), version: release.version.clone(), strategy };
+        self.core.start(&request, "ann").map(|summary| summary.id)
+    }
+
+    pub(crate) fn waiting(&self, id: &RolloutId) -> String {
+        self.core.explain(id).unwrap().waiting.join(" · ")
     }
 
     pub(crate) fn start(&mut self, version: &str, waves: &str) -> RolloutId {

@@ -8,6 +8,8 @@ mod gates;
 mod late;
 mod restart;
 mod scenarios;
+mod schedule;
+mod several;
 mod shadow;
 mod silence;
 mod table;

@@ -442,7 +442,7 @@ fn boxes_that_cannot_run_the_release_are_left_out_and_named() {
 fn a_wave_that_needs_approval_waits_for_it_and_is_still_watched() {
     let mut rig = Rig::new(4);
     let mut strategy = quick("1,4");
-    strategy.approve_before = Some(vec![2]);
+    strategy.approve_before = Some(vec![2.into()]);
     let id = rig.start_with("1.1.0", strategy);
     rig.until(&id, "awaiting-approval");
     rig.run(60);

@@ -105,7 +105,7 @@ fn groups_that_cannot_be_are_refused_with_what_is_wrong() {
     let error = refused(&mut rig, quick("site=lyon,site=paris"));
     assert!(text(&error).contains("the waves end at 6 of 9 devices"), "{}", text(&error));
     let mut strategy = quick("grow 1 x4");
-    strategy.approve_before = Some(vec![4]);
+    strategy.approve_before = Some(vec![4.into()]);
     let error = refused(&mut rig, strategy);
     assert!(matches!(error, StartError::NoSuchWave { wave: 4, last: 3 }), "{error}");
 }

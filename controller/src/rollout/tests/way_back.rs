@@ -137,7 +137,7 @@ fn a_canary_that_leaves_the_fleet_is_no_evidence() {
 fn an_approval_of_a_wave_that_is_left_out_is_asked_before_the_next_one() {
     let mut rig = Rig::new(20);
     let mut strategy = quick("1%,5%,25%,100%");
-    strategy.approve_before = Some(vec![2]);
+    strategy.approve_before = Some(vec![2.into()]);
     let id = rig.start_with("1.1.0", strategy);
     assert_eq!(rig.state(&id).waves.iter().map(|wave| wave.asked).collect::<Vec<_>>(), [1, 3, 4]);
     rig.until(&id, "awaiting-approval");
