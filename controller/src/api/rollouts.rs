@@ -168,6 +168,7 @@ impl From<EngineError> for ApiError {
                     | StartError::Conflict { .. }
                     | StartError::AlreadyThere(_)
                     | StartError::NobodySatisfies { .. }
+                    | StartError::NoRetry { .. }
                     | StartError::TooUnfit { .. } => StatusCode::CONFLICT,
                     StartError::Strategy(_)
                     | StartError::Waves { .. }

@@ -93,6 +93,7 @@ mod tests {
             model: "digits".parse().unwrap(),
             version: "1.2.0".parse().unwrap(),
             strategy: quick("1,3"),
+            retry_of: None,
         };
         handle.start(request, "ann".into()).await.unwrap();
         let log = || audit.after(0, 100).unwrap();

@@ -7,7 +7,12 @@ const SETTINGS: EngineSettings = EngineSettings { every: Duration::from_millis(1
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn request(version: &str) -> StartRequest {
-    StartRequest { model: "digits".parse().unwrap(), version: version.parse().unwrap(), strategy: quick("1,3") }
+    StartRequest {
+        model: "digits".parse().unwrap(),
+        version: version.parse().unwrap(),
+        strategy: quick("1,3"),
+        retry_of: None,
+    }
 }
 
 struct Running {

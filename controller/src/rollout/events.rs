@@ -87,6 +87,9 @@ pub enum Event {
         design: Option<Box<Design>>,
         /// Who.
         by: String,
+        /// The rollout that this is another try of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_of: Option<RolloutId>,
     },
     /// The controller signed the order.
     OrderSigned {

@@ -46,6 +46,7 @@ pub(crate) fn every_event() -> Vec<Event> {
             unfit: vec![],
             design: None,
             by: "ann".into(),
+            retry_of: Some("r-0".parse().unwrap()),
         },
         Event::OrderSigned { signed },
         Event::ApprovalAsked { wave: 0, of: None, because: None },

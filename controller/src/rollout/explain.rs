@@ -155,7 +155,7 @@ fn names(devices: &[DeviceId]) -> String {
 
 fn sentence(event: &Event) -> String {
     match event {
-        Event::Created { spec, order, waves, unfit, by, seed, .. } => {
+        Event::Created { spec, order, waves, unfit, by, seed, retry_of, .. } => {
             let sizes = waves.iter().map(|wave| wave.reaches.to_string()).collect::<Vec<_>>().join(", ");
             let first = order.iter().take(3).map(|seat| seat.device.as_str()).collect::<Vec<_>>().join(", ");
             let unfit = if unfit.is_empty() {
@@ -178,8 +178,9 @@ fn sentence(event: &Event) -> String {
             if *priority != 0 {
                 terms.push_str(&format!(" Its priority is {priority}."));
             }
+            let again = retry_of.as_ref().map(|first| format!(", another try of {first},")).unwrap_or_default();
             format!(
-                "{by} started {} for `{}`: {} in waves of {sizes}, in the random order {first}, ... of seed {}.{unfit}{terms}",
+                "{by} started {}{again} for `{}`: {} in waves of {sizes}, in the random order {first}, ... of seed {}.{unfit}{terms}",
                 spec.release,
                 spec.selector,
                 devices(order.len()),

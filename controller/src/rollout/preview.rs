@@ -101,7 +101,7 @@ impl StartPreview {
             notes: notes(state, devices, others, now),
             design: state.design.clone(),
             strategy: state.spec.strategy.clone(),
-            retry_of: None,
+            retry_of: state.retry_of.clone(),
         }
     }
 }

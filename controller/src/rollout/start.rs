@@ -3,7 +3,7 @@
 use super::events::{Event, Spec};
 use super::fit::unfit;
 use super::fleet::{DeviceView, FleetError, ReleaseInfo};
-use super::machine::{Progress, State};
+use super::machine::{Progress, Stage, State};
 use super::maintenance::{self, MaintenanceError, Zone};
 use super::order::{Seat, draw};
 use super::plan::{Arrangement, PlanError, Share};
@@ -33,6 +33,9 @@ pub struct StartRequest {
     /// How.
     #[serde(default)]
     pub strategy: StrategyFile,
+    /// The rollout that was taken back or stopped, and that this is another try of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RolloutId>,
 }
 
 /// Why a rollout does not begin.
@@ -84,6 +87,14 @@ pub enum StartError {
         count: usize,
         /// Their names.
         devices: String,
+    },
+    /// There is nothing to try again.
+    #[error("cannot try rollout `{first}` again: {why}")]
+    NoRetry {
+        /// Which.
+        first: RolloutId,
+        /// Why not.
+        why: String,
     },
     /// The waves do not add up for this fleet.
     #[error("cannot use the waves for {devices} devices")]
@@ -181,6 +192,9 @@ impl StartError {
             Self::Conflict { other, .. } => {
                 format!("wait for it, abort it (`fieldpost rollout abort {other} --keep`), or choose other devices")
             }
+            Self::NoRetry { .. } => {
+                "`fieldpost rollout list` shows what there is; only what was rolled back or aborted is tried again".to_owned()
+            }
             Self::UnknownLabel { .. } => {
                 "`fieldpost device list` shows labels; `fieldpost device label` sets them".to_owned()
             }
@@ -240,6 +254,9 @@ pub fn begin(
 ) -> Result<Event, StartError> {
     if seen.release.revoked {
         return Err(StartError::Revoked(seen.release.release.clone()));
+    }
+    if let Some(first) = &request.retry_of {
+        may_retry(first, &seen.release.release.model, seen.others)?;
     }
     let file = &request.strategy;
     let mut strategy = Strategy::resolve(file)?;
@@ -306,7 +323,21 @@ pub fn begin(
     }
     let note = file.note.clone().unwrap_or_default();
     let spec = Box::new(Spec { release: release.clone(), selector, strategy, note });
-    Ok(Event::Created { rollout: id, spec, seed, order, waves, unfit, design, by: by.to_owned() })
+    let (by, retry_of) = (by.to_owned(), request.retry_of.clone());
+    Ok(Event::Created { rollout: id, spec, seed, order, waves, unfit, design, by, retry_of })
+}
+
+/// Refuses another try of what has not been taken back or stopped.
+fn may_retry(first: &RolloutId, model: &ModelName, others: &[&State]) -> Result<(), StartError> {
+    let refuse = |why: String| StartError::NoRetry { first: first.clone(), why };
+    let state = others.iter().find(|state| state.id == *first).ok_or_else(|| refuse("there is none".to_owned()))?;
+    if state.spec.release.model != *model {
+        return Err(refuse(format!("it was of the model `{}`", state.spec.release.model)));
+    }
+    match &state.stage {
+        Stage::RolledBack { .. } | Stage::Aborted { .. } => Ok(()),
+        stage => Err(refuse(format!("it is {stage}"))),
+    }
 }
 
 /// The experiment, where the strategy asks for one and there is something to compare with.

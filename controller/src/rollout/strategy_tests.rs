@@ -137,3 +137,31 @@ fn what_cannot_be_read_is_refused_with_what_may_be_meant() {
         assert!(error.contains(hint), "{error}");
     }
 }
+
+/// The reference for people: its example can be used, and no field is missing from it.
+#[test]
+fn the_reference_knows_every_field() {
+    let page = include_str!("../../../docs/strategy.md");
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let (example, tables) = rest.split_once("```\n").unwrap();
+    let example: StrategyFile = toml::from_str(example).unwrap();
+    Strategy::resolve(&example).unwrap();
+    let whole = StrategyFile {
+        release: Some("a@1.0.0".into()),
+        selector: Some("*".into()),
+        note: Some("x".into()),
+        max_dwell: Some(Duration::from_secs(1)),
+        not_before: Some(Some(Timestamp::EPOCH)),
+        until: Some(Some(Timestamp::EPOCH)),
+        ..StrategyFile::from(&Strategy::default())
+    };
+    let fields = serde_json::to_value(whole).unwrap();
+    for field in fields.as_object().unwrap().keys() {
+        assert!(tables.contains(&format!("| `{field}` |")), "no line about `{field}`");
+    }
+    for table in ["trial", "limits", "ab"] {
+        for field in fields[table].as_object().unwrap().keys() {
+            assert!(tables.contains(&format!("`{field}`")), "nothing about `{table}.{field}`");
+        }
+    }
+}

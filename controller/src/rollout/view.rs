@@ -167,6 +167,9 @@ pub struct RolloutSummary {
     pub counts: Counts,
     /// Who started it.
     pub by: String,
+    /// The rollout that this is another try of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RolloutId>,
     /// When.
     pub created: Timestamp,
     /// When it last changed.
@@ -199,6 +202,7 @@ impl RolloutSummary {
             active: state.stage.active(),
             counts: Counts::of(state),
             by: state.by.clone(),
+            retry_of: state.retry_of.clone(),
             created: state.created,
             updated: state.updated,
             sequence: state.sequence,

@@ -145,7 +145,7 @@ impl Replica {
     /// When the engine refuses.
     pub fn start(&mut self) -> Result<RolloutId, ReplicaError> {
         let version = semver::Version::new(1, 0, 1);
-        let request = StartRequest { model: model(), version, strategy: self.plan.strategy.clone() };
+        let request = StartRequest { model: model(), version, strategy: self.plan.strategy.clone(), retry_of: None };
         Ok(self.core.start(&request, "simulation")?.id)
     }
 

@@ -69,11 +69,24 @@ async fn over_devices(field: &Field) -> anyhow::Result<()> {
     for arm in ["new", "old"] {
         ensure!(errors.pointer(&format!("/{arm}/devices")).and_then(Value::as_u64) == Some(2), "{errors}");
     }
+    let early = field.command(&["rollout", "retry", &id]).await?;
+    ensure!(early.code == Some(1) && early.stderr.contains("it is paused"), "{early:?}");
     ended(field, &id, "--revert").await?;
     for agent in 0..DEVICES {
         field.serves(agent, "1.0.0").await?;
     }
-    Ok(())
+    again(field, &id).await
+}
+
+/// What was aborted begins anew, as the same test on the same devices.
+async fn again(field: &Field, first: &str) -> anyhow::Result<()> {
+    let plan: Value = field.command(&["rollout", "retry", first, "--dry-run"]).await?.json().context("a plan")?;
+    ensure!(plan.get("retry_of").and_then(Value::as_str) == Some(first), "{plan}");
+    ensure!(plan.pointer("/strategy/ab/lasts").and_then(Value::as_str) == Some("5s"), "{plan}");
+    let started: Value = field.command(&["rollout", "retry", first, "--soak", "1s"]).await?.json().context("retry")?;
+    let id = started.get("id").and_then(Value::as_str).context("an id")?;
+    field.until(id, &["soaking"]).await?;
+    ended(field, id, "--revert").await
 }
 
 /// The release that answers a caller of the first device.

@@ -1,7 +1,8 @@
 //! A person sees what a start would do before it is done, and says so; a script is not asked.
 
 use super::super::{Context, Failure, output};
-use super::{StartArgs, show};
+use super::show;
+use super::start::How;
 use crate::client::Client;
 use crate::rollout::preview::StartPreview;
 use crate::rollout::start::StartRequest;
@@ -15,7 +16,7 @@ pub(super) async fn preview(client: &Client, request: &StartRequest) -> Result<S
 
 /// Lets a person at a terminal read the plan and say yes; with `--yes`, in a pipe or for JSON nobody is asked.
 pub(super) async fn agreed(
-    args: &StartArgs,
+    args: &How,
     request: &StartRequest,
     client: &Client,
     context: &Context,

@@ -5,20 +5,19 @@ mod explain;
 mod flags;
 mod follow;
 mod show;
+mod start;
 mod watch;
 
-use super::{Context, Exit, Failure, output};
+pub use start::{RetryArgs, StartArgs};
+
+use super::{Context, Exit, Failure};
 use crate::api::page::MAX_PAGE;
 use crate::api::rollouts::{AbortRequest, ReasonRequest, ResumeRequest};
 use crate::client::Client;
-use crate::rollout::duration;
 use crate::rollout::machine::AbortMode;
-use crate::rollout::start::StartRequest;
 use crate::rollout::view::{RolloutDetail, RolloutSummary};
 use clap::{Args, Subcommand};
 use fieldpost_shared::id::RolloutId;
-use std::path::PathBuf;
-use std::time::Duration;
 
 /// Arguments of `rollout`.
 #[derive(Debug, Args)]
@@ -43,6 +42,8 @@ pub enum RolloutCommand {
     Start(Box<StartArgs>),
     /// Say what a start would do, and what harm it could find; the same as `start --dry-run`
     Plan(Box<StartArgs>),
+    /// Begin again what was rolled back or aborted: the same devices and strategy, with the same release or another
+    Retry(Box<RetryArgs>),
     /// List rollouts, newest first
     #[command(after_help = "Examples:
   fieldpost rollout list --active
@@ -131,45 +132,6 @@ pub struct WithReason {
     pub reason: String,
 }
 
-/// Arguments of `rollout start`.
-#[derive(Debug, Args)]
-#[command(after_help = "Flags win over the strategy file; what neither names has its default. Waves are cumulative.
-Everything that a strategy can say: docs/strategy.md
-Exit codes with --wait: 0 completed · 3 rolled back · 4 paused, timed out, or aborted with devices keeping the release
-
-Examples:
-  fieldpost rollout start digits@1.1.0 --waves 1,4,12 --soak 30s --wait
-  fieldpost rollout start digits@1.1.0 --selector site=lyon,arch=aarch64 --per site:1 --approve-before 2
-  fieldpost rollout start digits@1.1.0 --waves '1; site=lyon,arch=aarch64; grow 25% x2' --dry-run
-  fieldpost rollout start digits@1.1.0 --ab 7d                                    an A/B test: half of the devices each
-  fieldpost rollout start digits@1.1.0 --ab 7d --ab-split 20% --ab-sticky header:x-line   on each device
-  fieldpost rollout start digits@1.1.0 --maintenance 'Mon-Fri 01:00-05:00' --timezone Europe/Paris --approve-before 3:admin
-  fieldpost rollout start reader@2.0.0 --requires detector^2.1 --priority 10
-  fieldpost rollout start digits@1.1.0 --strategy careful.toml")]
-pub struct StartArgs {
-    /// What to roll out; the strategy file may name it instead
-    #[arg(value_name = "MODEL@VERSION")]
-    pub release: Option<String>,
-    /// A TOML file with any of the flags below, in `snake_case`
-    #[arg(long, value_name = "FILE")]
-    pub strategy: Option<PathBuf>,
-    /// Say everything that the start would do, refuse what it would refuse, and change nothing
-    #[arg(long, conflicts_with = "wait")]
-    pub dry_run: bool,
-    /// Start without showing the plan and asking first; without a terminal nobody is asked anyway
-    #[arg(long, short, conflicts_with = "dry_run")]
-    pub yes: bool,
-    /// Follow the rollout until it ends or pauses
-    #[arg(long)]
-    pub wait: bool,
-    /// With --wait: give up after so long (the rollout goes on)
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "wait")]
-    pub timeout: Option<Duration>,
-    /// How it goes on and when it stops.
-    #[command(flatten)]
-    pub flags: Box<flags::StrategyFlags>,
-}
-
 /// Does what `rollout` asks.
 ///
 /// # Errors
@@ -177,8 +139,12 @@ pub struct StartArgs {
 pub async fn run(args: RolloutArgs, context: &Context) -> Result<Exit, Failure> {
     let client = context.client()?;
     match args.command {
-        RolloutCommand::Start(args) => start(*args, &client, context).await,
-        RolloutCommand::Plan(args) => start(StartArgs { dry_run: true, ..*args }, &client, context).await,
+        RolloutCommand::Start(args) => start::start(&args, &client, context).await,
+        RolloutCommand::Plan(mut args) => {
+            args.how.dry_run = true;
+            start::start(&args, &client, context).await
+        }
+        RolloutCommand::Retry(args) => start::retry(&args, &client, context).await,
         RolloutCommand::List { model, active, limit } => list(model, active, limit, &client, context).await,
         RolloutCommand::Show { id, limit } => {
             let detail = fetch(&client, &id.id, count(limit)).await?;
@@ -252,52 +218,6 @@ async fn list(
     let all: Vec<RolloutSummary> = client.list("list rollouts", &["v1", "rollouts"], &query, count(limit)).await?;
     let now = context.clock().now();
     context.show(&all, |all| show::list(all, now))
-}
-
-async fn start(args: StartArgs, client: &Client, context: &Context) -> Result<Exit, Failure> {
-    let request = request(&args)?;
-    if args.dry_run {
-        return context.show(&ask::preview(client, &request).await?, show::preview);
-    }
-    ask::agreed(&args, &request, client, context).await?;
-    let operation = format!("start the rollout of {}@{}", request.model, request.version);
-    let started: RolloutSummary = client.post(&operation, &["v1", "rollouts"], &request).await?;
-    if !args.wait {
-        let watch = format!("follow it with `fieldpost rollout watch {}`", started.id);
-        context.note(&watch);
-        return context.show(&started, show::line);
-    }
-    context.note(&show::line(&started));
-    let until = follow::Until::Decision { timeout: args.timeout };
-    let last = follow::follow(client, context, &started.id, &until).await?;
-    context.show(&last, show::line)?;
-    if last.active && last.state != "paused" {
-        let why = "the rollout goes on by itself";
-        return Err(Failure::new(format!("gave up waiting for rollout `{}`", last.id))
-            .because_text(why)
-            .hint(format!("follow it with `fieldpost rollout watch {}`", last.id))
-            .exit_with(Exit::Undecided));
-    }
-    if let (Some(reason), true) = (&last.reason, output_is_table(context)) {
-        output::note(reason);
-    }
-    Ok(follow::exit_of(&last.state))
-}
-
-fn output_is_table(context: &Context) -> bool {
-    context.format() == output::Format::Table
-}
-
-/// What the command line asks for: the strategy file, the flags over it, and the release that either names.
-fn request(args: &StartArgs) -> Result<StartRequest, Failure> {
-    let file = args.strategy.as_deref().map(flags::read).transpose()?.unwrap_or_default();
-    let strategy = args.flags.over(file);
-    let named = args.release.clone().or_else(|| strategy.release.clone());
-    let text = named.ok_or_else(|| {
-        Failure::usage("no release to roll out").hint("name it: `fieldpost rollout start MODEL@VERSION`")
-    })?;
-    let (model, version) = flags::release(&text)?;
-    Ok(StartRequest { model, version, strategy })
 }
 
 #[cfg(test)]

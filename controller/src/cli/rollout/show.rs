@@ -129,6 +129,7 @@ pub(super) fn detail(detail: &RolloutDetail, now: Timestamp) -> String {
         ("started", format!("{} by {}", output::ago(Some(summary.created), now), summary.by)),
         ("order", format!("drawn from seed {}", detail.seed.short())),
     ]);
+    fields.extend(summary.retry_of.as_ref().map(|first| ("another try of", first.to_string())));
     if !summary.note.is_empty() {
         fields.push(("note", summary.note.clone()));
     }

@@ -1,6 +1,8 @@
+use super::start::request;
 use super::*;
 use crate::cli::{Cli, Command};
 use clap::Parser;
+use std::time::Duration;
 
 fn parse(line: &str) -> StartArgs {
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();

@@ -305,6 +305,8 @@ pub struct State {
     pub spec: Spec,
     /// Who asked.
     pub by: String,
+    /// The rollout that this is another try of.
+    pub retry_of: Option<RolloutId>,
     /// When.
     pub created: Timestamp,
     /// What the order was drawn from.

@@ -61,9 +61,11 @@ pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<State, 
 }
 
 fn created(record: &Record) -> Option<State> {
-    let Event::Created { rollout, spec, seed, order, waves, unfit, design, by } = &record.event else { return None };
+    let Event::Created { rollout, spec, seed, order, waves, unfit, design, by, retry_of } = &record.event else {
+        return None;
+    };
     let mut state = begin(rollout, spec, *seed, order, waves, record.at);
-    state.design = design.as_deref().cloned();
+    (state.design, state.retry_of) = (design.as_deref().cloned(), retry_of.clone());
     (state.unfit, state.by, state.sequence) = (unfit.clone(), by.clone(), record.sequence);
     Some(state)
 }
@@ -79,6 +81,7 @@ fn begin(id: &RolloutId, spec: &Spec, seed: Digest, order: &[Seat], waves: &[Res
         id: id.clone(),
         spec: spec.clone(),
         by: String::new(),
+        retry_of: None,
         created: at,
         seed,
         order: order.to_vec(),

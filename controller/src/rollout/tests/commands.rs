@@ -1,9 +1,12 @@
 //! What people do to rollouts.
 
-use super::fake::{Behaviour, Rig};
+use super::fake::{Behaviour, Rig, quick};
 use crate::rollout::core::CoreError;
 use crate::rollout::events::Event;
 use crate::rollout::machine::{AbortMode, Command};
+use crate::rollout::strategy::StrategyFile;
+use fieldpost_shared::id::RolloutId;
+use fieldpost_shared::wire::v1::FailureKind;
 
 fn pause() -> Command {
     Command::Pause { reason: "lunch".into() }
@@ -180,7 +183,7 @@ fn commands_that_make_no_sense_are_refused_and_change_nothing() {
 fn a_broken_limit_pauses_where_the_strategy_says_so() {
     let mut rig = Rig::new(4);
     rig.release("1.2.0", Behaviour::OneClass);
-    let mut strategy = super::fake::quick("1,4");
+    let mut strategy = quick("1,4");
     strategy.on_failure = Some(crate::rollout::strategy::OnFailure::Pause);
     let id = rig.start_with("1.2.0", strategy);
     rig.until(&id, "paused");
@@ -208,4 +211,60 @@ fn every_event_is_told_in_a_sentence_with_its_inputs() {
     {
         assert!(drift.numbers.contains_key(input), "{input}: {drift:?}");
     }
+}
+
+#[test]
+fn what_was_taken_back_is_tried_again_by_the_same_devices_with_the_same_strategy() {
+    let mut rig = Rig::new(4);
+    rig.release("1.1.0", Behaviour::FailsLive(FailureKind::Crash));
+    let first = rig.start("1.1.0", "2,4");
+    rig.until(&first, "rolled-back");
+    assert!(rig.fleet.world().devices.values().any(|device| !device.quarantine.is_empty()));
+    // What was wrong with the boxes is mended.
+    rig.release("1.1.0", Behaviour::Good);
+    let spec = rig.state(&first).spec.clone();
+    let file = StrategyFile { selector: Some(spec.selector.clone()), ..StrategyFile::from(&spec.strategy) };
+    let second = rig.retry(&first, "1.1.0", file).unwrap();
+    assert_eq!(rig.state(&second).spec, spec);
+    rig.until(&second, "completed");
+    assert_eq!(rig.running("1.1.0").len(), 4, "quarantined devices have tried it again");
+    let told = rig.core.explain(&second).unwrap().events.remove(0).sentence;
+    assert!(told.contains(&format!("another try of {first}")), "{told}");
+}
+
+#[test]
+fn another_release_may_take_the_place_of_the_one_that_did_harm() {
+    let mut rig = Rig::new(4);
+    rig.release("1.1.0", Behaviour::FailsLive(FailureKind::Crash));
+    rig.release("1.1.1", Behaviour::Good);
+    let first = rig.start("1.1.0", "2,4");
+    rig.until(&first, "rolled-back");
+    let file = StrategyFile::from(&rig.state(&first).spec.strategy);
+    let second = rig.retry(&first, "1.1.1", file).unwrap();
+    rig.until(&second, "completed");
+    assert_eq!((rig.running("1.1.1").len(), rig.state(&second).retry_of.clone()), (4, Some(first)));
+}
+
+#[test]
+fn only_what_was_taken_back_or_stopped_is_tried_again() {
+    let mut rig = Rig::new(4);
+    let check = |rig: &mut Rig, first: &RolloutId, why: &str| {
+        let refused = rig.retry(first, "1.1.0", quick("1,4")).unwrap_err();
+        let CoreError::Start(refused) = refused else { panic!("{refused:?}") };
+        assert!(refused.to_string().contains(why), "{refused}");
+        assert!(refused.hint().is_some());
+    };
+    check(&mut rig, &"r-none".parse().unwrap(), "there is none");
+    let first = rig.start("1.1.0", "1,4");
+    rig.until(&first, "soaking");
+    check(&mut rig, &first, "it is soaking");
+    rig.until(&first, "completed");
+    check(&mut rig, &first, "it is completed");
+    rig.release("1.2.0", Behaviour::Good);
+    let aborted = rig.start("1.2.0", "1,4");
+    rig.until(&aborted, "soaking");
+    rig.command(&aborted, &abort(AbortMode::Revert));
+    rig.until(&aborted, "aborted-reverted");
+    let again = rig.retry(&aborted, "1.2.0", quick("1,4")).unwrap();
+    rig.until(&again, "completed");
 }

@@ -671,7 +671,19 @@ impl Rig {
         version: &str,
         strategy: StrategyFile,
     ) -> Result<RolloutId, crate::rollout::core::CoreError> {
-        let request = StartRequest { model: model(), version: version.parse().unwrap(), strategy };
+        let request = StartRequest { model: model(), version: version.parse().unwrap(), strategy, retry_of: None };
+        self.core.start(&request, "ann").map(|summary| summary.id)
+    }
+
+    /// What was taken back or stopped, anew.
+    pub(crate) fn retry(
+        &mut self,
+        first: &RolloutId,
+        version: &str,
+        strategy: StrategyFile,
+    ) -> Result<RolloutId, crate::rollout::core::CoreError> {
+        let retry_of = Some(first.clone());
+        let request = StartRequest { model: model(), version: version.parse().unwrap(), strategy, retry_of };
         self.core.start(&request, "ann").map(|summary| summary.id)
     }
 
@@ -683,7 +695,8 @@ impl Rig {
     ) -> Result<RolloutId, crate::rollout::core::CoreError> {
         let evidence = Some(crate::rollout::strategy::Demand::Requests);
         let strategy = StrategyFile { min_requests: Some(0), evidence, ..strategy };
-        let request = StartRequest { model: release.model.clone(), version: release.version.clone(), strategy };
+        let request =
+            StartRequest { model: release.model.clone(), version: release.version.clone(), strategy, retry_of: None };
         self.core.start(&request, "ann").map(|summary| summary.id)
     }
 

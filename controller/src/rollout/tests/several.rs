@@ -176,7 +176,7 @@ fn a_start_that_is_tried_names_other_rollouts_of_its_devices() {
     let (mut rig, detector) = with_detector(4);
     let other = rig.try_start_other(&detector, of_priority("4", 3)).unwrap();
     let strategy = StrategyFile { approve_before: Some(vec!["2:admin+other".parse().unwrap()]), ..quick("1,4") };
-    let request = StartRequest { model: model(), version: "1.1.0".parse().unwrap(), strategy };
+    let request = StartRequest { model: model(), version: "1.1.0".parse().unwrap(), strategy, retry_of: None };
     let preview = rig.core.preview(&request, "ann").unwrap();
     let expected = format!(
         "4 devices take part in rollout {other} of detector@2.1.0 too: one model at a time; that one goes first"

@@ -115,7 +115,8 @@ fn a_start_that_is_tried_says_what_it_would_do_and_changes_nothing() {
     let mut rig = sites();
     let mut strategy = quick("site=lyon,grow 1 x2");
     strategy.holdout = Some("1".parse().unwrap());
-    let request = StartRequest { model: super::fake::model(), version: "1.1.0".parse().unwrap(), strategy };
+    let request =
+        StartRequest { model: super::fake::model(), version: "1.1.0".parse().unwrap(), strategy, retry_of: None };
     let preview = rig.core.preview(&request, "ann").unwrap();
     let waves: Vec<(usize, usize)> = preview.waves.iter().map(|wave| (wave.adds, wave.reaches)).collect();
     assert_eq!(waves.last().unwrap().1, 8);
