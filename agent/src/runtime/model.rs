@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Answering};
 use super::contract::{check_graph, check_inputs, check_outputs, holds_nan};
-use super::engine::{Engine, Order, open_engine};
+use super::engine::{Ends, Engine, Order, open_engine};
 use super::error::{InferError, InputError, LoadError, Side};
 use super::memory::resident_bytes;
 use super::prepare::{Frame, PredictInput, Prepared, Preparing};
@@ -38,7 +38,7 @@ impl LoadedModel {
         let external = manifest.files.iter().filter(|file| file.role == FileRole::External);
         let external: Vec<&str> = external.map(|file| file.path.as_str()).collect();
         let order = Order { inputs: &manifest.inputs, outputs: &manifest.outputs };
-        let engine = open_engine(dir, &file.path, Some(&external), Some(order))?;
+        let engine = open_engine(dir, &file.path, Some(&external), Ends::Manifest(order))?;
         check_graph(Side::Input, &manifest.inputs, engine.inputs())?;
         check_graph(Side::Output, &manifest.outputs, engine.outputs())?;
         let preparing = Preparing::new(&manifest)?;

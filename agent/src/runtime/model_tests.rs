@@ -6,6 +6,7 @@ use fieldpost_shared::bundle::manifest::{Activation, Channels, ClassificationOut
 use fieldpost_shared::bundle::manifest::{Postprocess, Preprocess, ResizeFilter};
 use fieldpost_shared::bundle::{Dtype, GoldenSample, TensorSpec};
 use fieldpost_shared::error_chain::Chain;
+use std::collections::BTreeMap;
 
 fn int_io() -> Manifest {
     manifest(
@@ -137,13 +138,14 @@ fn an_operator_that_cannot_run_is_named_with_its_node() {
         error.starts_with("node `stft_7`: operator `STFT` cannot run in this graph; compute the spectrum"),
         "{error}"
     );
-    let error = inspect(&models().join("bad/unsupported-operator"), "model.onnx").unwrap_err().to_string();
+    let error =
+        inspect(&models().join("bad/unsupported-operator"), "model.onnx", &BTreeMap::new()).unwrap_err().to_string();
     assert!(error.contains("`stft_7`"), "{error}");
 }
 
 #[test]
 fn half_a_file_is_refused() {
-    let error = inspect(&models().join("bad/truncated"), "model.onnx").unwrap_err();
+    let error = inspect(&models().join("bad/truncated"), "model.onnx", &BTreeMap::new()).unwrap_err();
     assert!(matches!(error, LoadError::Malformed { .. }), "{error}");
 }
 
@@ -153,7 +155,7 @@ fn every_truncation_is_refused_or_sound_and_none_panics() {
     let dir = tempfile::tempdir().unwrap();
     for length in 0..whole.len() {
         fieldpost_shared::durable::write_atomic(dir.path(), "model.onnx", &whole[..length]).unwrap();
-        if let Err(error @ LoadError::Panic { .. }) = inspect(dir.path(), "model.onnx") {
+        if let Err(error @ LoadError::Panic { .. }) = inspect(dir.path(), "model.onnx", &BTreeMap::new()) {
             panic!("{length} bytes: {error}");
         }
     }
@@ -161,13 +163,13 @@ fn every_truncation_is_refused_or_sound_and_none_panics() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let error = Chain(&inspect(Path::new("/nowhere"), "model.onnx").unwrap_err()).to_string();
+    let error = Chain(&inspect(Path::new("/nowhere"), "model.onnx", &BTreeMap::new()).unwrap_err()).to_string();
     assert!(error.starts_with("cannot read `/nowhere/model.onnx`: No such file"), "{error}");
 }
 
 #[test]
 fn what_is_no_onnx_is_refused() {
-    let error = inspect(&models().join("digits-1.0"), "samples/digit-0.png").unwrap_err();
+    let error = inspect(&models().join("digits-1.0"), "samples/digit-0.png", &BTreeMap::new()).unwrap_err();
     assert!(matches!(error, LoadError::Malformed { .. }), "{error}");
 }
 
@@ -277,7 +279,7 @@ fn wrong_tensors_are_the_callers_fault() {
 
 #[test]
 fn an_onnx_file_tells_its_contract() {
-    let (inputs, outputs) = inspect(&models().join("digits-1.1"), "model.onnx").unwrap();
+    let (inputs, outputs) = inspect(&models().join("digits-1.1"), "model.onnx", &BTreeMap::new()).unwrap();
     assert_eq!(inputs, [spec("image", Dtype::Fp32, &["N", "1", "8", "8"])]);
     assert_eq!(outputs, [spec("logits", Dtype::Fp32, &["N", "10"])]);
     assert!(external_files(&models().join("digits-1.1"), "model.onnx").unwrap().is_empty());

@@ -87,7 +87,7 @@ pub fn pack(dir: &Path, options: &Options<'_>, progress: &mut dyn Progress) -> R
     progress.stage("loading the model", 1);
     let unusable = |error| PackError::Model { path: dir.join(&model_path), source: Box::new(error) };
     let model_file = files::read(&dir.join(&model_path))?;
-    let (inputs, outputs) = runtime::inspect(dir, &model_path).map_err(unusable)?;
+    let (inputs, outputs) = runtime::inspect(dir, &model_path, &source.shapes).map_err(unusable)?;
     let mut reference = open_reference(dir, &source)?;
     let header = reference.as_ref().and_then(|(_, data)| data.header());
     let mut labels = statements::labels(dir, &source)?;

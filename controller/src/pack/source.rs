@@ -26,6 +26,9 @@ pub struct Source {
     pub note: String,
     /// The graph, relative to the folder.
     pub model: PathBuf,
+    /// Sizes for axes that the graph leaves open, by input; every one of the input's axes.
+    #[serde(default)]
+    pub shapes: BTreeMap<String, Vec<u64>>,
     /// Class names.
     #[serde(default)]
     pub labels: Option<Labels>,

@@ -4,7 +4,7 @@ use super::convert;
 use super::tract::{Derived, Free};
 use crate::runtime::error::{LoadError, Side};
 use fieldpost_shared::bundle::{Dim, Dtype, TensorSpec};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use tract_onnx::pb::{ModelProto, tensor_shape_proto::dimension, type_proto};
 use tract_onnx::prelude::{DatumType, InferenceModel, Symbol, TDim, TractResult, TypedModel};
 use tract_onnx::tract_hir::infer::Factoid;
@@ -110,6 +110,45 @@ pub(super) fn narrow(inputs: &mut [Input], wanted: &[TensorSpec]) -> TractResult
     }
     for dim in inputs.iter_mut().flat_map(|input| &mut input.dims) {
         *dim = dim.substitute_all(&fixed)?;
+    }
+    Ok(())
+}
+
+/// Fixes the sizes that the bundle's author states for open axes; a symbol is the same size wherever it stands.
+pub(super) fn fix(inputs: &mut [Input], stated: &BTreeMap<String, Vec<u64>>) -> Result<(), LoadError> {
+    let refuse = |tensor: &str, expected: String, found: String| LoadError::Contract {
+        side: Side::Input,
+        tensor: tensor.to_owned(),
+        expected,
+        found,
+    };
+    for (name, sizes) in stated {
+        let names = || inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ");
+        let Some(input) = inputs.iter().find(|input| input.name == *name) else {
+            return Err(refuse(name, format!("one of [{}] in [shapes]", names()), "no such input".to_owned()));
+        };
+        if input.dims.len() != sizes.len() || sizes.contains(&0) {
+            let expected = format!("{} sizes of at least 1 in [shapes]", input.dims.len());
+            return Err(refuse(name, expected, format!("{sizes:?}")));
+        }
+        let mut known: HashMap<Symbol, TDim> = HashMap::new();
+        for (dim, size) in input.dims.iter().zip(sizes) {
+            if let (TDim::Sym(symbol), Ok(size)) = (dim, i64::try_from(*size)) {
+                known.insert(symbol.clone(), TDim::Val(size));
+            }
+        }
+        for dim in inputs.iter_mut().flat_map(|input| &mut input.dims) {
+            *dim = dim.substitute_all(&known).map_err(|error| refuse(name, "sizes".to_owned(), error.to_string()))?;
+        }
+    }
+    for input in inputs.iter() {
+        let Some(sizes) = stated.get(&input.name) else { continue };
+        let agree = input.dims.iter().zip(sizes).all(|(dim, size)| dim.to_i64().ok() == i64::try_from(*size).ok());
+        if !agree {
+            let dims: Vec<String> = input.dims.iter().map(ToString::to_string).collect();
+            let expected = format!("sizes in [shapes] that fit [{}] of the graph", dims.join(","));
+            return Err(refuse(&input.name, expected, format!("{sizes:?}")));
+        }
     }
     Ok(())
 }

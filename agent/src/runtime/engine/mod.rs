@@ -11,6 +11,7 @@ mod tract;
 
 use super::error::{InferError, LoadError};
 use fieldpost_shared::bundle::{Tensor, TensorSpec};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -41,23 +42,36 @@ pub(crate) struct Order<'a> {
     pub(crate) outputs: &'a [TensorSpec],
 }
 
+/// Whose statement it is which inputs there are, in what order and of which sizes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ends<'a> {
+    /// The graph's own, but for the sizes that the author of a bundle states, by input.
+    Graph(&'a BTreeMap<String, Vec<u64>>),
+    /// A manifest's.
+    Manifest(Order<'a>),
+}
+
 /// Opens `dir/file`. `allowed` are the files, by their paths in `dir`, that may hold its weights; `None` is any of them.
 pub(crate) fn open_engine(
     dir: &Path,
     file: &str,
     allowed: Option<&[&str]>,
-    order: Option<Order<'_>>,
+    ends: Ends<'_>,
 ) -> Result<Box<dyn Engine>, LoadError> {
-    Ok(Box::new(tract::TractEngine::open(dir, file, allowed, order)?))
+    Ok(Box::new(tract::TractEngine::open(dir, file, allowed, ends)?))
 }
 
 /// The inputs and outputs of an ONNX file, in its own order, for who packs a bundle. Weights in files beside it are read from `dir`.
-/// Blocking.
+/// `shapes` are sizes for axes that the graph leaves open, by input. Blocking.
 ///
 /// # Errors
 /// When the runtime cannot run the file: the node and the operator are named where one is to blame.
-pub fn inspect(dir: &Path, file: &str) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), LoadError> {
-    let engine = open_engine(dir, file, None, None)?;
+pub fn inspect(
+    dir: &Path,
+    file: &str,
+    shapes: &BTreeMap<String, Vec<u64>>,
+) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), LoadError> {
+    let engine = open_engine(dir, file, None, Ends::Graph(shapes))?;
     Ok((engine.inputs().to_vec(), engine.outputs().to_vec()))
 }
 

@@ -6,18 +6,19 @@ use super::graph::{self, NodeName};
 use super::hints::blame;
 use super::plans::{Base, BySizes, Plan, Plans};
 use super::tract::{Free, TractEngine};
-use super::{Order, convert};
+use super::{Ends, convert};
 use crate::runtime::error::{LoadError, Side};
-use crate::runtime::ml;
+use crate::runtime::{ml, standard};
 use fieldpost_shared::bundle::TensorSpec;
 use std::path::Path;
-use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt, Symbol, TractError};
+use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt, Symbol, TractError, TypedNode};
+use tract_onnx::tract_core::ops::scan::Scan;
 
 pub(super) fn open(
     dir: &Path,
     file: &str,
     allowed: Option<&[&str]>,
-    order: Option<Order<'_>>,
+    wanted: Ends<'_>,
 ) -> Result<TractEngine, LoadError> {
     let path = dir.join(file);
     let path = path.as_path();
@@ -25,6 +26,7 @@ pub(super) fn open(
     // input; tract infers them (of 24 real models, 4 load only so).
     let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     ml::register(&mut onnx.op_register);
+    standard::register(&mut onnx.op_register);
     let mut proto = graph::read(path)?;
     ml::maps_as_rows(&mut proto);
     let nodes = graph::check_operators(&proto, &onnx)?;
@@ -41,10 +43,13 @@ pub(super) fn open(
     drop(proto);
 
     let mut inputs = ends::declared_inputs(&model)?;
-    if let Some(order) = order {
-        ends::reorder(Side::Input, &mut model.inputs, &mut inputs, |input| &input.name, order.inputs)?;
-        ends::reorder(Side::Output, &mut model.outputs, &mut outputs, |output| &output.name, order.outputs)?;
-        ends::narrow(&mut inputs, order.inputs).map_err(fail)?;
+    match wanted {
+        Ends::Graph(shapes) => ends::fix(&mut inputs, shapes)?,
+        Ends::Manifest(order) => {
+            ends::reorder(Side::Input, &mut model.inputs, &mut inputs, |input| &input.name, order.inputs)?;
+            ends::reorder(Side::Output, &mut model.outputs, &mut outputs, |output| &output.name, order.outputs)?;
+            ends::narrow(&mut inputs, order.inputs).map_err(fail)?;
+        }
     }
     let (free, derived) = ends::settle(&model, &mut inputs);
     for (at, input) in inputs.iter().enumerate() {
@@ -80,7 +85,8 @@ fn build(
                 let plan = guarded(|| Plan::new(typed.into_optimized()?)).map_err(refuse)?;
                 return Ok((Plans::One(plan), outputs));
             }
-            let base = Base::Typed(typed);
+            let recurrent = typed.nodes().iter().any(TypedNode::op_is::<Scan>);
+            let base = Base::Typed(typed, recurrent.then(|| model.clone()));
             if !batch_alone {
                 return Ok((by_sizes(BySizes::new(base, symbols)), outputs));
             }

@@ -1,17 +1,20 @@
 use super::super::diagnose::blame_panic;
 use super::super::graph::NodeName;
-use super::super::{Engine, Order, external_files, inspect, open_engine};
+use super::super::{Ends, Engine, Order, external_files, inspect, open_engine};
 use crate::runtime::error::{InferError, InputError, LoadError};
 use crate::runtime::fixtures::{f32s, spec};
 use crate::runtime::onnx_builder::{Attribute, BFLOAT16, Onnx, data_type};
 use fieldpost_shared::bundle::{Dtype, Tensor, TensorSpec};
 use fieldpost_shared::durable::write_atomic;
 use fieldpost_shared::error_chain::Chain;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tempfile::TempDir;
 use tract_onnx::prelude::Framework;
 
 const FLOAT: u64 = data_type(Dtype::Fp32);
+/// As the graph says.
+const GRAPH: Ends<'static> = Ends::Graph(&BTreeMap::new());
 const INT64: u64 = data_type(Dtype::Int64);
 
 fn put(dir: &Path, name: &str, bytes: &[u8]) {
@@ -25,7 +28,7 @@ fn folder(onnx: &Onnx) -> TempDir {
 }
 
 fn opened(onnx: &Onnx) -> Result<Box<dyn Engine>, LoadError> {
-    open_engine(folder(onnx).path(), "model.onnx", None, None)
+    open_engine(folder(onnx).path(), "model.onnx", None, GRAPH)
 }
 
 fn refused(onnx: &Onnx) -> String {
@@ -52,7 +55,7 @@ fn weights_in_a_file_beside_the_graph_are_read() {
     let dir = folder(&with_external("weights.bin"));
     put(dir.path(), "weights.bin", &WEIGHTS);
     assert_eq!(external_files(dir.path(), "model.onnx").unwrap(), ["weights.bin"]);
-    let engine = open_engine(dir.path(), "model.onnx", Some(&["weights.bin"]), None).unwrap();
+    let engine = open_engine(dir.path(), "model.onnx", Some(&["weights.bin"]), GRAPH).unwrap();
     assert_eq!(engine.run(&[f32s(&[1, 2], &[1.0, 2.0])]).unwrap()[0].to_f64(), [3.0, 8.0]);
 }
 
@@ -63,25 +66,28 @@ fn weights_are_found_from_the_graphs_own_folder() {
     put(&dir.path().join("onnx"), "model.onnx", &with_external("weights.bin").bytes());
     put(&dir.path().join("onnx"), "weights.bin", &WEIGHTS);
     assert_eq!(external_files(dir.path(), "onnx/model.onnx").unwrap(), ["onnx/weights.bin"]);
-    assert!(open_engine(dir.path(), "onnx/model.onnx", Some(&["onnx/weights.bin"]), None).is_ok());
+    assert!(open_engine(dir.path(), "onnx/model.onnx", Some(&["onnx/weights.bin"]), GRAPH).is_ok());
 }
 
 #[test]
 fn weights_that_are_not_there_or_not_in_the_bundle_are_refused() {
     let dir = folder(&with_external("weights.bin"));
-    let text = |allowed| open_engine(dir.path(), "model.onnx", allowed, None).unwrap_err().to_string();
+    let text = |allowed| open_engine(dir.path(), "model.onnx", allowed, GRAPH).unwrap_err().to_string();
     assert_eq!(text(None), "tensor `weight` has its data in `weights.bin`, which is not beside the model");
     put(dir.path(), "weights.bin", &WEIGHTS);
     assert!(text(Some(&[])).ends_with("which the manifest does not name as a file of the role `external`"));
     put(dir.path(), "weights.bin", &WEIGHTS[..11]);
-    assert!(matches!(open_engine(dir.path(), "model.onnx", None, None), Err(LoadError::Graph { .. })));
+    assert!(matches!(open_engine(dir.path(), "model.onnx", None, GRAPH), Err(LoadError::Graph { .. })));
 }
 
 #[test]
 fn weights_outside_the_folder_are_refused() {
     for location in ["../weights.bin", "/etc/passwd", "a/../../b"] {
         let dir = folder(&with_external(location));
-        for error in [inspect(dir.path(), "model.onnx").map(drop), external_files(dir.path(), "model.onnx").map(drop)] {
+        for error in [
+            inspect(dir.path(), "model.onnx", &BTreeMap::new()).map(drop),
+            external_files(dir.path(), "model.onnx").map(drop),
+        ] {
             assert!(matches!(error, Err(LoadError::External { .. })), "{location}");
         }
     }
@@ -337,7 +343,7 @@ fn a_manifest_that_fixes_one_of_two_sizes_narrows_the_graph() {
     let inputs = [spec("x", Dtype::Fp32, &["N", "1", "5", "5"])];
     let outputs: Vec<TensorSpec> = vec![spec("y", Dtype::Fp32, &["N", "1", "3", "3"])];
     let order = Order { inputs: &inputs, outputs: &outputs };
-    let engine = open_engine(dir.path(), "model.onnx", None, Some(order)).unwrap();
+    let engine = open_engine(dir.path(), "model.onnx", None, Ends::Manifest(order)).unwrap();
     assert_eq!((engine.inputs(), engine.outputs()), (&inputs[..], &outputs[..]));
     assert_eq!(engine.run(&[f32s(&[2, 1, 5, 5], &[1.0; 50])]).unwrap()[0].shape, [2, 1, 3, 3]);
 }

@@ -61,8 +61,9 @@ impl Plan {
 
 /// What plans are made from.
 pub(super) enum Base {
-    /// Types and shapes are known but for the values of symbols.
-    Typed(TypedModel),
+    /// Types and shapes are known but for the values of symbols. A recurrent graph is kept as it was read, too: what was
+    /// tidied up for an open batch cannot always be optimised for a batch of two.
+    Typed(TypedModel, Option<InferenceModel>),
     /// Shapes could be inferred only once sizes were concrete.
     Inference(InferenceModel),
 }
@@ -75,19 +76,27 @@ impl Base {
             values.insert(symbol.clone(), TDim::Val(i64::try_from(*size)?));
         }
         match self {
-            Self::Typed(model) => Plan::new(model.set_symbols(&values)?.into_optimized()?),
-            Self::Inference(model) => {
-                let mut model = model.clone();
-                model.set_symbols(&values)?;
-                Plan::new(model.into_optimized()?)
+            Self::Typed(model, recurrent) => {
+                let plan = model.set_symbols(&values).and_then(|model| Plan::new(model.into_optimized()?));
+                match recurrent {
+                    Some(model) => plan.or_else(|error| Self::from_inference(model, &values).map_err(|_| error)),
+                    None => plan,
+                }
             }
+            Self::Inference(model) => Self::from_inference(model, &values),
         }
+    }
+
+    fn from_inference(model: &InferenceModel, values: &HashMap<Symbol, TDim>) -> TractResult<Plan> {
+        let mut model = model.clone();
+        model.set_symbols(values)?;
+        Plan::new(model.into_optimized()?)
     }
 
     fn weight_bytes(&self) -> usize {
         let bytes = |konst: &Const| konst.val().len().saturating_mul(konst.val().datum_type().size_of());
         match self {
-            Self::Typed(model) => model.nodes().iter().filter_map(|node| node.op_as::<Const>()).map(bytes).sum(),
+            Self::Typed(model, _) => model.nodes().iter().filter_map(|node| node.op_as::<Const>()).map(bytes).sum(),
             Self::Inference(model) => model.nodes().iter().filter_map(|node| node.op_as::<Const>()).map(bytes).sum(),
         }
     }

@@ -1,7 +1,7 @@
 //! tract behind [`Engine`]: one run of a graph.
 
 use super::plans::{NoPlan, Plans};
-use super::{Engine, Order, convert, open};
+use super::{Ends, Engine, convert, open};
 use crate::runtime::error::{Cause, InferError, InputError, LoadError, panic_message};
 use fieldpost_shared::bundle::{Tensor, TensorSpec};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,15 +38,10 @@ pub(super) struct Derived {
 }
 
 impl TractEngine {
-    pub(super) fn open(
-        dir: &Path,
-        file: &str,
-        allowed: Option<&[&str]>,
-        order: Option<Order<'_>>,
-    ) -> Result<Self, LoadError> {
+    pub(super) fn open(dir: &Path, file: &str, allowed: Option<&[&str]>, ends: Ends<'_>) -> Result<Self, LoadError> {
         let path = dir.join(file);
         // Malformed files have made tract panic; the release is to blame for that, and the agent lives on.
-        catch_unwind(AssertUnwindSafe(|| open::open(dir, file, allowed, order)))
+        catch_unwind(AssertUnwindSafe(|| open::open(dir, file, allowed, ends)))
             .unwrap_or_else(|payload| Err(LoadError::Panic { path, message: panic_message(payload.as_ref()) }))
     }
 

@@ -8,7 +8,7 @@ use tract_onnx::pb_helpers::AttrTVecType;
 use tract_onnx::tract_hir::internal::*;
 
 /// A node whose attributes are being read.
-pub(super) struct Attributes<'a> {
+pub(in crate::runtime) struct Attributes<'a> {
     node: &'a NodeProto,
 }
 
@@ -45,7 +45,7 @@ impl<'a> Attributes<'a> {
         if self.list::<f32>(name)?.is_none() { Ok(Vec::new()) } else { self.floats(name) }
     }
 
-    pub(super) fn int(&self, name: &str) -> TractResult<Option<i64>> {
+    pub(in crate::runtime) fn int(&self, name: &str) -> TractResult<Option<i64>> {
         self.node.get_attr_opt(name)
     }
 
@@ -97,7 +97,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    pub(super) fn unexpected<T>(&self, name: &str, found: impl Display) -> TractResult<T> {
+    pub(in crate::runtime) fn unexpected<T>(&self, name: &str, found: impl Display) -> TractResult<T> {
         bail!("attribute `{name}` has the unexpected value {found}")
     }
 }

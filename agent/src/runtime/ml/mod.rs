@@ -9,12 +9,12 @@
 //! - Where the specification is silent the answer is ONNX Runtime's.
 //! - tract has no maps: see [`maps_as_rows`] and [`register`] for `ZipMap`, `DictVectorizer` and `CastMap`.
 
-mod attributes;
+pub(super) mod attributes;
 mod categories;
 mod classes;
 mod columns;
 mod coupling;
-mod kernel;
+pub(super) mod kernel;
 mod linear;
 mod maps;
 mod post;
