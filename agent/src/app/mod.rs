@@ -37,6 +37,10 @@ use std::time::Duration;
 use supervise::Parts;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How long parts may take to stop; and the windows of statistics after them.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -323,12 +327,15 @@ async fn publish_status(
 }
 
 pub(crate) fn init_logging(filter: &str) -> Result<(), CommandError> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+    // Targets and levels alone: filters by span and field bring an engine for regular expressions with them.
+    let filter: Targets = filter
+        .parse()
         .with_context(|| format!("the log filter `{filter}` is not valid"))
         .map_err(CommandError::Usage)?;
     // A second subscriber in one process (tests) keeps the first.
     let ansi = std::io::stderr().is_terminal();
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).try_init());
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(std::io::stderr).with_filter(filter);
+    drop(tracing_subscriber::registry().with(lines).try_init());
     Ok(())
 }
 
