@@ -4,6 +4,7 @@
 //! The order of things, in every case: look, decide, store the events, step the state, do the effects. A stop between
 //! any two is caught up with by [`outstanding`](super::machine::outstanding): what the state stands for and the fleet does not show is done again.
 
+mod jump;
 mod look;
 
 use super::approval::Person;
@@ -25,6 +26,7 @@ use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
 use fieldpost_shared::time::{Clock, Timestamp};
 use fieldpost_shared::trust::SecretKey;
+use jump::Watch;
 use look::Devices;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -167,6 +169,7 @@ pub struct Core {
     rollouts: BTreeMap<RolloutId, Rollout>,
     releases: BTreeMap<ReleaseRef, ReleaseInfo>,
     since: Timestamp,
+    watch: Watch,
     news: Vec<(RolloutId, u64)>,
     /// When, by the monotonic clock, completed rollouts are looked at again for devices that came since.
     late_look: Duration,
@@ -191,8 +194,10 @@ impl Core {
             rollouts.insert(id, Rollout::new(state));
         }
         let since = parts.clock.now();
+        let watch = Watch::new(parts.clock.as_ref());
         Ok(Self {
             parts,
+            watch,
             gates: hard_limits(),
             rollouts,
             releases: BTreeMap::new(),

@@ -217,6 +217,11 @@ pub enum Event {
         /// How the releases differ.
         found: Box<Measured>,
     },
+    /// The controller's clock jumped: what lasts begins anew.
+    ClockJumped {
+        /// What it shows now.
+        to: Timestamp,
+    },
     /// The soak is over, and the wave does not advance yet.
     Holding {
         /// Index of the wave.

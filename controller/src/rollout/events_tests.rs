@@ -79,6 +79,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::ApprovalAsked { wave: 1, of: Some(text()), because: Some(text()) },
         Event::Looked { wave: 0, look: Box::new(a_look()) },
         Event::Measured { found: Box::new(a_measurement()) },
+        Event::ClockJumped { to: Timestamp::from_millis(1) },
         Event::Resumed { by: text(), accepted: vec![], unproven: true },
         Event::Shadowed { device, attempt: 1, previous: None, reachable: true },
         Event::ShadowPassed { wave: 0, evidence: vec![] },

@@ -228,6 +228,11 @@ fn sentence(event: &Event) -> String {
         Event::Gone { device } => format!("{device} is no longer part of the fleet."),
         Event::SoakStarted { wave } => format!("Every device of wave {} is accounted for; the soak began.", wave + 1),
         Event::Looked { wave, look } => look::sentence(*wave, look),
+        Event::ClockJumped { to } => {
+            format!(
+                "The controller's clock jumped, and shows {to} now: whatever lasts began anew, the wave's soak too."
+            )
+        }
         Event::Measured { found } => format!("Measured {}.", found.sentence()),
         Event::Holding { wave, reasons, kinds } if kinds.iter().all(|kind| kind == WINDOW) => {
             format!("Wave {} waits: {}.", wave + 1, reasons.join("; "))

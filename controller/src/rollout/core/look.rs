@@ -47,6 +47,7 @@ impl Core {
         }
         let mut devices = self.devices()?;
         let ahead = self.parts.fleet.take_ahead();
+        stuck.extend(self.mind_the_clock(&mut devices));
         if self.parts.clock.monotonic() >= self.late_look {
             self.late_look = self.parts.clock.monotonic().saturating_add(LATE_LOOK);
         }

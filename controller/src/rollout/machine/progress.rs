@@ -484,7 +484,7 @@ fn holds(
     }
     // A device that fell silent within the soak is not called silent before `silence_after`; nor is it evidence.
     let heard = |device: &DeviceId, soaked| {
-        seen.devices.get(device).is_some_and(|view| view.last_seen.is_some_and(|at| at >= soaked))
+        seen.devices.get(device).is_some_and(|view| view.last_seen.is_some_and(|at| at >= soaked && at <= now))
     };
     let unheard: Vec<&DeviceId> = match soaked {
         Some(soaked) => tally.live.iter().filter(|device| !heard(device, soaked)).copied().collect(),

@@ -89,7 +89,8 @@ impl Observation<'_> {
     #[must_use]
     pub fn reachable(&self, state: &State, view: &DeviceView, now: Timestamp) -> bool {
         let Some(listening) = self.listening_since else { return true };
-        let heard = view.last_seen.map_or(listening, |seen| seen.max(listening));
+        // What a clock that was put back has heard of tomorrow says nothing about today.
+        let heard = view.last_seen.filter(|seen| *seen <= now).map_or(listening, |seen| seen.max(listening));
         now.since(heard) <= state.spec.strategy.silence_after
     }
 

@@ -42,6 +42,19 @@ pub enum Phase {
     Passed,
 }
 
+impl Phase {
+    /// The same, from now on.
+    pub(super) const fn anew(self, at: Timestamp) -> Self {
+        match self {
+            Self::Shadowing { .. } => Self::Shadowing { since: at },
+            Self::Splitting { .. } => Self::Splitting { since: at },
+            Self::Deploying { .. } => Self::Deploying { since: at },
+            Self::Soaking { .. } => Self::Soaking { since: at },
+            Self::Passed => Self::Passed,
+        }
+    }
+}
+
 /// What an abort did with the devices that had the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

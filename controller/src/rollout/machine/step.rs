@@ -190,6 +190,14 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             state.begin_looks();
             Some(Stage::Running { wave: *wave, phase: first_phase(state, *wave, at) })
         }
+        (Event::ClockJumped { .. }, stage) if stage.active() => {
+            let stage = stage.clone();
+            begin_anew(state, at);
+            Some(match stage {
+                Stage::Running { wave, phase } => Stage::Running { wave, phase: phase.anew(at) },
+                other => other,
+            })
+        }
         (Event::ShadowPassed { wave: passed, .. }, Stage::Running { wave, phase: Phase::Shadowing { .. } })
             if passed == wave =>
         {
@@ -270,6 +278,27 @@ pub(super) const fn may_roll_back(stage: &Stage) -> bool {
         stage,
         Stage::RollingBack { .. } | Stage::RolledBack { .. } | Stage::Aborted { mode: AbortMode::Revert, .. }
     )
+}
+
+/// Whatever lasts begins now: the wave's evidence, its looks, and what devices are waited for.
+fn begin_anew(state: &mut State, at: Timestamp) {
+    state.wave_since = at;
+    state.holding.clear();
+    state.measured = None;
+    state.begin_looks();
+    for member in state.members.values_mut() {
+        match &mut member.progress {
+            Progress::Retrying { at: again } => *again = at,
+            Progress::Assigned | Progress::Shadowing | Progress::Splitting | Progress::Reverting => {}
+            // What it answers from now on counts, though it is live since tomorrow.
+            Progress::Live if member.since > at => {}
+            _ => continue,
+        }
+        member.since = at;
+        if let Some(silence) = &mut member.silence {
+            silence.since = at;
+        }
+    }
 }
 
 /// The wave's clocks begin anew; accepted devices are waited for no more, the others that failed get another attempt.

@@ -306,6 +306,11 @@ impl FakeFleet {
 }
 
 impl FakeDevice {
+    /// The windows that have arrived are no longer there.
+    pub(crate) fn forget(&mut self) {
+        self.windows.clear();
+    }
+
     fn live_second(&mut self, now: Timestamp, second: u64, releases: &BTreeMap<Version, (ReleaseInfo, Behaviour)>) {
         self.serve(now, second, releases);
         if !self.online {

@@ -2,6 +2,7 @@
 
 mod ab;
 mod chaos;
+mod clock;
 mod commands;
 mod fake;
 mod gates;
