@@ -5,6 +5,7 @@ mod attacks;
 mod broker_faults;
 mod clients;
 mod crashes;
+mod demo;
 mod harms;
 mod people;
 mod rollouts;

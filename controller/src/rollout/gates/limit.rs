@@ -73,7 +73,7 @@ impl Arms {
 /// A breach needs all: enough requests; a value above the bound; a p-value of at most `alpha`; and a value `factor`
 /// times worse than each comparison that has enough requests. Devices without the release that have not answered enough
 /// are waited for, but not for ever: only while, answering as often as those with it, they would have less than
-/// [`PATIENCE`] times what it takes. Without any comparison the bound alone decides.
+/// three times what it takes. Without any comparison the bound alone decides.
 #[must_use]
 pub fn hold(metric: &Metric, bound: f64, arms: &Arms, limits: &Limits) -> GateReport {
     let Metric { gate, what, show } = *metric;

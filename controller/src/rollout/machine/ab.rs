@@ -187,11 +187,12 @@ pub(super) fn decide(
         return Decision::waiting(vec![format!("both releases are held side by side, {left} more")]);
     }
     let [new, old] = [Group::AbNew, Group::AbOld].map(|group| requests(seen, group));
-    let wanted = state.spec.strategy.ab.requests;
+    // Nothing is measured by silence.
+    let wanted = state.spec.strategy.ab.requests.max(1);
     if new.min(old) < wanted {
         return Decision::waiting(vec![format!(
-            "both releases are held side by side: {new} requests with the new one and {old} with the old, {wanted} each are \
-             wanted"
+            "both releases are held side by side: {new} requests with the new one and {old} with the old have been \
+             reported, and at least {wanted} each are wanted"
         )]);
     }
     let found = Box::new(measure(state, seen, (begins(state, since), now)));

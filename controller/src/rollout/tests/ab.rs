@@ -123,6 +123,20 @@ fn a_test_of_so_many_requests_waits_for_both_arms() {
 }
 
 #[test]
+fn silence_measures_nothing() {
+    let mut rig = rig(4, Behaviour::Good);
+    let id = rig.start_with("1.1.0", test(lasting(20)));
+    rig.until(&id, "soaking");
+    rig.fleet.world().devices.values_mut().for_each(|device| device.mute = true);
+    rig.run(100);
+    assert_eq!((rig.stage(&id), measured(&rig, &id).len()), ("soaking", 0));
+    assert!(rig.waiting(&id).contains("at least 1 each"), "{}", rig.waiting(&id));
+    rig.fleet.world().devices.values_mut().for_each(|device| device.mute = false);
+    rig.until(&id, "paused");
+    assert_eq!(measured(&rig, &id).len(), 1);
+}
+
+#[test]
 fn limits_end_a_catastrophe_in_either_form() {
     for ab in [lasting(600), split(600)] {
         let mut rig = rig(20, Behaviour::Errors(0.6));
