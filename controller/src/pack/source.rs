@@ -421,7 +421,7 @@ mod tests {
                 section.push_str(&format!("{line}\n"));
             }
         }
-        assert_eq!(sections.len(), 15, "{sections:#?}");
+        assert_eq!(sections.len(), 16, "{sections:#?}");
         for section in sections {
             toml::from_str::<Source>(&format!("{LEAST}{section}")).unwrap_or_else(|e| panic!("{section}: {e}"));
         }
