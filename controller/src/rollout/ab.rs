@@ -51,6 +51,26 @@ impl AbTest {
         (self.asked() && portion > 0).then_some(Mode::Split { portion, by })
     }
 
+    /// What it is, in a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let how = match (&self.mode(), &self.sticky) {
+            (None, _) => "the devices of wave 1 answer with the release, the others without it".to_owned(),
+            (Some(_), None) => format!("each device answers {} of its requests with the release", self.split),
+            (Some(_), Some(key)) => {
+                format!("each device answers {} of its callers, told apart by {key}, with the release", self.split)
+            }
+        };
+        let until = match (self.lasts.is_zero(), self.requests) {
+            (false, 0) => format!("for {}", duration::text(self.lasts)),
+            (true, requests) => format!("until both have answered {requests} requests"),
+            (false, requests) => {
+                format!("for {}, and until both have answered {requests} requests", duration::text(self.lasts))
+            }
+        };
+        format!("An A/B test: {how}, {until}; then it waits for a person.")
+    }
+
     /// What cannot be: the field, what it may be, and what was given.
     #[must_use]
     pub fn fault(&self) -> Option<(&'static str, &'static str, String)> {
@@ -204,6 +224,20 @@ mod tests {
         check(AbTest { lasts: day, split: Share::ALL, ..AbTest::default() }, Some("ab.split"));
         check(AbTest { lasts: day, split: Share::Count(3), ..AbTest::default() }, Some("ab.split"));
         check(AbTest { lasts: day, sticky: "header:x".parse().ok(), ..AbTest::default() }, Some("ab.split"));
+    }
+
+    #[test]
+    fn what_it_is_is_said_before_it_begins() {
+        let check = |test: AbTest, said: &str| assert!(test.sentence().contains(said), "{}", test.sentence());
+        let week = AbTest { lasts: Duration::from_secs(7 * 86_400), ..AbTest::default() };
+        check(week.clone(), "the devices of wave 1 answer with the release, the others without it, for 7d;");
+        let split = AbTest { split: Share::Parts(2_000), ..week };
+        check(split.clone(), "answers 20% of its requests with the release, for 7d;");
+        let sticky = AbTest { sticky: "header:x".parse().ok(), requests: 9, ..split };
+        check(
+            sticky,
+            "20% of its callers, told apart by header:x, with the release, for 7d, and until both have answered 9 ",
+        );
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl StartPreview {
 fn notes(state: &State, devices: &BTreeMap<DeviceId, DeviceView>, others: &[&State], now: Timestamp) -> Vec<String> {
     let strategy = &state.spec.strategy;
     let mut notes = Vec::new();
+    notes.extend(strategy.ab.asked().then(|| strategy.ab.sentence()));
     notes.extend(strategy.not_before.map(|begins| format!("it begins at {begins}, not before")));
     notes.extend(strategy.until.map(|until| format!("nobody is told after {until}; then it waits for a person")));
     let taking_part: Vec<&DeviceView> = state.order.iter().filter_map(|seat| devices.get(&seat.device)).collect();
