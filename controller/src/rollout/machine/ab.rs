@@ -11,7 +11,7 @@ use crate::rollout::ab::Measured;
 use crate::rollout::duration;
 use crate::rollout::events::Event;
 use crate::rollout::fleet::DeviceView;
-use crate::rollout::trial::score::{Known, Served, read};
+use crate::rollout::trial::score::{Known, read};
 use crate::rollout::trial::{Metric, Reading, Score, contrast};
 use fieldpost_shared::id::{DeviceId, ReleaseRef};
 use fieldpost_shared::time::Timestamp;
@@ -68,8 +68,8 @@ fn places<'a>(state: &'a State, devices: &'a BTreeMap<DeviceId, DeviceView>) -> 
     found.into_iter().map(|(_, place)| place).collect()
 }
 
-/// Whether the stated time is over.
-fn lasted(state: &State, since: Timestamp, now: Timestamp) -> Option<Duration> {
+/// What is left of the stated time; none when it is over.
+fn left(state: &State, since: Timestamp, now: Timestamp) -> Option<Duration> {
     let over = begins(state, since).plus(state.spec.strategy.ab.lasts);
     (now < over).then(|| over.since(now))
 }
@@ -77,24 +77,18 @@ fn lasted(state: &State, since: Timestamp, now: Timestamp) -> Option<Duration> {
 /// What a measurement needs to know, once the stated time is over and nothing was measured.
 pub(super) fn queries(state: &State, devices: &BTreeMap<DeviceId, DeviceView>, now: Timestamp) -> Vec<Query> {
     let Some(since) = state.ab_since() else { return Vec::new() };
-    if state.measured.is_some() || lasted(state, since, now).is_some() {
+    if state.measured.is_some() || left(state, since, now).is_some() {
         return Vec::new();
     }
     let begins = begins(state, since);
+    let before = (state.created.minus(state.spec.strategy.history), Some(state.created));
     let mut queries = Vec::new();
     for place in places(state, devices) {
-        let query = |group, release: &ReleaseRef, since, until| Query {
-            group,
-            device: place.device.clone(),
-            release: release.clone(),
-            since,
-            until,
-        };
+        let query = |group, release, when| Query::between(group, place.device, release, when);
         let [new, old] = place.runs;
-        queries.extend(new.map(|release| query(Group::AbNew, release, begins, None)));
-        queries.extend(old.map(|release| query(Group::AbOld, release, begins, None)));
-        let from = state.created.minus(state.spec.strategy.history);
-        queries.extend(place.ran.map(|ran| query(Group::AbBefore, ran, from, Some(state.created))));
+        queries.extend(new.map(|release| query(Group::AbNew, release, (begins, None))));
+        queries.extend(old.map(|release| query(Group::AbOld, release, (begins, None))));
+        queries.extend(place.ran.map(|ran| query(Group::AbBefore, ran, before)));
     }
     queries
 }
@@ -147,14 +141,11 @@ pub(super) fn deploying(
         return Decision::waiting(vec![format!("maintenance windows are closed: {}", names(closed))]);
     }
     if ready == 0 {
-        return Decision::events(vec![Event::Paused {
-            reason:
-                "no device answers with both releases: that needs a live release, an agent that understands, and a \
-                     release that passes its self-test; resume tries again"
-                    .to_owned(),
-            evidence: Vec::new(),
-            by: None,
-        }]);
+        return Decision::pause(
+            "no device answers with both releases: that needs a live release, an agent that understands, and a release \
+             that passes its self-test; resume tries again"
+                .to_owned(),
+        );
     }
     Decision::events(vec![Event::SoakStarted { wave }])
 }
@@ -172,17 +163,13 @@ pub(super) fn decide(
         return Decision::events(told);
     }
     if let Some(measured) = &state.measured {
-        return Decision::events(vec![Event::Paused {
-            reason: format!(
-                "{}; resume measures again, abort --revert or --keep ends the test, and a new rollout brings the better release \
-                 to everybody",
-                measured.sentence()
-            ),
-            evidence: Vec::new(),
-            by: None,
-        }]);
+        return Decision::pause(format!(
+            "{}; resume measures again, abort --revert or --keep ends the test, and a new rollout brings the better release \
+             to everybody",
+            measured.sentence()
+        ));
     }
-    if let Some(left) = lasted(state, since, now) {
+    if let Some(left) = left(state, since, now) {
         let left = duration::text(Duration::from_secs(left.as_secs().saturating_add(1)));
         return Decision::waiting(vec![format!("both releases are held side by side, {left} more")]);
     }
@@ -206,19 +193,13 @@ fn requests(seen: &Observation<'_>, arm: Group) -> u64 {
 }
 
 fn measure(state: &State, seen: &Observation<'_>, (since, until): (Timestamp, Timestamp)) -> Measured {
-    let served = |group: Group, device: &DeviceId| {
-        let (release, window) = seen.samples.windows.get(&(group, device.clone()))?;
-        let manifest = seen.samples.manifests.get(release);
-        let baseline = manifest.and_then(|manifest| manifest.baseline.as_ref());
-        window.as_ref().map(|window| Served { window, baseline })
-    };
     let places = places(state, seen.devices);
     let split = state.spec.strategy.ab.mode().is_some();
     let (mut metrics, mut without_data) = (Vec::new(), Vec::new());
     for metric in Metric::ALL {
         let reading = |group, place: &Place<'_>| {
-            let before = served(Group::AbBefore, place.device);
-            read(metric, &Known { now: served(group, place.device), before, expected: !split })
+            let served = |group| seen.served(group, place.device);
+            read(metric, &Known { now: served(group), before: served(Group::AbBefore), expected: !split })
         };
         let found = if split {
             let pair = |place: &Place<'_>| (reading(Group::AbNew, place).now, reading(Group::AbOld, place).now);

@@ -39,6 +39,10 @@ impl Decision {
         Self { events, assessment: Assessment::default() }
     }
 
+    pub(super) fn pause(reason: String) -> Self {
+        Self::events(vec![Event::Paused { reason, evidence: Vec::new(), by: None }])
+    }
+
     pub(super) fn waiting(waiting: Vec<String>) -> Self {
         Self { events: Vec::new(), assessment: Assessment { gates: Vec::new(), waiting } }
     }

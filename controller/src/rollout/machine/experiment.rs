@@ -9,7 +9,7 @@ use crate::rollout::gates::{GateReport, Verdict};
 use crate::rollout::strategy::{Demand, SmallFleet};
 use crate::rollout::trial::look::At;
 use crate::rollout::trial::schedule::Looks;
-use crate::rollout::trial::score::{Known, Served, read};
+use crate::rollout::trial::score::{Known, read};
 use crate::rollout::trial::{Design, Layout, LookVerdict, Metric, Reading, look};
 use fieldpost_shared::id::{DeviceId, ReleaseRef};
 use fieldpost_shared::time::Timestamp;
@@ -87,16 +87,10 @@ pub(super) fn queries(
     let mut queries = Vec::new();
     for (number, index) in layout.places().iter().enumerate() {
         let Some(place) = place(state, devices, *index, number < treated, looks.starts) else { continue };
-        let query = |group, release: &ReleaseRef, since, until| Query {
-            group,
-            device: place.device.clone(),
-            release: release.clone(),
-            since,
-            until,
-        };
-        queries.extend(place.runs.map(|release| query(Group::TrialNow, release, looks.starts, None)));
-        let until = Some(design.history_until);
-        queries.extend(place.ran.map(|release| query(Group::TrialBefore, release, design.history_from, until)));
+        let query = |group, release, when| Query::between(group, place.device, release, when);
+        queries.extend(place.runs.map(|release| query(Group::TrialNow, release, (looks.starts, None))));
+        let before = (design.history_from, Some(design.history_until));
+        queries.extend(place.ran.map(|release| query(Group::TrialBefore, release, before)));
     }
     queries
 }
@@ -123,12 +117,7 @@ fn readings(
     for (number, index) in layout.places().iter().enumerate() {
         let place = place(state, seen.devices, *index, number < treated, starts);
         let known = place.map_or_else(Known::default, |place| {
-            let served = |group| {
-                let (release, window) = seen.samples.windows.get(&(group, place.device.clone()))?;
-                let manifest = seen.samples.manifests.get(release);
-                let baseline = manifest.and_then(|manifest| manifest.baseline.as_ref());
-                window.as_ref().map(|window| Served { window, baseline })
-            };
+            let served = |group| seen.served(group, place.device);
             Known { now: served(Group::TrialNow), before: served(Group::TrialBefore), expected: place.expected }
         });
         for metric in design.shares.keys() {

@@ -53,7 +53,7 @@ pub(super) fn start_wave(state: &State, wave: usize, now: Timestamp) -> Decision
 /// Why nobody is told any more.
 fn over(state: &State, wave: usize, left: usize) -> Decision {
     let until = state.spec.strategy.until.map(|until| until.to_string()).unwrap_or_default();
-    pause(format!(
+    Decision::pause(format!(
         "its schedule ended at {until}, and {left} devices of wave {} and later have not been told; resume goes on \
          beyond it",
         wave + 1
@@ -265,7 +265,7 @@ fn deploying(
     let patience = patience.flatten().max();
     if tally.changing.is_empty() && patience.is_none() {
         if tally.of_wave > 0 && tally.live_of_wave.is_empty() {
-            return pause(format!(
+            return Decision::pause(format!(
                 "no device of wave {} is live: {}; resume tries again, resume --accept goes on without them",
                 wave + 1,
                 troubles(state, &tally)
@@ -275,7 +275,7 @@ fn deploying(
             return Decision::events(vec![Event::WavePassed { wave, evidence: Vec::new() }]);
         }
         if tally.deserted() {
-            return pause(format!("wave {}: {DESERTED}; resume --accept goes on without evidence", wave + 1));
+            return Decision::pause(format!("wave {}: {DESERTED}; resume --accept goes on without evidence", wave + 1));
         }
         return Decision::events(vec![Event::SoakStarted { wave }]);
     }
@@ -294,7 +294,7 @@ fn deploying(
     };
     if quiet > strategy.wave_timeout && !known_to_open {
         let waits = busy(state, seen, turns, &tally, Duration::ZERO);
-        return pause(format!(
+        return Decision::pause(format!(
             "wave {} is not live after {}: {} of {} are; {}{}",
             wave + 1,
             duration::text(strategy.wave_timeout),
@@ -370,10 +370,6 @@ fn troubles(state: &State, tally: &Tally<'_>) -> String {
     parts.join(", ")
 }
 
-fn pause(reason: String) -> Decision {
-    Decision::events(vec![Event::Paused { reason, evidence: Vec::new(), by: None }])
-}
-
 /// A reason for which a wave that has soaked long enough does not advance.
 struct Hold {
     kind: String,
@@ -411,7 +407,7 @@ fn soaking(
         return Decision::events(vec![Event::WavePassed { wave, evidence }]);
     }
     if holds.iter().any(|hold| hold.lasting) && tally.changing.is_empty() {
-        return pause(format!(
+        return Decision::pause(format!(
             "wave {}: {}; resume tries again, resume --accept goes on without them",
             wave + 1,
             sentences.join("; ")
@@ -422,7 +418,7 @@ fn soaking(
     let longest = experiment::longest(state, wave).unwrap_or_default();
     if dwelt >= strategy.max_dwell.max(strategy.soak).max(longest) || (unproven && experiment::exhausted(state, wave)) {
         let dwelt = duration::text(Duration::from_secs(dwelt.as_secs()));
-        return pause(format!("wave {} is inconclusive after {dwelt}: {}", wave + 1, sentences.join("; ")));
+        return Decision::pause(format!("wave {} is inconclusive after {dwelt}: {}", wave + 1, sentences.join("; ")));
     }
     let kinds: Vec<String> = holds.into_iter().map(|hold| hold.kind).collect();
     let mut decision = Decision::waiting(sentences.clone());

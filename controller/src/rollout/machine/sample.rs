@@ -3,6 +3,7 @@
 use super::state::{Progress, Stage, State};
 use super::{ab, experiment};
 use crate::rollout::fleet::{DeviceView, ReleaseInfo};
+use crate::rollout::trial::score::Served;
 use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef};
 use fieldpost_shared::stats::WindowStats;
@@ -53,6 +54,23 @@ pub struct Query {
     pub until: Option<Timestamp>,
 }
 
+impl Query {
+    /// What a device served with a release since a moment.
+    fn since(group: Group, device: &DeviceId, release: &ReleaseRef, since: Timestamp) -> Self {
+        Self { group, device: device.clone(), release: release.clone(), since, until: None }
+    }
+
+    /// The same, with an end.
+    pub(super) fn between(
+        group: Group,
+        device: &DeviceId,
+        release: &ReleaseRef,
+        (since, until): (Timestamp, Option<Timestamp>),
+    ) -> Self {
+        Self { until, ..Self::since(group, device, release, since) }
+    }
+}
+
 /// What the fleet answered.
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
@@ -101,6 +119,14 @@ impl Observation<'_> {
         self.listening_since.map_or(Duration::ZERO, |listening| now.since(since.max(listening)))
     }
 
+    /// What one device served in one group, with its release's baseline.
+    pub(super) fn served(&self, group: Group, device: &DeviceId) -> Option<Served<'_>> {
+        let (release, window) = self.samples.windows.get(&(group, device.clone()))?;
+        let manifest = self.samples.manifests.get(release);
+        let baseline = manifest.and_then(|manifest| manifest.baseline.as_ref());
+        window.as_ref().map(|window| Served { window, baseline })
+    }
+
     /// Windows of one device in one group.
     #[must_use]
     pub fn window(&self, group: Group, device: &DeviceId) -> Option<&WindowStats> {
@@ -127,53 +153,37 @@ pub fn queries(
     let strategy = &state.spec.strategy;
     let mut queries = Vec::new();
     let mut controls = Vec::new();
+    let other = |device: &DeviceId| {
+        let live = devices.get(device)?.live(&state.spec.release.model);
+        live.filter(|live| **live != state.spec.release)
+    };
     for (device, member) in &state.members {
         match member.progress {
             Progress::Live => {
                 let since = member.since.plus(strategy.warm_up).max(state.wave_since);
-                let release = state.spec.release.clone();
-                queries.push(Query { group: Group::Treated, device: device.clone(), release, since, until: None });
+                queries.push(Query::since(Group::Treated, device, &state.spec.release, since));
                 if let (Some(previous), Some(assigned)) = (&member.previous, member.assigned) {
                     let since = assigned.minus(strategy.history);
-                    let release = previous.release.clone();
-                    queries.push(Query { group: Group::Before, device: device.clone(), release, since, until: None });
+                    queries.push(Query::since(Group::Before, device, &previous.release, since));
                 }
             }
             Progress::Shadowing => {
-                let live = devices.get(device).and_then(|view| view.live(&state.spec.release.model));
-                let other = live.filter(|live| **live != state.spec.release);
-                queries.extend(other.map(|live| Query {
-                    group: Group::Shadow,
-                    device: device.clone(),
-                    release: live.clone(),
-                    since: member.since,
-                    until: None,
-                }));
+                queries.extend(other(device).map(|live| Query::since(Group::Shadow, device, live, member.since)));
             }
             Progress::Splitting => {
                 let since = member.since.plus(strategy.warm_up).max(state.wave_since);
-                let release = state.spec.release.clone();
-                queries.push(Query { group: Group::Treated, device: device.clone(), release, since, until: None });
-                let live = devices.get(device).and_then(|view| view.live(&state.spec.release.model));
-                controls
-                    .extend(live.filter(|live| **live != state.spec.release).map(|live| (member.place, device, live)));
+                queries.push(Query::since(Group::Treated, device, &state.spec.release, since));
+                controls.extend(other(device).map(|live| (member.place, device, live)));
             }
             Progress::Waiting => {
-                let live = devices.get(device).and_then(|view| view.live(&state.spec.release.model));
-                controls
-                    .extend(live.filter(|live| **live != state.spec.release).map(|live| (member.place, device, live)));
+                controls.extend(other(device).map(|live| (member.place, device, live)));
             }
             _ => {}
         }
     }
     controls.sort();
-    queries.extend(controls.into_iter().take(MAX_CONTROLS).map(|(_, device, live)| Query {
-        group: Group::Control,
-        device: device.clone(),
-        release: live.clone(),
-        since: state.wave_since,
-        until: None,
-    }));
+    let control = |(_, device, live)| Query::since(Group::Control, device, live, state.wave_since);
+    queries.extend(controls.into_iter().take(MAX_CONTROLS).map(control));
     queries.extend(experiment::queries(state, devices, listening_since, now));
     queries.extend(ab::queries(state, devices, now));
     queries

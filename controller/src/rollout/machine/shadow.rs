@@ -66,7 +66,7 @@ pub(super) fn decide(
     let tries_again =
         state.members.values().any(|m| m.wave == wave && matches!(m.progress, Progress::Retrying { .. }) && m.counts());
     if devices.is_empty() && !tries_again {
-        return pause(format!(
+        return Decision::pause(format!(
             "no device of wave {} can run the release in shadow: it needs a live release to be held against, an agent that \
              understands, and to have passed its self-test; resume tries again",
             wave + 1
@@ -82,7 +82,7 @@ pub(super) fn decide(
     }
     if waited >= strategy.shadow.saturating_add(strategy.wave_timeout) {
         let waited = duration::text(Duration::from_secs(waited.as_secs()));
-        return pause(format!(
+        return Decision::pause(format!(
             "the shadow of wave {} is inconclusive after {waited}: {}; resume waits for more",
             wave + 1,
             report.sentence
@@ -106,8 +106,4 @@ pub(super) fn shadowed(event: Event) -> Event {
         }
         other => other,
     }
-}
-
-fn pause(reason: String) -> Decision {
-    Decision::events(vec![Event::Paused { reason, evidence: Vec::new(), by: None }])
 }

@@ -378,7 +378,7 @@ impl State {
         }
     }
 
-    /// What a device is told that runs it in shadow first.
+    /// What a device is told that runs it beside its live release: in shadow first, or answering its part of an A/B test.
     #[must_use]
     pub fn beside(&self, attempt: u32) -> AssignTo {
         let strategy = &self.spec.strategy;
