@@ -9,7 +9,7 @@ use super::gates::GateReport;
 use super::order::{Seat, SignedOrder};
 use super::plan::ResolvedWave;
 use super::strategy::Strategy;
-use super::trial::{Design, Look};
+use super::trial::{Design, Look, past::PastLook};
 use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::FailureKind;
@@ -211,6 +211,15 @@ pub enum Event {
         wave: usize,
         /// What it showed.
         look: Box<Look>,
+    },
+    /// A slice of a wave ended whose devices are held against their own past.
+    Watched {
+        /// Index of the wave.
+        wave: usize,
+        /// Slices that have ended.
+        slice: u16,
+        /// What they show.
+        metrics: Vec<PastLook>,
     },
     /// What an A/B test measured when its stated time was over.
     Measured {

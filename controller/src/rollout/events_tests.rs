@@ -79,6 +79,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::ApprovalAsked { wave: 1, of: Some(text()), because: Some(text()) },
         Event::Looked { wave: 0, look: Box::new(a_look()) },
         Event::Measured { found: Box::new(a_measurement()) },
+        Event::Watched { wave: 2, slice: 3, metrics: vec![a_watch()] },
         Event::ClockJumped { to: Timestamp::from_millis(1) },
         Event::Resumed { by: text(), accepted: vec![], unproven: true },
         Event::Shadowed { device, attempt: 1, previous: None, reachable: true },
@@ -104,6 +105,13 @@ pub(crate) fn a_look() -> Look {
     ];
     let at = look::At { wave: 0, look: 2 };
     look(&design, &layout, &Digest::of(b"seed"), &Standing::default(), at, &readings.into()).unwrap()
+}
+
+/// Three slices of a device that fails more than it did.
+fn a_watch() -> PastLook {
+    let (before, since, evidence, bound) = (0.0078125, 0.01953125, 7.5, 512.0);
+    let metric = crate::rollout::trial::Metric::Errors;
+    PastLook { metric, devices: 1, told: 0, groups: 1, above: 1, before, since, evidence, bound, harm: false }
 }
 
 /// Six devices against six, in which the first are worse.

@@ -130,6 +130,9 @@ pub fn tell(record: &Record) -> Told {
         Event::Looked { look, .. } => {
             look.metrics.iter().map(|shown| format!("{}: {}", shown.metric, look::metric(look, shown))).collect()
         }
+        Event::Watched { slice, metrics, .. } => {
+            metrics.iter().map(|found| format!("{}: {}", found.metric, look::past(*slice, found))).collect()
+        }
         Event::Measured { found } => found.sentences(),
         _ => Vec::new(),
     };
@@ -228,6 +231,7 @@ fn sentence(event: &Event) -> String {
         Event::Gone { device } => format!("{device} is no longer part of the fleet."),
         Event::SoakStarted { wave } => format!("Every device of wave {} is accounted for; the soak began.", wave + 1),
         Event::Looked { wave, look } => look::sentence(*wave, look),
+        Event::Watched { wave, slice, metrics } => look::watched(*wave, *slice, metrics),
         Event::ClockJumped { to } => {
             format!(
                 "The controller's clock jumped, and shows {to} now: whatever lasts began anew, the wave's soak too."

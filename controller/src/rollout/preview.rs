@@ -1,6 +1,7 @@
 //! What a start would do, for whoever asks before doing it. It is made of the same event that a start stores, so that it
 //! refuses what a start refuses and says what a start does.
 
+use super::duration;
 use super::fleet::DeviceView;
 use super::machine::State;
 use super::maintenance::{Calendar, Opening};
@@ -162,6 +163,15 @@ fn undecided(design: &Design, small: SmallFleet) -> Vec<String> {
     let mut notes = Vec::new();
     for (index, wave) in design.waves.iter().enumerate() {
         let Some(why) = &wave.undecided else { continue };
+        if let Some(watch) = &wave.watch {
+            let every = duration::text(watch.every);
+            notes.push(format!(
+                "Wave {} is held against its devices' own past, {} slices of {every} at least: {why}.",
+                index + 1,
+                watch.needed
+            ));
+            continue;
+        }
         let last = index + 1 == design.waves.len();
         let then = match small {
             SmallFleet::Ask if !last => "; then somebody has to approve the next wave",

@@ -1,6 +1,6 @@
 //! A look of the experiment in words, with the numbers that decided.
 
-use crate::rollout::trial::{Look, LookVerdict, Metric, MetricLook, look::Ground};
+use crate::rollout::trial::{Look, LookVerdict, Metric, MetricLook, look::Ground, past::PastLook};
 use fieldpost_shared::time::Timestamp;
 
 /// A score in words: events are shares, distances are numbers.
@@ -78,6 +78,36 @@ pub fn metric(look: &Look, found: &MetricLook) -> String {
     };
     let sequence = found.difference.map(|d| format!("; 95 % sequence {} to {}", value(d.low), value(d.high)));
     format!("{arms}; {rank}; {border}; {proof}{}", sequence.unwrap_or_default())
+}
+
+/// A slice of a wave that is held against its devices' own past, in a sentence.
+#[must_use]
+pub fn watched(wave: usize, slices: u16, metrics: &[PastLook]) -> String {
+    let worse: Vec<&str> = metrics.iter().filter(|found| found.harm).map(|found| found.metric.name()).collect();
+    let what = match metrics.iter().map(|found| found.devices).max() {
+        None => "none has a past that is long enough".to_owned(),
+        Some(devices) if worse.is_empty() => format!("{devices} are not worse than they were"),
+        Some(devices) => format!("{devices} are worse than they were in {}", worse.join(", ")),
+    };
+    format!("Wave {} has nobody to be compared with; of its devices, after {slices} slices, {what}.", wave + 1)
+}
+
+/// What the devices' own past says of one metric.
+#[must_use]
+pub fn past(slices: u16, found: &PastLook) -> String {
+    let value = |score| shown(found.metric, score);
+    format!(
+        "{} is {} on {} devices with the release and was {} before it; {} of {} groups of them were above all of their past in \
+         the last of {slices} slices; the evidence is {:.3e}, and {:.3e} rolls it back",
+        found.metric.what(),
+        value(found.since),
+        found.devices,
+        value(found.before),
+        found.above,
+        found.groups,
+        found.evidence,
+        found.bound
+    )
 }
 
 /// What a wave waits for, when the experiment has not proven anything yet.

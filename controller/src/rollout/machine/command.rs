@@ -1,8 +1,8 @@
 //! What people may ask of a rollout, and when not.
 
-use super::experiment;
 use super::state::{AbortMode, Member, Progress, Stage, State};
 use super::step::may_roll_back;
+use super::{experiment, past};
 use crate::rollout::approval::Person;
 use crate::rollout::events::{Ending, Event};
 use fieldpost_shared::id::{DeviceId, RolloutId};
@@ -102,7 +102,9 @@ pub fn command(state: &State, command: &Command, person: &Person) -> Result<Vec<
         (Command::Resume { accept }, Stage::Paused { wave, .. }) => {
             let accepted = if *accept { troubled(state, *wave) } else { Vec::new() };
             // With devices to accept, these are what it paused for; without any it was the missing proof.
-            let unproven = *accept && accepted.is_empty() && experiment::awaits_proof(state, *wave);
+            let unproven = *accept
+                && accepted.is_empty()
+                && (experiment::awaits_proof(state, *wave) || past::watched(state, *wave));
             Ok(vec![Event::Resumed { by, accepted, unproven }])
         }
         (Command::Approve, Stage::AwaitingApproval { wave }) if state.approved.contains(wave) => {

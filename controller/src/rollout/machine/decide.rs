@@ -3,7 +3,7 @@
 use super::observe::{joiners, members, reported};
 use super::sample::{Group, Observation};
 use super::state::{Member, Phase, Progress, Stage, State};
-use super::{experiment, late, progress, revert, shadow};
+use super::{experiment, late, past, progress, revert, shadow};
 use crate::rollout::events::{Ending, Event};
 use crate::rollout::gates::{Arm, Evidence, Gate, GateReport, HealthFailure, Outcome, Verdict, judge};
 use crate::rollout::strategy::OnFailure;
@@ -78,10 +78,13 @@ pub fn decide(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], no
 #[must_use]
 pub fn judged(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], now: Timestamp) -> Decision {
     let mut reports = judge_now(state, seen, gates, now);
-    if experiment::found_harm(state) {
-        reports.extend(experiment::reports(state));
+    let found_harm = experiment::found_harm(state) || past::found_harm(state);
+    let compared = || experiment::reports(state).into_iter().chain(past::reports(state));
+    if found_harm {
+        reports.extend(compared());
     }
-    let mut decision = match breach(state, &reports).or_else(|| experiment::decide(state, seen, now)) {
+    let looked = || experiment::decide(state, seen, now).or_else(|| past::decide(state, seen, now));
+    let mut decision = match breach(state, &reports).or_else(looked) {
         Some(event) => Decision::events(vec![event]),
         None => match &state.stage {
             Stage::Draft if state.signed.is_some() => progress::next_wave(state, 0, now),
@@ -98,8 +101,8 @@ pub fn judged(state: &State, seen: &Observation<'_>, gates: &[Box<dyn Gate>], no
             _ => Decision::default(),
         },
     };
-    if !experiment::found_harm(state) {
-        reports.extend(experiment::reports(state));
+    if !found_harm {
+        reports.extend(compared());
     }
     decision.assessment.gates = reports;
     decision
@@ -176,9 +179,14 @@ fn evidence<'a>(state: &'a State, seen: &Observation<'a>, wave: usize, now: Time
             Group::Control => &mut *controls,
             Group::Before => &mut *before,
             // The experiment has samples of its own, and so have the pairs of a shadow.
-            Group::TrialNow | Group::TrialBefore | Group::Shadow | Group::AbNew | Group::AbOld | Group::AbBefore => {
-                continue;
-            }
+            Group::TrialNow
+            | Group::TrialBefore
+            | Group::SliceBefore(_)
+            | Group::SliceSince(_)
+            | Group::Shadow
+            | Group::AbNew
+            | Group::AbOld
+            | Group::AbBefore => continue,
         };
         arm.insert(release, seen.samples.manifests.get(release), window.as_ref());
     }

@@ -17,6 +17,7 @@ pub mod decide;
 mod experiment;
 pub(crate) mod late;
 pub mod observe;
+mod past;
 pub mod progress;
 pub mod revert;
 pub mod sample;

@@ -4,6 +4,7 @@ use super::ab;
 use super::decide::{Decision, is_silent};
 use super::experiment;
 use super::observe::{doing, in_probation, next_attempt, previous_of};
+use super::past;
 use super::sample::{Group, Observation};
 use super::shadow;
 use super::state::{Member, Phase, Progress, State};
@@ -391,9 +392,11 @@ fn soaking(
     let waited = now.since(since);
     let soaked = since.plus(strategy.soak);
     let mut holds = holds(state, seen, &tally, reports, (now >= soaked).then_some(soaked), now);
-    let missing = if tally.of_wave > 0 { experiment::missing(state, wave, since) } else { None };
+    let missing = || experiment::missing(state, wave, since).or_else(|| past::missing(state, wave, since));
+    let missing = if tally.of_wave > 0 { missing() } else { None };
     let mut evidence = reports.to_vec();
     evidence.extend(experiment::reports(state));
+    evidence.extend(past::reports(state));
     holds.extend(missing.map(|sentence| Hold { kind: "trial".to_owned(), sentence, lasting: false }));
     let sentences: Vec<String> = holds.iter().map(|hold| hold.sentence.clone()).collect();
     if waited < strategy.soak {
@@ -415,8 +418,9 @@ fn soaking(
     }
     let dwelt = seen.waited(since, now);
     let unproven = holds.iter().any(|hold| hold.kind == "trial");
-    let longest = experiment::longest(state, wave).unwrap_or_default();
-    if dwelt >= strategy.max_dwell.max(strategy.soak).max(longest) || (unproven && experiment::exhausted(state, wave)) {
+    let longest = experiment::longest(state, wave).or_else(|| past::longest(state, wave)).unwrap_or_default();
+    let exhausted = experiment::exhausted(state, wave) || past::exhausted(state, wave);
+    if dwelt >= strategy.max_dwell.max(strategy.soak).max(longest) || (unproven && exhausted) {
         let dwelt = duration::text(Duration::from_secs(dwelt.as_secs()));
         return Decision::pause(format!("wave {} is inconclusive after {dwelt}: {}", wave + 1, sentences.join("; ")));
     }

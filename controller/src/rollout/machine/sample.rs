@@ -1,7 +1,7 @@
 //! What a decision sees of the world, and what statistics it has to ask for first.
 
 use super::state::{Progress, Stage, State};
-use super::{ab, experiment};
+use super::{ab, experiment, past};
 use crate::rollout::fleet::{DeviceView, ReleaseInfo};
 use crate::rollout::trial::score::Served;
 use fieldpost_shared::bundle::manifest::Manifest;
@@ -29,6 +29,10 @@ pub enum Group {
     TrialNow,
     /// The same device before the rollout.
     TrialBefore,
+    /// The same device in a slice of the time before the rollout, the last first.
+    SliceBefore(u16),
+    /// A device with the release in a slice of the time since the wave's devices count.
+    SliceSince(u16),
     /// It runs the release in shadow, and this is what serves.
     Shadow,
     /// What a device of an A/B test served with the new release.
@@ -185,6 +189,7 @@ pub fn queries(
     let control = |(_, device, live)| Query::since(Group::Control, device, live, state.wave_since);
     queries.extend(controls.into_iter().take(MAX_CONTROLS).map(control));
     queries.extend(experiment::queries(state, devices, listening_since, now));
+    queries.extend(past::queries(state, now));
     queries.extend(ab::queries(state, devices, now));
     queries
 }

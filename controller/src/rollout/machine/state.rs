@@ -6,7 +6,7 @@ use crate::rollout::events::{Ending, Failure, Spec};
 use crate::rollout::fleet::AssignTo;
 use crate::rollout::order::{Seat, SignedOrder};
 use crate::rollout::plan::ResolvedWave;
-use crate::rollout::trial::{Design, Layout, Look, Standing};
+use crate::rollout::trial::{Design, Layout, Look, Standing, past::PastLook};
 use fieldpost_shared::id::{DeviceId, Digest, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v2::Mode;
@@ -352,6 +352,8 @@ pub struct State {
     pub standing: Standing,
     /// The experiment's last look of this wave.
     pub last_look: Option<Look>,
+    /// What the devices' own past shows of this wave, after so many slices.
+    pub past: Option<(u16, Vec<PastLook>)>,
     /// What the A/B test measured, until a person has it measure again.
     pub measured: Option<Measured>,
     /// Waves that a person lets pass without the experiment's proof.
@@ -448,6 +450,7 @@ impl State {
     pub(super) fn begin_looks(&mut self) {
         self.standing.begin_wave();
         self.last_look = None;
+        self.past = None;
     }
 
     /// Which places of the order the experiment compares.

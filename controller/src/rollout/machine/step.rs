@@ -98,6 +98,7 @@ fn begin(id: &RolloutId, spec: &Spec, seed: Digest, order: &[Seat], waves: &[Res
         design: None,
         standing: Standing::default(),
         last_look: None,
+        past: None,
         measured: None,
         unproven: BTreeSet::new(),
         members: BTreeMap::new(),
@@ -169,6 +170,10 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
         (Event::Looked { look, .. }, Stage::Running { phase: Phase::Soaking { .. }, .. }) => {
             state.standing.take(look);
             state.last_look = Some((**look).clone());
+            None
+        }
+        (Event::Watched { slice, metrics, .. }, Stage::Running { phase: Phase::Soaking { .. }, .. }) => {
+            state.past = Some((*slice, metrics.clone()));
             None
         }
         (Event::Measured { found }, Stage::Running { phase: Phase::Soaking { .. }, .. }) => {

@@ -175,3 +175,21 @@ fn what_a_test_cannot_be_is_refused() {
     check(|file| file.ab = Some(lasting(91 * 86_400)), "ab.lasts");
     assert!(Strategy::resolve(&test(lasting(30))).is_ok());
 }
+
+#[test]
+fn a_restored_controller_measures_nothing_before_a_person_has_looked() {
+    let mut rig = rig(20, Behaviour::Good);
+    let id = rig.start_with("1.1.0", test(lasting(30)));
+    rig.until(&id, "soaking");
+    // One order is not in the backup: the end of this test, perhaps.
+    let first = rig.nth(&id, 0);
+    rig.fleet.edit(&first, |device| device.desired_sequence -= 1);
+    rig.until(&id, "paused");
+    assert!(rig.reason(&id).contains(&format!("{first} had newer orders")), "{}", rig.reason(&id));
+    rig.run(60);
+    assert_eq!((rig.stage(&id), measured(&rig, &id).len(), rig.running("1.1.0").len()), ("paused", 0, 10));
+    rig.command(&id, &Command::Resume { accept: false });
+    rig.until(&id, "soaking");
+    rig.until(&id, "paused");
+    assert_eq!(measured(&rig, &id).len(), 1, "{}", rig.reason(&id));
+}

@@ -156,3 +156,62 @@ fn devices_that_fall_silent_are_held_against_the_release() {
     let id = rig.start_with("1.2.0", trial("10,100%"));
     rig.until(&id, "rolled-back");
 }
+
+fn watched(rig: &Rig, id: &fieldpost_shared::id::RolloutId) -> Vec<u16> {
+    let slice = |event| if let Event::Watched { slice, .. } = event { Some(slice) } else { None };
+    rig.events(id).into_iter().filter_map(|record| slice(record.event)).collect()
+}
+
+/// Nobody is held out, so that nobody is left without the release.
+fn everybody(rig: &Rig, waves: &str) -> StrategyFile {
+    rig.fleet.world().devices.values_mut().for_each(|device| device.traffic = 200);
+    let mut strategy = trial(waves);
+    strategy.holdout = Some("0".parse().unwrap());
+    strategy.soak = Some(std::time::Duration::from_secs(20));
+    strategy.history = Some(std::time::Duration::from_secs(100));
+    strategy
+}
+
+#[test]
+fn the_last_of_all_devices_are_held_against_their_own_past() {
+    let mut rig = Rig::new(40);
+    let strategy = everybody(&rig, "10,100%");
+    rig.run(100);
+    let id = rig.start_with("1.1.0", strategy);
+    rig.until(&id, "completed");
+    assert_eq!(looks(&rig, &id).len(), 1);
+    let watch = rig.state(&id).design.as_ref().unwrap().waves[1].watch.unwrap();
+    assert!(watched(&rig, &id).last().unwrap() >= &watch.needed, "{watch:?} {:?}", watched(&rig, &id));
+    assert_eq!(rig.running("1.1.0").len(), 40);
+}
+
+#[test]
+fn harm_that_nobody_can_be_compared_with_is_found_by_the_past() {
+    let mut rig = Rig::new(40);
+    rig.release("1.2.0", Behaviour::Errors(0.009));
+    let strategy = everybody(&rig, "100%");
+    rig.run(100);
+    let id = rig.start_with("1.2.0", strategy);
+    rig.until(&id, "rolled-back");
+    assert!(rig.reason(&id).contains("above all of their past"), "{}", rig.reason(&id));
+    assert!(rig.running("1.2.0").is_empty());
+    let told = rig.core.explain(&id).unwrap().events;
+    assert!(told.iter().any(|told| told.sentence.contains("worse than they were in errors")), "{told:#?}");
+}
+
+#[test]
+fn a_watch_goes_on_where_it_was_after_a_restart() {
+    let mut rig = Rig::new(10);
+    let strategy = everybody(&rig, "100%");
+    rig.run(100);
+    let id = rig.start_with("1.1.0", strategy);
+    for second in 0..80 {
+        rig.second();
+        if second % 9 == 0 {
+            rig.restart();
+        }
+    }
+    assert_eq!(rig.stage(&id), "completed", "{:?}", rig.waiting(&id));
+    let slices = watched(&rig, &id);
+    assert!(slices.is_sorted() && slices.windows(2).all(|pair| pair[0] < pair[1]), "{slices:?}");
+}

@@ -1,6 +1,7 @@
 //! What is settled when a rollout is created, and what it can decide. Nothing of it changes afterwards.
 
 use super::metric::Metric;
+use super::past::Watch;
 use super::permutation::{Layout, allowed};
 use super::power::{Base, Detects, detects};
 use super::schedule::{Looks, multiple};
@@ -57,6 +58,9 @@ pub struct WaveDesign {
     /// Why the wave cannot be decided by the experiment; none when it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undecided: Option<String>,
+    /// How its devices are held against their own past, where nobody is left to compare them with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
     /// The metrics; empty where the wave is not decided.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<Metric, Reach>,
@@ -155,15 +159,16 @@ impl Design {
             history_until: facts.until,
             waves: (0..waves).map(|wave| WaveDesign::of(layout, wave)).collect(),
         };
-        design.settle(facts.comparable);
+        design.settle(facts);
         design.foresee(facts);
+        design.watch(pace, windows(WINDOWS_TO_LOOK));
         design
     }
 
     /// Finds the waves that can be decided. Looks are counted over these alone, and fewer looks leave more to each, so
     /// this is done until nothing changes.
-    fn settle(&mut self, comparable: bool) {
-        let never = !comparable;
+    fn settle(&mut self, facts: &Facts) {
+        let never = !facts.comparable;
         for wave in &mut self.waves {
             wave.undecided = if never {
                 Some("no device runs another release to compare with".to_owned())
@@ -179,7 +184,8 @@ impl Design {
             let mut before = 0;
             for wave in &mut self.waves {
                 wave.looks_before = before;
-                before += if wave.decides() { self.looks } else { 0 };
+                let watched = wave.controls == 0 && facts.comparable && facts.window.is_some();
+                before += if wave.decides() || watched { self.looks } else { 0 };
             }
             self.all_looks = before.max(1);
             let (paths, looks, all) = (self.permutations, self.looks, self.all_looks);
@@ -222,6 +228,24 @@ impl Design {
         }
     }
 
+    /// Has the waves watched that nobody is left to be compared with.
+    fn watch(&mut self, pace: Pace, window: Duration) {
+        let history = self.history_until.since(self.history_from);
+        let level =
+            Metric::ALL.into_iter().filter(|metric| self.shares.contains_key(metric)).map(|m| self.watch_level(m));
+        let level = level.fold(1.0, f64::min);
+        for wave in self.waves.iter_mut().filter(|wave| wave.controls == 0 && !window.is_zero()) {
+            wave.watch = Watch::new(window, pace.soak, history, wave.treated, level);
+        }
+    }
+
+    /// What a watched wave may spend on a metric: as much as the looks of another wave.
+    #[must_use]
+    pub fn watch_level(&self, metric: Metric) -> f64 {
+        let share = self.shares.get(&metric).copied().unwrap_or_default();
+        self.alpha * share * f64::from(self.looks) / f64::from(self.all_looks.max(self.looks))
+    }
+
     /// Whether any wave is decided by the experiment.
     #[must_use]
     pub fn decides_anything(&self) -> bool {
@@ -256,6 +280,7 @@ impl WaveDesign {
             smallest_p: layout.smallest_p(treated),
             looks_before: 0,
             undecided: None,
+            watch: None,
             metrics: BTreeMap::new(),
         }
     }

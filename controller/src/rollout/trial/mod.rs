@@ -7,6 +7,7 @@
 //! permutation  is the new release worse? Exact, over the looks of the whole rollout
 //! advance      is it no more than `margin` times worse? Exact, over the looks of one wave
 //! confidence   what people see: a difference with its confidence sequence; decides nothing
+//! past         where nobody is left to compare with: devices against their own past
 //! contrast     two releases held side by side: the difference with an interval; decides nothing
 //! schedule     when looks fall due, by the clock
 //! design       everything that is settled at creation, and what it cannot decide
@@ -22,6 +23,7 @@ pub mod cuped;
 pub mod design;
 pub mod look;
 pub mod metric;
+pub mod past;
 pub mod permutation;
 pub mod power;
 pub mod random;
