@@ -6,7 +6,7 @@ use crate::deploy::Observed;
 use crate::runtime::Answer;
 use fieldpost_shared::bundle::{Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
-use fieldpost_shared::stats::{Baseline, ErrorKind, LatencySketch, Reading, Recorder};
+use fieldpost_shared::stats::{Baseline, ErrorKind, LatencySketch, Reading, Recorder, Row};
 use fieldpost_shared::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -83,8 +83,8 @@ pub struct Compared<'a> {
     pub latency: Duration,
     /// Time per row of the other.
     pub other_latency: Duration,
-    /// By row: whether both gave the same first answer, and how far the scores are apart.
-    pub rows: &'a [(bool, f64)],
+    /// How both answered each row.
+    pub rows: &'a [Row],
 }
 
 /// The counts of one live release.
@@ -171,13 +171,17 @@ impl Collector {
     /// Another release saw a request that this one answered; `None` when it failed.
     pub fn compared(&mut self, version: &str, pair: Option<Compared<'_>>) {
         let rows = pair.map_or(&[][..], |pair| pair.rows);
-        rows.iter().for_each(|(same, _)| self.recorder.shadowed(!same));
+        rows.iter().for_each(|row| self.recorder.shadowed(!row.same));
         let Some(paired) = self.recorder.paired(version) else { return };
         match pair {
             None => paired.other_errors = paired.other_errors.saturating_add(1),
             Some(Compared { latency, other_latency, rows }) => {
                 paired.answered(latency, other_latency);
-                rows.iter().for_each(|(same, delta)| paired.row(*same, *delta));
+                rows.iter().for_each(|row| paired.row(row.same, row.delta));
+                if let Some(change) = self.recorder.changed(version) {
+                    change.answered(latency, other_latency);
+                    rows.iter().for_each(|row| change.row(row));
+                }
             }
         }
     }

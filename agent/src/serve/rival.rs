@@ -11,6 +11,7 @@ use axum::extract::Query;
 use axum::http::{HeaderMap, Uri};
 use fieldpost_shared::bundle::Tensor;
 use fieldpost_shared::id::{ModelName, ReleaseRef};
+use fieldpost_shared::stats::Row;
 use std::sync::Arc;
 
 /// A share of requests, in steps of a hundredth of a percent.
@@ -137,27 +138,18 @@ pub(crate) fn route(
     chosen.unwrap_or(live)
 }
 
-/// What two releases made of one row.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct RowPair {
-    /// Whether the first answers are the same.
-    pub(crate) same: bool,
-    /// Difference of their scores, or of the values.
-    pub(crate) delta: f64,
-}
-
 /// Values of a regression, and raw outputs, that differ by no more than this share are the same.
 const SAME_VALUE: f64 = 0.01;
 
 /// Compares two releases' answers, and their outputs where the answers are the outputs; `None` when they are not of one kind.
-pub(crate) fn compare(mine: (&[Answer], &[Tensor]), theirs: (&[Answer], &[Tensor])) -> Option<Vec<RowPair>> {
+pub(crate) fn compare(mine: (&[Answer], &[Tensor]), theirs: (&[Answer], &[Tensor])) -> Option<Vec<Row>> {
     if mine.0.len() != theirs.0.len() {
         return None;
     }
     mine.0.iter().zip(theirs.0).map(|(a, b)| row(a, b, mine.1, theirs.1)).collect()
 }
 
-fn row(mine: &Answer, theirs: &Answer, my_outputs: &[Tensor], their_outputs: &[Tensor]) -> Option<RowPair> {
+fn row(mine: &Answer, theirs: &Answer, my_outputs: &[Tensor], their_outputs: &[Tensor]) -> Option<Row> {
     match (mine, theirs) {
         (
             Answer::Classification { class, score, top, .. },
@@ -169,7 +161,7 @@ fn row(mine: &Answer, theirs: &Answer, my_outputs: &[Tensor], their_outputs: &[T
                 (Some(mine), Some(theirs)) => mine == theirs,
                 _ => class == other,
             };
-            Some(RowPair { same, delta: f64::from(*score) - f64::from(*others) })
+            Some(Row { same, delta: f64::from(*score) - f64::from(*others), classes: Some((*class, *other)) })
         }
         (Answer::Regression { value }, Answer::Regression { value: other }) => Some(values(&[*value], &[*other])),
         (Answer::Raw, Answer::Raw) => {
@@ -181,11 +173,12 @@ fn row(mine: &Answer, theirs: &Answer, my_outputs: &[Tensor], their_outputs: &[T
     }
 }
 
-fn values(mine: &[f64], theirs: &[f64]) -> RowPair {
+fn values(mine: &[f64], theirs: &[f64]) -> Row {
     let pairs = || mine.iter().zip(theirs);
     let largest = |a: f64, b: f64| if a.is_nan() || a > b { a } else { b };
     let delta = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, largest);
-    RowPair { same: pairs().all(|(a, b)| (a - b).abs() <= SAME_VALUE * a.abs().max(b.abs())), delta }
+    let same = pairs().all(|(a, b)| (a - b).abs() <= SAME_VALUE * a.abs().max(b.abs()));
+    Row { same, delta, classes: None }
 }
 
 #[cfg(test)]
@@ -267,7 +260,7 @@ mod tests {
     fn raw_outputs_are_compared_as_a_whole() {
         let output = |values: &[f32]| vec![Tensor::from_f32(vec![values.len()], values).unwrap()];
         let raw = |a: &[f32], b: &[f32]| compare((&[Answer::Raw], &output(a)), (&[Answer::Raw], &output(b)));
-        assert_eq!(raw(&[1.0, 2.0], &[1.0, 2.5]).unwrap(), [RowPair { same: false, delta: 0.5 }]);
+        assert_eq!(raw(&[1.0, 2.0], &[1.0, 2.5]).unwrap(), [Row { same: false, delta: 0.5, classes: None }]);
         assert_eq!(raw(&[1.0], &[1.0, 2.0]), None);
         assert_eq!(compare((&[], &[]), (&[Answer::Raw], &[])), None);
     }

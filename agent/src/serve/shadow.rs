@@ -9,6 +9,7 @@ use crate::monitor::collector::Compared;
 use crate::runtime::{Answer, PredictInput};
 use bytes::Bytes;
 use fieldpost_shared::bundle::Tensor;
+use fieldpost_shared::stats::Row;
 use fieldpost_shared::time::Clock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -71,14 +72,14 @@ impl Watched {
     }
 
     /// What the box itself judges the shadow by.
-    fn tally(&self, seen: Option<&(Duration, Vec<(bool, f64)>)>) {
+    fn tally(&self, seen: Option<&(Duration, Vec<Row>)>) {
         let ratio = self.other.model.manifest().budgets.max_latency_ratio;
         let mut compared = self.other.compared();
         match seen {
             None => compared.errors = compared.errors.saturating_add(1),
             Some((took, rows)) => {
                 compared.answered = compared.answered.saturating_add(1);
-                rows.iter().for_each(|(same, _)| compared.agreed.insert(*same));
+                rows.iter().for_each(|row| compared.agreed.insert(row.same));
                 if let Some(ratio) = ratio {
                     compared.slower.insert(took.as_secs_f64() > ratio * self.latency.as_secs_f64());
                 }
@@ -87,7 +88,7 @@ impl Watched {
     }
 
     /// The other's time per row, and how its answers compare; `None` when it fails.
-    fn see(&self, clock: &dyn Clock) -> Option<(Duration, Vec<(bool, f64)>)> {
+    fn see(&self, clock: &dyn Clock) -> Option<(Duration, Vec<Row>)> {
         let model = self.other.model.as_ref();
         let prepared = match &self.question {
             Question::Image(bytes) => Some(model.prepare(&PredictInput::Image(bytes)).ok()?),
@@ -109,6 +110,6 @@ impl Watched {
         let rows = compare((&self.answers, &self.outputs), (&answers, &outputs))?;
         // A bundle without post-processing has one answer for all its rows.
         let per_row = took / u32::try_from(rows.len().max(1)).unwrap_or(u32::MAX);
-        Some((per_row, rows.into_iter().map(|row| (row.same, row.delta)).collect()))
+        Some((per_row, rows))
     }
 }

@@ -6,7 +6,9 @@
 
 mod baseline;
 pub mod binomial;
+mod by_version;
 mod categorical;
+mod change;
 mod compact;
 mod confusion;
 mod distance;
@@ -31,7 +33,9 @@ mod testing;
 mod window;
 
 pub use baseline::{Baseline, NumericBaseline, OutputBaseline};
+pub use by_version::{ByVersion, MAX_RIVALS, Rival};
 pub use categorical::{CONFIDENCE_BINS, ClassCounts, Confidence, MAX_CLASSES};
+pub use change::{Change, Changes, DELTA_BINS, RATIO_BINS, Row};
 pub use confusion::{Confused, Confusion, MAX_CONFUSED};
 pub use distance::{Pair, Test, wasserstein};
 pub use drift::{Drift, DriftRule, DriftState, Level, Subject, assess, ranked};
@@ -42,7 +46,7 @@ pub use histogram::Histogram;
 pub use inputs::{Inputs, MAX_INPUTS};
 pub use latency::{ALPHA as LATENCY_ALPHA, LatencySketch};
 pub use moments::Moments;
-pub use paired::{MAX_RIVALS, Paired, Pairs, ScoreDelta};
+pub use paired::{Paired, Pairs, ScoreDelta};
 pub use recorder::Recorder;
 pub use resources::{Gauge, Reading, Resources};
 pub use sprt::{Health, HealthTest};

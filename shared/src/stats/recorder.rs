@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::baseline::Baseline;
+use super::change::Change;
 use super::error::StatsError;
 use super::paired::Paired;
 use super::resources::Reading;
@@ -98,6 +99,11 @@ impl Recorder {
     /// The pairs with another release, to count one in; `None` when there were too many releases in one window.
     pub fn paired(&mut self, version: &str) -> Option<&mut Paired> {
         self.window.pairs.with(version)
+    }
+
+    /// How another release differs, to count one request in; `None` as above.
+    pub fn changed(&mut self, version: &str) -> Option<&mut Change> {
+        self.window.changes.with(version)
     }
 
     /// Whether an answer turned out to be correct.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
 use super::categorical::{ClassCounts, Confidence, MAX_CLASSES};
+use super::change::Changes;
 use super::confusion::Confusion;
 use super::edges::MAX_CELLS;
 use super::error::{StatsError, at_most, same_size};
@@ -23,10 +24,14 @@ pub const FULL_PER_BIN: u64 = 6;
 
 /// Number of the wire form without pairs and confusion, which is written where there are none: older controllers read it.
 const FORM_1: u8 = 1;
-/// Number of the wire form of all fields.
+/// Number of the wire form without changes, which is written where there are none.
 const FORM_2: u8 = 2;
-/// What form 1 lacks at its end, as postcard: no pairs; no cells and no rest.
-const FORM_1_LACKS: [u8; 3] = [0, 0, 0];
+/// Number of the wire form of all fields.
+const FORM_3: u8 = 3;
+/// What form 1 lacks at its end, as postcard: no pairs; no cells and no rest; no changes.
+const FORM_1_LACKS: [u8; 4] = [0; 4];
+/// What form 2 lacks.
+const FORM_2_LACKS: [u8; 1] = [0];
 
 /// Whether a window of `n` requests that was opened at `opened_ms` closes at `now_ms` (unix milliseconds): full at max(500,
 /// 6 per bin), old at `max_age` even when it is empty, since silence is news. A clock that jumped back by more than that
@@ -102,6 +107,9 @@ pub struct WindowStats {
     /// Which classes were taken for which, among labelled answers. Form 2.
     #[serde(default)]
     pub confusion: Confusion,
+    /// How other releases answered otherwise. Form 3.
+    #[serde(default)]
+    pub changes: Changes,
 }
 
 impl WindowStats {
@@ -130,24 +138,27 @@ impl WindowStats {
             resources: Resources::default(),
             pairs: Pairs::default(),
             confusion: Confusion::default(),
+            changes: Changes::default(),
         }
     }
 
     /// The wire form: one byte with the form's number, then postcard of the fields in their order. Form 1 ends before
-    /// `pairs`, and is what is written when there is nothing in it nor in `confusion`; form 2 has all fields.
+    /// `pairs`, form 2 before `changes`, and form 3 has all fields; the first that holds everything is written.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let small = self.pairs.is_empty() && self.confusion.is_empty();
-        let form = if small { FORM_1 } else { FORM_2 };
+        let (form, lacks): (u8, &[u8]) =
+            match (self.changes.is_empty(), self.pairs.is_empty() && self.confusion.is_empty()) {
+                (true, true) => (FORM_1, &FORM_1_LACKS),
+                (true, false) => (FORM_2, &FORM_2_LACKS),
+                (false, _) => (FORM_3, &[]),
+            };
         // Plain data of known lengths into memory: postcard has nothing to fail on.
         let mut bytes = postcard::to_extend(self, vec![form]).unwrap_or_default();
-        if small {
-            bytes.truncate(bytes.len().saturating_sub(FORM_1_LACKS.len()));
-        }
+        bytes.truncate(bytes.len().saturating_sub(lacks.len()));
         bytes
     }
 
-    /// Reads either wire form and checks it against the default [`Limits`]. What it allocates is bounded by a few MiB.
+    /// Reads any of the wire forms and checks it against the default [`Limits`]. What it allocates is bounded by a few MiB.
     ///
     /// # Errors
     /// [`StatsError::Form`] for another form, [`StatsError::Malformed`] for bytes that are none or too many, and what
@@ -155,14 +166,14 @@ impl WindowStats {
     pub fn decode(bytes: &[u8]) -> Result<Self, StatsError> {
         const MALFORMED: StatsError = StatsError::Malformed { what: "window" };
         let (form, rest) = bytes.split_first().ok_or(MALFORMED)?;
-        let read = match *form {
-            FORM_1 => postcard::take_from_bytes::<Self>(&[rest, &FORM_1_LACKS].concat())
-                .map(|(window, left)| (window, left.is_empty())),
-            FORM_2 => postcard::take_from_bytes::<Self>(rest).map(|(window, left)| (window, left.is_empty())),
-            found => return Err(StatsError::Form { found, known: FORM_2 }),
+        let lacks: &[u8] = match *form {
+            FORM_1 => &FORM_1_LACKS,
+            FORM_2 => &FORM_2_LACKS,
+            FORM_3 => &[],
+            found => return Err(StatsError::Form { found, known: FORM_3 }),
         };
-        match read {
-            Ok((window, true)) => window.validate(&Limits::default()).map(|()| window),
+        match postcard::take_from_bytes::<Self>(&[rest, lacks].concat()) {
+            Ok((window, [])) => window.validate(&Limits::default()).map(|()| window),
             _ => Err(MALFORMED),
         }
     }
@@ -185,10 +196,11 @@ impl WindowStats {
             mine.merge(theirs);
             Ok(())
         })?;
-        let (mut pairs, mut confusion) = (self.pairs.clone(), self.confusion.clone());
+        let (mut pairs, mut changes) = (self.pairs.clone(), self.changes.clone());
         pairs.merge(&other.pairs)?;
-        confusion.merge(&other.confusion)?;
-        (self.pairs, self.confusion) = (pairs, confusion);
+        changes.merge(&other.changes)?;
+        (self.pairs, self.changes) = (pairs, changes);
+        self.confusion.merge(&other.confusion);
         (self.inputs, self.classes, self.regression, self.confidence) = (inputs, classes, regression, confidence);
         self.opened_ms = self.opened_ms.min(other.opened_ms);
         self.closed_ms = self.closed_ms.max(other.closed_ms);
@@ -227,6 +239,7 @@ impl WindowStats {
         self.labelled_correct.validate("labels")?;
         self.pairs.validate(limits.name_bytes)?;
         self.confusion.validate()?;
+        self.changes.validate(limits.name_bytes)?;
         self.resources.validate()
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::stats::baseline::{NumericBaseline, OutputBaseline};
+use crate::stats::change::Row;
 use crate::stats::recorder::Recorder;
 use crate::stats::resources::Reading;
 use crate::stats::tally::ErrorKind;
@@ -9,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 const GOLDEN: &[u8] = include_bytes!("testdata/window-v1.bin");
 const GOLDEN_2: &[u8] = include_bytes!("testdata/window-v2.bin");
+const GOLDEN_3: &[u8] = include_bytes!("testdata/window-v3.bin");
 
 /// A classifier of `features` normal features and ten classes, with a regression beside it.
 fn baseline(features: usize) -> Baseline {
@@ -115,14 +117,41 @@ fn a_frozen_window_v2_is_read() {
     assert_eq!((w.confusion.of(3, 3), w.confusion.of(0, 1), w.labelled_correct.n), (2, 2, 240));
 }
 
-#[test]
-fn without_pairs_and_confusion_an_older_controller_is_spoken_to() {
-    assert_eq!((GOLDEN[0], window(small(), 2, 9).encode()[0], GOLDEN_2[0]), (1, 1, 2));
+/// A window in which everything of form 3 was counted.
+fn changed() -> WindowStats {
+    let mut r = Recorder::resume(compared(), Arc::clone(small())).unwrap();
+    for i in 0..120_u64 {
+        let change = r.changed(if i % 3 == 0 { "1.3.0" } else { "1.3.1" }).unwrap();
+        change.answered(Duration::from_micros(900 + i), Duration::from_micros(1_100 + 40 * i));
+        let classes = Some(((i % 10) as usize, (i % 4) as usize));
+        change.row(&Row { same: i % 10 != 0, delta: i as f64 / 100.0, classes });
+    }
+    r.window().clone()
 }
 
 #[test]
-fn windows_of_both_forms_merge() {
-    let (old, new) = (WindowStats::decode(GOLDEN).unwrap(), compared());
+fn window_v3_is_encoded_as_it_was_frozen() {
+    let bytes = changed().encode();
+    assert!(bytes == GOLDEN_3, "{} bytes against {} frozen ones", bytes.len(), GOLDEN_3.len());
+}
+
+#[test]
+fn a_frozen_window_v3_is_read() {
+    let w = WindowStats::decode(GOLDEN_3).unwrap();
+    let change = w.changes.of("1.3.0").unwrap();
+    assert_eq!((change.classes.of(0, 0), change.classes.of(0, 2), change.deltas[19]), (2, 2, 8));
+    assert_eq!(change.ratios.iter().sum::<u64>(), 40);
+    assert_eq!(w.pairs, compared().pairs);
+}
+
+#[test]
+fn without_pairs_and_confusion_an_older_controller_is_spoken_to() {
+    assert_eq!((GOLDEN[0], window(small(), 2, 9).encode()[0], GOLDEN_2[0], GOLDEN_3[0]), (1, 1, 2, 3));
+}
+
+#[test]
+fn windows_of_all_forms_merge() {
+    let (old, new) = (sum(&WindowStats::decode(GOLDEN).unwrap(), &compared()), changed());
     let both = sum(&old, &new);
     assert_eq!((both.requests, both.pairs.iter().count()), (old.requests + new.requests, 2));
     assert_eq!(WindowStats::decode(&both.encode()).unwrap(), both);
@@ -133,10 +162,11 @@ fn a_form_of_tomorrow_and_trailing_bytes_are_refused() {
     let mut bytes = GOLDEN.to_vec();
     bytes.push(0);
     assert_eq!(WindowStats::decode(&bytes), Err(StatsError::Malformed { what: "window" }));
-    bytes[0] = 3;
-    assert_eq!(WindowStats::decode(&bytes), Err(StatsError::Form { found: 3, known: 2 }));
-    let longer = [GOLDEN_2, &[0]].concat();
-    assert_eq!(WindowStats::decode(&longer), Err(StatsError::Malformed { what: "window" }));
+    bytes[0] = 4;
+    assert_eq!(WindowStats::decode(&bytes), Err(StatsError::Form { found: 4, known: 3 }));
+    for golden in [GOLDEN_2, GOLDEN_3] {
+        assert_eq!(WindowStats::decode(&[golden, &[0]].concat()), Err(StatsError::Malformed { what: "window" }));
+    }
     assert!(WindowStats::decode(&[]).is_err());
 }
 
@@ -238,7 +268,7 @@ proptest! {
     }
 
     #[test]
-    fn both_forms_survive_the_round_trip(seed in 0u64..99, n in 0usize..60) {
+    fn every_form_survives_the_round_trip(seed in 0u64..99, n in 0usize..60) {
         let w = window(small(), seed, n);
         prop_assert_eq!(&WindowStats::decode(&w.encode()).unwrap(), &w);
         let back: WindowStats = serde_json::from_str(&serde_json::to_string(&w).unwrap()).unwrap();
@@ -247,8 +277,8 @@ proptest! {
 
     #[test]
     fn truncated_or_altered_bytes_never_panic(at in 0usize..10_000, byte in any::<u8>(), keep in 0usize..10_000) {
-        let mut bytes = if at % 2 == 0 { GOLDEN } else { GOLDEN_2 }.to_vec();
-        let (at, length) = (at / 2 % bytes.len(), bytes.len());
+        let mut bytes = [GOLDEN, GOLDEN_2, GOLDEN_3][at % 3].to_vec();
+        let (at, length) = (at / 3 % bytes.len(), bytes.len());
         bytes[at] = byte;
         bytes.truncate(1 + keep % length);
         if let Ok(mut w) = WindowStats::decode(&bytes) {

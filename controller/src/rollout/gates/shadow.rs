@@ -6,12 +6,14 @@
 
 use super::{GateReport, Verdict};
 use fieldpost_shared::bundle::manifest::Budgets;
-use fieldpost_shared::stats::{Paired, binomial};
+use fieldpost_shared::stats::{Change, Paired, Rival as _, binomial};
 
 /// Its name.
 pub const NAME: &str = "shadow";
 /// Fewer disagreements than this on a device prove nothing.
 const MIN_COUNT: u64 = 3;
+/// Changes of a class that are named.
+const NAMED: usize = 3;
 
 /// What one device has shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,6 +22,15 @@ struct Shown {
     disagreed: u64,
     /// Median time of the candidate by that of the live release.
     ratio: Option<f64>,
+}
+
+/// What one device has sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a> {
+    /// Its pairs.
+    pub paired: &'a Paired,
+    /// How the answers differ; none of an agent that does not say.
+    pub change: Option<&'a Change>,
 }
 
 /// What is asked of the devices in shadow.
@@ -35,8 +46,9 @@ pub struct Asked {
 
 /// Judges the pairs of the devices in shadow; those that have sent none are None.
 #[must_use]
-pub fn judge(devices: &[Option<&Paired>], asked: Asked, budgets: &Budgets) -> GateReport {
-    let shown: Vec<Shown> = devices.iter().flatten().map(|paired| shown(paired)).collect();
+pub fn judge(devices: &[Option<Sent<'_>>], asked: Asked, budgets: &Budgets) -> GateReport {
+    let shown: Vec<Shown> = devices.iter().flatten().map(|sent| shown(sent.paired)).collect();
+    let change = together(devices.iter().flatten().filter_map(|sent| sent.change));
     let full: Vec<&Shown> = shown.iter().filter(|device| device.pairs >= asked.pairs.max(1)).collect();
     let pairs: u64 = shown.iter().map(|device| device.pairs).sum();
     let disagreed: u64 = shown.iter().map(|device| device.disagreed).sum();
@@ -78,7 +90,10 @@ pub fn judge(devices: &[Option<&Paired>], asked: Asked, budgets: &Budgets) -> Ga
     if let (Some(ratio), Some(bound)) = (ratio, budgets.max_latency_ratio) {
         sentence.push_str(&format!("; it takes {ratio:.2} times as long, {bound:.2} may be"));
     }
+    sentence.push_str(&differences(&change));
     let numbers = [
+        ("score_difference_p90", change.delta(0.9).unwrap_or(f64::NAN)),
+        ("latency_ratio_p90", change.ratio(0.9).unwrap_or(f64::NAN)),
         ("devices", devices.len() as f64),
         ("devices_with_pairs", full.len() as f64),
         ("pairs", pairs as f64),
@@ -91,6 +106,33 @@ pub fn judge(devices: &[Option<&Paired>], asked: Asked, budgets: &Budgets) -> Ga
         ("max_latency_ratio", budgets.max_latency_ratio.unwrap_or(f64::NAN)),
     ];
     GateReport::new(NAME, verdict, sentence, &numbers)
+}
+
+/// What all devices say of how the answers differ.
+fn together<'a>(changes: impl Iterator<Item = &'a Change>) -> Change {
+    changes.fold(Change::default(), |mut all, change| {
+        all.merge(change);
+        all
+    })
+}
+
+/// How the answers differ, in words: shown, and not decided on.
+fn differences(change: &Change) -> String {
+    let mut cells = change.classes.cells().to_vec();
+    cells.sort_by_key(|cell| std::cmp::Reverse(cell.n));
+    let often: Vec<String> = cells
+        .iter()
+        .take(NAMED)
+        .map(|cell| format!("class {} became {} ({} times)", cell.actual, cell.predicted, cell.n))
+        .collect();
+    let mut text = if often.is_empty() { String::new() } else { format!("; most often {}", often.join(", ")) };
+    if let Some(delta) = change.delta(0.9) {
+        text.push_str(&format!("; 90 % of the scores are within {delta:.2}"));
+    }
+    if let Some(ratio) = change.ratio(0.9) {
+        text.push_str(&format!("; 90 % of the requests take at most {ratio:.1} times as long"));
+    }
+    text
 }
 
 fn shown(paired: &Paired) -> Shown {
@@ -118,6 +160,7 @@ fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fieldpost_shared::stats::Row;
     use std::time::Duration;
 
     fn paired(disagreed: u64, pairs: u64, ms: u64) -> Paired {
@@ -137,7 +180,7 @@ mod tests {
     }
 
     fn verdict(shown: &[Paired], devices: usize, budgets: &Budgets) -> Verdict {
-        let mut all: Vec<Option<&Paired>> = shown.iter().map(Some).collect();
+        let mut all: Vec<Option<Sent<'_>>> = shown.iter().map(|paired| Some(Sent { paired, change: None })).collect();
         all.resize(devices, None);
         judge(&all, Asked { pairs: 100, devices, alpha: 0.001 }, budgets).verdict
     }
@@ -185,6 +228,25 @@ mod tests {
         let budgets = Budgets { max_disagreement: Some(0.1), ..Budgets::default() };
         let failing = Paired { other_errors: 200, ..Paired::with("2.0.0") };
         assert_eq!(verdict(&[failing], 1, &budgets), Verdict::Breach);
+    }
+
+    #[test]
+    fn which_classes_changed_is_named_over_all_devices() {
+        let change = |mine: usize, other: usize, times: usize| {
+            let mut change = Change::with("2.0.0");
+            let row = Row { same: false, delta: 0.22, classes: Some((mine, other)) };
+            (0..times).for_each(|_| change.row(&row));
+            change.answered(Duration::from_millis(10), Duration::from_millis(15));
+            change
+        };
+        let (paired, changes) = (paired(9, 200, 15), [change(8, 3, 2), change(8, 3, 3), change(1, 7, 4)]);
+        let sent: Vec<_> = changes.iter().map(|change| Some(Sent { paired: &paired, change: Some(change) })).collect();
+        let report = judge(&sent, Asked { pairs: 100, devices: 3, alpha: 0.001 }, &Budgets::default());
+        assert!(
+            report.sentence.contains("most often class 8 became 3 (5 times), class 1 became 7 (4 times)"),
+            "{report:?}"
+        );
+        assert!(report.sentence.contains("within 0.25") && report.sentence.contains("at most 1.7 times"), "{report:?}");
     }
 
     #[test]

@@ -8,10 +8,9 @@ use super::turn::Turns;
 use crate::rollout::duration;
 use crate::rollout::events::Event;
 use crate::rollout::fleet::DeviceView;
-use crate::rollout::gates::shadow::{Asked, judge};
+use crate::rollout::gates::shadow::{Asked, Sent, judge};
 use crate::rollout::gates::{GateReport, Verdict};
 use fieldpost_shared::id::{DeviceId, ReleaseRef};
-use fieldpost_shared::stats::Paired;
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v2::understood_by;
 use std::time::Duration;
@@ -30,13 +29,14 @@ fn in_shadow(state: &State, wave: usize) -> Vec<&DeviceId> {
 /// What the devices in shadow have shown.
 pub(super) fn report(state: &State, seen: &Observation<'_>, wave: usize) -> GateReport {
     let version = state.spec.release.version.to_string();
-    let pairs = |device: &DeviceId| -> Option<&Paired> {
-        seen.window(Group::Shadow, device)?.pairs.iter().find(|paired| paired.version == version)
+    let pairs = |device: &DeviceId| -> Option<Sent<'_>> {
+        let window = seen.window(Group::Shadow, device)?;
+        Some(Sent { paired: window.pairs.of(&version)?, change: window.changes.of(&version) })
     };
     // Nobody waits for the pairs of a device that is away.
     let away = |device: &DeviceId| state.members.get(device).is_some_and(|member| member.silence.is_some());
     let here = in_shadow(state, wave).into_iter().filter(|device| !away(device));
-    let devices: Vec<Option<&Paired>> = here.map(pairs).collect();
+    let devices: Vec<Option<Sent<'_>>> = here.map(pairs).collect();
     let strategy = &state.spec.strategy;
     let asked = Asked {
         pairs: strategy.shadow_pairs,
