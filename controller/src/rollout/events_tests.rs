@@ -95,7 +95,7 @@ pub(crate) fn a_look() -> Look {
     let second = std::time::Duration::from_secs(1);
     let absent = [Metric::Latency, Metric::Accuracy].map(|metric| (metric, "not here".to_owned()));
     let facts = Facts { comparable: true, lacking: absent.into_iter().collect(), ..Facts::default() };
-    let pace = Pace { soak: second, max_dwell: None, history: second };
+    let pace = Pace { soak: second, max_dwell: None, history: second, all_by_choice: false };
     let design = Design::new(&Settings::default(), pace, &layout, 1, &facts);
     let errors = |place: u64| Score::Count { events: if place < 6 { 50 + place } else { place }, trials: 100 };
     let drift = |place: u64| Score::Value { value: place as f64 / 64.0, trials: 100 };

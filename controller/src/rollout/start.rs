@@ -301,12 +301,14 @@ pub fn begin(
     let arrange = |holdout: usize| strategy.waves.arrange(drawn.len(), holdout, is_in);
     let asked = strategy.holdout.ceil(drawn.len());
     let mut arrangement = arrange(asked).map_err(|source| StartError::Waves { devices: fitting.len(), source })?;
-    let mut design = design(&strategy, &drawn, &arrangement, seen.facts);
+    let design_of = |strategy: &Strategy, arrangement: &Arrangement| {
+        design(strategy, file.holdout.is_some(), &drawn, arrangement, seen.facts)
+    };
+    let mut design = design_of(&strategy, &arrangement);
     if let (Some(_), None) = (&design, file.holdout) {
         // Waves that name every device by number leave nobody to hold out; then the last one has no controls.
         let held = own_holdout(&drawn);
-        let with =
-            arrange(held).ok().and_then(|with| Some((self::design(&strategy, &drawn, &with, seen.facts)?, with)));
+        let with = arrange(held).ok().and_then(|with| Some((design_of(&strategy, &with)?, with)));
         if let Some((better, with)) = with.filter(|(better, _)| better.decides_anything()) {
             (arrangement, design) = (with, Some(better));
             strategy.holdout = Share::Count(held);
@@ -341,7 +343,13 @@ fn may_retry(first: &RolloutId, model: &ModelName, others: &[&State]) -> Result<
 }
 
 /// The experiment, where the strategy asks for one and there is something to compare with.
-fn design(strategy: &Strategy, drawn: &[Seat], arrangement: &Arrangement, facts: &Facts) -> Option<Design> {
+fn design(
+    strategy: &Strategy,
+    all_by_choice: bool,
+    drawn: &[Seat],
+    arrangement: &Arrangement,
+    facts: &Facts,
+) -> Option<Design> {
     if strategy.evidence != Demand::Trial || !facts.comparable {
         return None;
     }
@@ -352,6 +360,7 @@ fn design(strategy: &Strategy, drawn: &[Seat], arrangement: &Arrangement, facts:
         soak: strategy.soak,
         max_dwell: strategy.dwell_chosen.then_some(strategy.max_dwell),
         history: strategy.history,
+        all_by_choice,
     };
     Some(Design::new(&strategy.trial, pace, &layout, reaches.len(), facts))
 }

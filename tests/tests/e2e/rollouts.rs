@@ -92,7 +92,11 @@ async fn good_shadow(field: Field) -> anyhow::Result<()> {
     }
     let explained = field.command(&["rollout", "explain", &id]).await?;
     ensure!(explained.stdout.contains("Wave 1 has shown in shadow what it had to"), "{}", explained.stdout);
-    ensure!(explained.stdout.contains("of the scores are within"), "how answers differ is not told: {}", explained.stdout);
+    ensure!(
+        explained.stdout.contains("of the scores are within"),
+        "how answers differ is not told: {}",
+        explained.stdout
+    );
     Ok(())
 }
 

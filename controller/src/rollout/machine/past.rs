@@ -133,7 +133,9 @@ pub(super) fn exhausted(state: &State, wave: usize) -> bool {
 /// How long a watched wave may hold at least.
 pub(super) fn longest(state: &State, wave: usize) -> Option<Duration> {
     let (design, watch) = watching(state, wave).filter(|_| !experiment::awaits_proof(state, wave))?;
-    Some(design.warm_up.saturating_add(watch.every.saturating_mul(u32::from(MOST_SLICES))))
+    let strategy = &state.spec.strategy;
+    let most = design.warm_up.saturating_add(watch.every.saturating_mul(u32::from(MOST_SLICES)));
+    Some(if strategy.dwell_chosen { most.min(strategy.max_dwell) } else { most })
 }
 
 /// Whether a wave passes by the watch over it, and a person has not taken its place.

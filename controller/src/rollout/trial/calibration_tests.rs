@@ -59,7 +59,12 @@ fn settings(margin: f64) -> Settings {
 /// One rollout to its end; `effect` multiplies the errors of treated devices.
 fn rollout(number: u32, effect: f64, margin: f64, stop_when_passed: bool, tally: &mut Tally) {
     let layout = Layout::new(std::iter::repeat_n("x", DEVICES), &WAVES);
-    let pace = Pace { soak: Duration::from_secs(60), max_dwell: None, history: Duration::from_secs(600) };
+    let pace = Pace {
+        soak: Duration::from_secs(60),
+        max_dwell: None,
+        history: Duration::from_secs(600),
+        all_by_choice: false,
+    };
     let absent = [Metric::Latency, Metric::Drift, Metric::Accuracy];
     let lacking = absent.map(|metric| (metric, "not here".to_owned())).into_iter().collect();
     let facts = Facts { comparable: true, lacking, ..Facts::default() };

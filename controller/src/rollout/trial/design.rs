@@ -118,6 +118,8 @@ pub struct Pace {
     pub max_dwell: Option<Duration>,
     /// How far back a device's history reaches.
     pub history: Duration,
+    /// Whether somebody chose that nobody is held out: then the last wave is watched also where no other is decided.
+    pub all_by_choice: bool,
 }
 
 impl Design {
@@ -234,8 +236,14 @@ impl Design {
         let level =
             Metric::ALL.into_iter().filter(|metric| self.shares.contains_key(metric)).map(|m| self.watch_level(m));
         let level = level.fold(1.0, f64::min);
-        for wave in self.waves.iter_mut().filter(|wave| wave.controls == 0 && !window.is_zero()) {
-            wave.watch = Watch::new(window, pace.soak, history, wave.treated, level);
+        if window.is_zero() || !(pace.all_by_choice || self.decides_anything()) {
+            return;
+        }
+        let dwell = pace.max_dwell.unwrap_or(Duration::MAX);
+        let warm_up = self.warm_up;
+        let fits = |watch: &Watch| warm_up.saturating_add(watch.least()) <= dwell;
+        for wave in self.waves.iter_mut().filter(|wave| wave.controls == 0) {
+            wave.watch = Watch::new(window, pace.soak, history, wave.treated, level).filter(fits);
         }
     }
 

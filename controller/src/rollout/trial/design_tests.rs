@@ -1,7 +1,7 @@
 use super::*;
 
 fn pace() -> Pace {
-    Pace { soak: Duration::from_secs(600), max_dwell: None, history: Duration::from_secs(86_400) }
+    Pace { soak: Duration::from_secs(600), max_dwell: None, history: Duration::from_secs(86_400), all_by_choice: false }
 }
 
 fn facts() -> Facts {
@@ -34,6 +34,22 @@ fn a_wave_of_one_in_twelve_is_not_decided_and_spends_no_look() {
 #[test]
 fn a_wave_of_everybody_has_nothing_to_compare_with() {
     assert!(design(400, &[50, 400], &facts()).waves[1].undecided.clone().unwrap().contains("is left without"));
+}
+
+#[test]
+fn such_a_wave_is_watched_where_others_are_compared_or_somebody_chose_it_and_there_is_time() {
+    let quick = Facts { window: Some(Duration::from_secs(60)), ..facts() };
+    let watch = |devices: usize, reaches: &[usize], pace: Pace| {
+        let layout = Layout::new(std::iter::repeat_n("x", devices), reaches);
+        Design::new(&Settings::default(), pace, &layout, reaches.len(), &quick).waves.last().unwrap().watch
+    };
+    let found = watch(400, &[50, 400], pace()).unwrap();
+    assert_eq!((found.every, found.past), (Duration::from_secs(90), 32));
+    assert_eq!(watch(400, &[50, 300], pace()), None, "the others are compared with");
+    assert_eq!(watch(4, &[1, 4], pace()), None, "a small fleet is left to the limits");
+    let chosen = Pace { all_by_choice: true, ..pace() };
+    assert!(watch(4, &[1, 4], chosen).is_some());
+    assert_eq!(watch(4, &[4], Pace { max_dwell: Some(Duration::from_secs(600)), ..chosen }), None, "no time for it");
 }
 
 #[test]

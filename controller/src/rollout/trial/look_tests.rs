@@ -16,7 +16,12 @@ struct Bench {
 impl Bench {
     fn new(devices: usize, reaches: &[usize]) -> Self {
         let layout = Layout::new(std::iter::repeat_n("x", devices), reaches);
-        let pace = Pace { soak: Duration::from_secs(60), max_dwell: None, history: Duration::from_secs(600) };
+        let pace = Pace {
+            soak: Duration::from_secs(60),
+            max_dwell: None,
+            history: Duration::from_secs(600),
+            all_by_choice: false,
+        };
         let absent = [Metric::Latency, Metric::Drift, Metric::Accuracy];
         let lacking = absent.map(|metric| (metric, "not here".to_owned())).into_iter().collect();
         let facts = Facts { comparable: true, lacking, ..Facts::default() };

@@ -61,6 +61,12 @@ impl Watch {
         })
     }
 
+    /// How long it takes at least.
+    #[must_use]
+    pub fn least(&self) -> Duration {
+        self.every.saturating_mul(u32::from(self.needed))
+    }
+
     /// Slices that have ended, of a wave whose devices count since then.
     #[must_use]
     pub fn ended(&self, starts: Timestamp, now: Timestamp) -> u16 {
