@@ -61,6 +61,11 @@ async fn a_wave_that_falls_silent_does_not_advance() {
     scenario(Kind::Embedded, 4, silent).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_is_held_out_devices_are_held_against_their_own_past() {
+    scenario(Kind::Embedded, 4, everybody).await;
+}
+
 /// Keeps all agents busy until dropped.
 fn traffic(field: &Field) -> anyhow::Result<Traffic> {
     let devices: Vec<_> = field.agents.iter().map(|agent| (agent.device.clone(), agent.http.clone())).collect();
@@ -182,6 +187,38 @@ async fn silent(mut field: Field) -> anyhow::Result<()> {
     ensure!(state != "completed", "it advanced on silence: {ended}");
     for agent in (0..4).filter(|agent| !first.contains(&field.agents[*agent].device)) {
         field.serves(agent, "1.0.0").await?;
+    }
+    drop(traffic.stop().await);
+    Ok(())
+}
+
+/// Everybody in one wave: a harmless release passes when its devices were watched for long enough, and a harmful one goes
+/// back.
+async fn everybody(field: Field) -> anyhow::Result<()> {
+    const PAST: Duration = Duration::from_secs(40);
+    field.publish(&GOOD).await?;
+    for harm in [Harm::None, Harm::Errors] {
+        field.publish_folder(&harm.unpack(&field.dir().join("models"))?).await?;
+    }
+    field.install("1.0.0").await?;
+    let traffic = traffic(&field)?;
+    let strategy = field.dir().join("strategy.toml");
+    let everybody = STRATEGY.replace("6,100%", "100%").replace("\"1h\"", "\"40s\"").replace("\"50s\"", "\"120s\"");
+    std::fs::write(&strategy, everybody)?;
+    let strategy = strategy.to_str().context("a path in UTF-8")?;
+    for (harm, outcome, told) in [
+        (Harm::None, "completed", "are not worse than they were"),
+        (Harm::Errors, "rolled-back", "above all of their past"),
+    ] {
+        tokio::time::sleep(PAST).await;
+        let id = field.start(harm.version(), &["--strategy", strategy]).await?;
+        let ended = field.until(&id, &["rolled-back", "paused", "completed"]).await?;
+        let explained = field.command(&["rollout", "explain", &id]).await?.stdout;
+        ensure!(ended.get("state").and_then(Value::as_str) == Some(outcome), "{ended}\n{explained}");
+        ensure!(explained.contains(told), "{explained}");
+    }
+    for agent in 0..4 {
+        field.serves(agent, Harm::None.version()).await?;
     }
     drop(traffic.stop().await);
     Ok(())
