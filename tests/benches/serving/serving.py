@@ -160,6 +160,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", type=Path, required=True, help="folder with fieldpost and fieldpost-agent")
     parser.add_argument("--mlserver", type=Path, help="the program `mlserver`, of an environment of its own")
+    parser.add_argument("--models", default=",".join(name for name, *_ in MODELS), help="which, by name, separated by commas")
     parser.add_argument("--seconds", type=int, default=4, help="of load for each figure")
     arguments = parser.parse_args()
     binaries, bad = arguments.bin.absolute(), 0
@@ -169,7 +170,7 @@ def main():
         folder = Path(folder)
         key = folder / "publisher.key"
         subprocess.run([binaries / "fieldpost", "key", "publisher", "--out", key], check=True, capture_output=True)
-        for name, model, shape in MODELS:
+        for name, model, shape in (one for one in MODELS if one[0] in arguments.models.split(",")):
             if callable(model):
                 make, model = model, folder / f"{name}.onnx"
                 make(model)

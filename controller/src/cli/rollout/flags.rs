@@ -155,7 +155,7 @@ pub struct StrategyFlags {
     #[arg(long)]
     pub many_at_a_time: bool,
     /// What must be live on a device before it is told: `detector>=2.1`; may be repeated
-    #[arg(long, value_name = "MODEL>=VERSION")]
+    #[arg(long, value_name = "REQUIREMENT")]
     pub requires: Vec<Requirement>,
     /// Matching devices that cannot run the release and may be left out [default: fewer than half]
     #[arg(long, value_name = "SHARE", conflicts_with = "allow_unfit")]
