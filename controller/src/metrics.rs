@@ -32,6 +32,26 @@ pub struct HttpLabel {
     pub status: &'static str,
 }
 
+/// Where a rollout is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabel {
+    /// Such as `soaking`.
+    pub state: String,
+}
+
+/// A rollout that goes on, and how some of its devices stand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RolloutLabel {
+    /// Its name.
+    pub rollout: String,
+    /// What it brings.
+    pub model: String,
+    /// In which version.
+    pub version: String,
+    /// Such as `live`.
+    pub standing: &'static str,
+}
+
 /// Every metric. Cloning shares them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -60,6 +80,10 @@ pub struct Metrics {
     pub outbox: Gauge,
     /// Devices by status; `alive` counts sessions.
     pub devices: Family<KindLabel, Gauge>,
+    /// Rollouts by where they are.
+    pub rollouts: Family<StateLabel, Gauge>,
+    /// Devices of each rollout that goes on, by how they stand.
+    pub rollout_devices: Family<RolloutLabel, Gauge>,
     /// Logins that the embedded broker refused, by reason.
     pub logins_refused: Family<RefusalLabel, Counter>,
     /// Topics that the embedded broker refused to a device.
@@ -96,6 +120,8 @@ impl Metrics {
             broker_connected: Gauge::default(),
             outbox: Gauge::default(),
             devices: Family::default(),
+            rollouts: Family::default(),
+            rollout_devices: Family::default(),
             logins_refused: Family::default(),
             topics_refused: Family::default(),
             http: Family::default(),
@@ -131,6 +157,12 @@ impl Metrics {
         registry.register("broker_connected", "1 while connected to the broker", metrics.broker_connected.clone());
         registry.register("outbox_messages", "Messages that wait for the broker", metrics.outbox.clone());
         registry.register("devices", "Devices by status", metrics.devices.clone());
+        registry.register("rollouts", "Rollouts by where they are", metrics.rollouts.clone());
+        registry.register(
+            "rollout_devices",
+            "Devices of rollouts that go on, by how they stand",
+            metrics.rollout_devices.clone(),
+        );
         registry.register("logins_refused", "Logins that the embedded broker refused", metrics.logins_refused.clone());
         registry.register("topics_refused", "Topics that the embedded broker refused", metrics.topics_refused.clone());
         registry.register("http_answers", "Answers of the API", metrics.http.clone());

@@ -6,9 +6,13 @@ use crate::audit::{Act, Audit};
 use crate::broker::Disconnect;
 use crate::fleet::Fleet;
 use crate::link::outbox::{Item, Outbox};
-use crate::metrics::{KindLabel, Metrics};
+use crate::metrics::{KindLabel, Metrics, RolloutLabel, StateLabel};
+use crate::rollout::engine::EngineHandle;
+use crate::rollout::machine::Stage;
+use crate::rollout::view::RolloutSummary;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::Clock;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const OFTEN: Duration = Duration::from_secs(5);
 /// How often large things are looked at: statistics and blobs that pile up.
 const SELDOM: Duration = Duration::from_secs(3_600);
+/// Rollouts whose devices are counted, newest first: each is several series.
+const COUNTED: usize = 100;
 /// How long an upload may lie without a release.
 const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
 
@@ -46,9 +52,15 @@ pub(super) async fn run(
     outbox: Arc<Outbox>,
     metrics: Arc<Metrics>,
     audit: Arc<Audit>,
+    engine: EngineHandle,
     stop: CancellationToken,
 ) {
+    let mut shown = HashSet::new();
     loop {
+        // An engine that is busy for that long answers the next time.
+        if let Ok(Ok(all)) = tokio::time::timeout(OFTEN, engine.list()).await {
+            rollouts(&all, &metrics, &mut shown);
+        }
         let (fleet, outbox, metrics, audit) =
             (Arc::clone(&fleet), Arc::clone(&outbox), Arc::clone(&metrics), Arc::clone(&audit));
         // The store and the disk block.
@@ -128,6 +140,34 @@ fn gauges(fleet: &Fleet, outbox: &Outbox, metrics: &Metrics) {
     metrics.root_expires.set(Duration::from_millis(root.expires.as_millis()).as_secs_f64());
 }
 
+/// Rollouts in numbers. Of those that ended no devices are counted any more.
+fn rollouts(all: &[RolloutSummary], metrics: &Metrics, shown: &mut HashSet<RolloutLabel>) {
+    let mut by_state: BTreeMap<&str, i64> = Stage::NAMES.map(|state| (state, 0)).into();
+    for rollout in all {
+        *by_state.entry(&rollout.state).or_default() += 1;
+    }
+    for (state, count) in by_state {
+        metrics.rollouts.get_or_create(&StateLabel { state: state.to_owned() }).set(count);
+    }
+    let mut now = HashSet::new();
+    for rollout in all.iter().filter(|rollout| rollout.active).take(COUNTED) {
+        for (standing, count) in rollout.counts.named() {
+            let label = RolloutLabel {
+                rollout: rollout.id.to_string(),
+                model: rollout.release.model.to_string(),
+                version: rollout.release.version.to_string(),
+                standing,
+            };
+            metrics.rollout_devices.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+            now.insert(label);
+        }
+    }
+    for gone in shown.difference(&now) {
+        metrics.rollout_devices.remove(gone);
+    }
+    *shown = now;
+}
+
 /// Cuts the connection of every device that is revoked while it is connected.
 pub(super) async fn cut_revoked(fleet: Arc<Fleet>, disconnect: Disconnect, stop: CancellationToken) {
     let mut changes = fleet.subscribe();
@@ -151,5 +191,31 @@ pub(super) async fn cut_revoked(fleet: Arc<Fleet>, disconnect: Disconnect, stop:
             }
             Err(RecvError::Closed) => return stop.cancelled().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::tests::{Rig, quick};
+
+    #[test]
+    fn a_rollout_is_counted_while_it_goes_on() {
+        let mut rig = Rig::new(4);
+        let id = rig.start_with("1.1.0", quick("1,4"));
+        rig.until(&id, "soaking");
+        let (metrics, mut shown) = (Metrics::new(), HashSet::new());
+        rollouts(&rig.core.list(), &metrics, &mut shown);
+        let text = metrics.text();
+        assert!(text.contains("fieldpost_rollouts{state=\"soaking\"} 1\n"), "{text}");
+        assert!(text.contains("fieldpost_rollouts{state=\"paused\"} 0\n"), "{text}");
+        let devices = format!("rollout=\"{id}\",model=\"digits\",version=\"1.1.0\"");
+        assert!(text.contains(&format!("fieldpost_rollout_devices{{{devices},standing=\"live\"}} 1\n")), "{text}");
+        assert!(text.contains(&format!("fieldpost_rollout_devices{{{devices},standing=\"waiting\"}} 3\n")), "{text}");
+        rig.until(&id, "completed");
+        rollouts(&rig.core.list(), &metrics, &mut shown);
+        let text = metrics.text();
+        assert!(!text.contains(id.as_str()) && text.contains("fieldpost_rollouts{state=\"soaking\"} 0\n"), "{text}");
+        assert!(text.contains("fieldpost_rollouts{state=\"completed\"} 1\n"), "{text}");
     }
 }

@@ -331,7 +331,7 @@ impl Started {
             engine.run(stop).await.map_err(|error| Box::new(error).into())
         });
         let (large, book) = (Arc::clone(&fleet), Arc::clone(&audit));
-        let (watched, seldom) = (handle.clone(), Arc::clone(&clock));
+        let (watched, counted, seldom) = (handle.clone(), handle.clone(), Arc::clone(&clock));
         parts.spawn("the housekeeping of statistics", move |stop| async move {
             maintenance::run_seldom(large, seldom, stop).await;
             Ok(())
@@ -365,7 +365,7 @@ impl Started {
             });
         }
         parts.spawn("the housekeeping", move |stop| async move {
-            maintenance::run(fleet, outbox, metrics, audit, stop).await;
+            maintenance::run(fleet, outbox, metrics, audit, counted, stop).await;
             Ok(())
         });
         parts

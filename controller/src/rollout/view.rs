@@ -36,6 +36,20 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Each count but the silent ones, which are among the others, with its name.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, usize); 7] {
+        [
+            ("waiting", self.waiting),
+            ("changing", self.changing),
+            ("live", self.live),
+            ("failed", self.failed),
+            ("reverting", self.reverting),
+            ("reverted", self.reverted),
+            ("lost", self.lost),
+        ]
+    }
+
     fn of(state: &State) -> Self {
         let mut counts = Self { devices: state.members.len(), ..Self::default() };
         for member in state.members.values() {

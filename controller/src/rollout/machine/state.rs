@@ -117,6 +117,23 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every name.
+    pub const NAMES: [&str; 13] = [
+        "draft",
+        "awaiting-approval",
+        "shadowing",
+        "splitting",
+        "deploying",
+        "soaking",
+        "passed",
+        "paused",
+        "rolling-back",
+        "rolled-back",
+        "aborted-kept",
+        "aborted-reverted",
+        "completed",
+    ];
+
     /// Whether it still changes by itself or by a person's word: such a rollout owns its devices.
     #[must_use]
     pub const fn active(&self) -> bool {
@@ -126,6 +143,7 @@ impl Stage {
     /// The name, without particulars.
     #[must_use]
     pub const fn name(&self) -> &'static str {
+        // Each is in `NAMES`, too.
         match self {
             Self::Draft => "draft",
             Self::AwaitingApproval { .. } => "awaiting-approval",
