@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const OFTEN: Duration = Duration::from_secs(5);
 /// How often large things are looked at: statistics and blobs that pile up.
 const SELDOM: Duration = Duration::from_secs(3_600);
+/// Every which round of the small things rollouts are summed up.
+const SUMMED: u64 = 3;
 /// Rollouts whose devices are counted, newest first: each is several series.
 const COUNTED: usize = 100;
 /// How long an upload may lie without a release.
@@ -56,9 +58,11 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let mut shown = HashSet::new();
-    loop {
-        // An engine that is busy for that long answers the next time.
-        if let Ok(Ok(all)) = tokio::time::timeout(OFTEN, engine.list()).await {
+    for round in 0_u64.. {
+        // To sum up rollouts of a large fleet is work; an engine that is busy for that long answers the next time.
+        if round.is_multiple_of(SUMMED)
+            && let Ok(Ok(all)) = tokio::time::timeout(OFTEN, engine.list()).await
+        {
             rollouts(&all, &metrics, &mut shown);
         }
         let (fleet, outbox, metrics, audit) =
