@@ -1,12 +1,12 @@
 //! Finds the node on which tract panics: a panic, unlike an error, carries no name.
 
+use super::caught::caught;
 use super::graph::NodeName;
 use super::hints::for_operator;
 use crate::runtime::error::{Cause, LoadError, panic_message};
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tract_onnx::prelude::{
     InferenceFact, InferenceModel, InferenceModelExt, OutletId, TVec, TractError, TractResult, TypedFact, TypedModel,
@@ -25,7 +25,7 @@ pub(super) enum Fault {
 /// Runs a step of tract that may panic.
 pub(super) fn guarded<T>(step: impl FnOnce() -> TractResult<T>) -> Result<T, Fault> {
     let message = |payload: Box<dyn Any + Send>| Fault::Panic(panic_message(payload.as_ref()));
-    catch_unwind(AssertUnwindSafe(step)).map_err(message)?.map_err(Fault::Error)
+    caught(step).map_err(message)?.map_err(Fault::Error)
 }
 
 /// A panic as a refusal, with the node where it can be found by trying again.

@@ -1,5 +1,6 @@
 //! What runs a graph. `Engine` is all that the rest of the agent sees of it; tract is the one behind it today.
 
+mod caught;
 mod convert;
 mod diagnose;
 mod ends;

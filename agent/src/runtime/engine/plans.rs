@@ -1,9 +1,9 @@
 //! Plans by concrete sizes: tract is fastest when every axis is known, so each set of sizes is optimised once and kept.
 
+use super::caught::caught;
 use crate::runtime::error::{Cause, InferError, panic_message};
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tract_onnx::prelude::{
@@ -44,7 +44,7 @@ impl Plan {
             let outputs = state.run(inputs)?;
             Ok((state, outputs))
         };
-        let (state, outputs) = catch_unwind(AssertUnwindSafe(call))
+        let (state, outputs) = caught(call)
             .map_err(|payload| InferError::Panic(panic_message(payload.as_ref())))?
             .map_err(|source| InferError::Run(Cause::from(source)))?;
         // Operators with a state of their own (recurrent ones) may carry it from turn to turn: nobody's values may reach
@@ -201,7 +201,7 @@ impl BySizes {
         }
         let building = lock(&slot.building);
         if slot.plan.get().is_none() {
-            let made = catch_unwind(AssertUnwindSafe(|| self.base.plan(&self.symbols, sizes)))
+            let made = caught(|| self.base.plan(&self.symbols, sizes))
                 .map_err(|payload| NoPlan::Panic(panic_message(payload.as_ref())))
                 .and_then(|made| made.map_err(|source| NoPlan::Refused(source.into())));
             match made {

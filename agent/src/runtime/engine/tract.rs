@@ -1,10 +1,10 @@
 //! tract behind [`Engine`]: one run of a graph.
 
+use super::caught::caught;
 use super::plans::{NoPlan, Plans};
 use super::{Ends, Engine, convert, open};
 use crate::runtime::error::{Cause, InferError, InputError, LoadError, panic_message};
 use fieldpost_shared::bundle::{Tensor, TensorSpec};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tract_onnx::prelude::{Symbol, SymbolValues, TDim, TVec, TractError, TractResult};
 
@@ -41,7 +41,7 @@ impl TractEngine {
     pub(super) fn open(dir: &Path, file: &str, allowed: Option<&[&str]>, ends: Ends<'_>) -> Result<Self, LoadError> {
         let path = dir.join(file);
         // Malformed files have made tract panic; the release is to blame for that, and the agent lives on.
-        catch_unwind(AssertUnwindSafe(|| open::open(dir, file, allowed, ends)))
+        caught(|| open::open(dir, file, allowed, ends))
             .unwrap_or_else(|payload| Err(LoadError::Panic { path, message: panic_message(payload.as_ref()) }))
     }
 
