@@ -15,6 +15,7 @@ use fieldpost_agent::link::{ConnectOptions, Connection, Incoming, Speaker};
 use fieldpost_shared::id::{DeviceId, ReleaseRef};
 use fieldpost_shared::time::{Clock, SystemClock};
 use fieldpost_shared::trust::{RootMetadata, SecretKey};
+use fieldpost_shared::wire::names::device_level;
 use fieldpost_shared::wire::v1::{
     Desired, FailureKind, Inventory, ModelReport, OutboxReport, Quarantined, Report, Sequence,
 };
@@ -72,7 +73,7 @@ impl Device {
             port: self.identity.broker.port,
             tls: None,
             client_id: self.speaker.client_id(),
-            login: Some((self.identity.device.to_string(), self.speaker.password(self.clock.now()))),
+            login: Some((device_level(&self.identity.device), self.speaker.password(self.clock.now()))),
             keep_alive: Duration::from_secs(60),
             will: None,
             inflight: 8,

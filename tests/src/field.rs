@@ -86,7 +86,10 @@ impl Field {
     /// # Errors
     /// When it does not come up.
     pub async fn join(&mut self, config: &[&str]) -> anyhow::Result<usize> {
-        let name = format!("box-{:02}", self.agents.len() + 1);
+        let number = self.agents.len() + 1;
+        // Some are called as hosts are.
+        let domain = if number > 2 { ".lyon.example" } else { "" };
+        let name = format!("box-{number:02}{domain}");
         let config = format!("{AGENT_CONFIG}{}{}\n", self.broker.agent_config(), config.join("\n"));
         let dir = self.dir.path().join(&name);
         let agent = Agent::start(self.exe.clone(), &dir, &name, &self.controller.http, &self.token, &config).await?;

@@ -11,6 +11,7 @@ use crate::store::{Counter, Store, StoreError};
 use fieldpost_shared::backoff::Backoff;
 use fieldpost_shared::bundle::chunk::MAX_PAYLOAD_BYTES;
 use fieldpost_shared::time::Clock;
+use fieldpost_shared::wire::names::device_level;
 use fieldpost_shared::wire::v1::Report;
 use fieldpost_shared::wire::{Topic, Topics};
 use std::sync::Arc;
@@ -154,7 +155,7 @@ impl Link {
             port: identity.broker.port,
             tls: self.settings.tls.clone(),
             client_id: self.speaker.client_id(),
-            login: Some((identity.device.to_string(), self.speaker.password(self.door.login_time()))),
+            login: Some((device_level(&identity.device), self.speaker.password(self.door.login_time()))),
             keep_alive: self.settings.keep_alive,
             will: Some((alive_topic.clone(), death.clone())),
             inflight: 16,

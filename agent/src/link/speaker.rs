@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::trust::SecretKey;
+use fieldpost_shared::wire::names::device_client;
 use fieldpost_shared::wire::seal;
 use fieldpost_shared::wire::v1::{Alive, BrokerToken, Report, Sequence, Stats, Window};
 use std::time::Duration;
@@ -37,7 +38,7 @@ impl Speaker {
     /// The MQTT client id: a second agent with the same identity takes the line over, as MQTT has it.
     #[must_use]
     pub fn client_id(&self) -> String {
-        format!("fp-{}-{}", self.identity.fleet, self.identity.device)
+        device_client(&self.identity.fleet, &self.identity.device)
     }
 
     /// The password at the broker.

@@ -422,7 +422,7 @@ async fn open_broker(
     metrics: &Arc<Metrics>,
 ) -> Result<(Option<Broker>, Target), StartError> {
     match &config.broker {
-        config::Broker::External(external) => Ok((None, Target::external(external, config.fleet.as_str())?)),
+        config::Broker::External(external) => Ok((None, Target::external(external, &config.fleet)?)),
         config::Broker::Embedded { listen, max_clients, .. } => {
             let broker = Broker::bind(broker::Parts {
                 listen: *listen,

@@ -9,8 +9,9 @@ use crate::metrics::{KindLabel, Metrics};
 use crate::tokens::{same, secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fieldpost_shared::id::{DeviceId, Digest, FleetId};
+use fieldpost_shared::id::Digest;
 use fieldpost_shared::time::{Clock, Timestamp};
+use fieldpost_shared::wire::names::{device_at, device_client};
 use fieldpost_shared::wire::v1::BrokerToken;
 use fieldpost_shared::wire::{Topic, Topics, open_device};
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
@@ -32,12 +33,6 @@ const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const MAX_WILL_BYTES: usize = 4 * 1024;
 /// Longest password that is looked at.
 const MAX_PASSWORD_BYTES: usize = 4 * 1024;
-
-/// The MQTT client id of a device: its own, so that no device can displace the session of another.
-#[must_use]
-pub fn client_id(fleet: &FleetId, device: &DeviceId) -> String {
-    format!("fp-{fleet}-{device}")
-}
 
 /// How the controller logs in. Never printed.
 #[derive(Clone)]
@@ -102,9 +97,9 @@ impl Door {
             let right = same(&Digest::of(password), &Digest::of(self.login.password.as_bytes()));
             return if right { Ok(()) } else { Err("password") };
         }
-        let device: DeviceId = user.parse().map_err(|_not_a_name| "name")?;
+        let device = device_at(user).map_err(|_not_a_name| "name")?;
         let fleet = &self.fleet.trust().root().fleet;
-        if connect.client_id != client_id(fleet, &device) {
+        if connect.client_id != device_client(fleet, &device) {
             return Err("client-id");
         }
         let key = self.fleet.devices().active_key(&device).ok_or("unknown-device")?;
@@ -127,7 +122,7 @@ impl Door {
         if user == CONTROLLER {
             return true;
         }
-        let Ok(device) = user.parse::<DeviceId>() else { return false };
+        let Ok(device) = device_at(user) else { return false };
         let own = matches!(
             self.topics.parse(topic),
             Ok(Topic::Report(of) | Topic::Stats(of) | Topic::Alive(of)) if of == device
@@ -139,7 +134,7 @@ impl Door {
         if user == CONTROLLER {
             return true;
         }
-        let Ok(device) = user.parse::<DeviceId>() else { return false };
+        let Ok(device) = device_at(user) else { return false };
         let for_all = [self.topics.all("blob"), self.topics.all("trust")].iter().any(|all| all == filter);
         let meant = match self.topics.parse(filter) {
             Ok(Topic::Desired(of) | Topic::Ack(of)) => of == device,

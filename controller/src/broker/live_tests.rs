@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::api::types::Role;
-use crate::broker::door::client_id;
 use crate::fleet::tests::World;
 use crate::link::live_tests::{Client, until};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fieldpost_shared::trust::SecretKey;
+use fieldpost_shared::wire::names::device_client;
 use fieldpost_shared::wire::seal;
 use fieldpost_shared::wire::v1::BrokerToken;
 use rumqttc::{ConnectReturnCode, ConnectionError, LastWill, MqttOptions, QoS};
@@ -48,7 +48,7 @@ impl Rig {
     fn options(&self, device: &str, key: &SecretKey) -> MqttOptions {
         let now = self.world.registry.clock.now();
         let (fleet, device): (FleetId, DeviceId) = ("f".parse().unwrap(), device.parse().unwrap());
-        let client_id = client_id(&fleet, &device);
+        let client_id = device_client(&fleet, &device);
         let mut options = MqttOptions::new(&client_id, "127.0.0.1", self.address.port());
         let expires = now.plus(Duration::from_secs(600));
         let token = BrokerToken { fleet, device: device.clone(), client_id, issued: now, expires };

@@ -22,6 +22,7 @@ use fieldpost_shared::bundle::chunk::MAX_PAYLOAD_BYTES;
 use fieldpost_shared::id::{DeviceId, FleetId};
 use fieldpost_shared::time::Clock;
 use fieldpost_shared::wire::Topics;
+use fieldpost_shared::wire::names::device_client;
 use mqtt5::broker::auth::AuthProvider;
 use mqtt5::broker::config::{AuthConfig, RateLimitConfig, StorageBackend, StorageConfig};
 use mqtt5::broker::resource_monitor::ResourceLimits;
@@ -123,7 +124,7 @@ impl std::fmt::Debug for Disconnect {
 impl Disconnect {
     /// Cuts a device's connection, if it has one.
     pub async fn device(&self, device: &DeviceId) {
-        self.router.disconnect_client(&door::client_id(&self.fleet, device)).await;
+        self.router.disconnect_client(&device_client(&self.fleet, device)).await;
     }
 }
 

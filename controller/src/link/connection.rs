@@ -10,7 +10,9 @@ use crate::metrics::KindLabel;
 use crate::tls::{self, TlsError};
 use bytes::Bytes;
 use fieldpost_shared::bundle::chunk::MAX_PAYLOAD_BYTES;
+use fieldpost_shared::id::FleetId;
 use fieldpost_shared::wire::Topic;
+use fieldpost_shared::wire::names::controller_client;
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing, Packet, QoS,
     SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
@@ -66,7 +68,7 @@ impl Target {
     ///
     /// # Errors
     /// When its certificate authorities cannot be read.
-    pub fn external(broker: &ExternalBroker, fleet: &str) -> Result<Self, TlsError> {
+    pub fn external(broker: &ExternalBroker, fleet: &FleetId) -> Result<Self, TlsError> {
         let tls = match (broker.address.tls, &broker.ca) {
             (false, _) => None,
             (true, Some(path)) => Some(tls::client(path, broker.own.as_ref())?),
@@ -74,8 +76,7 @@ impl Target {
         };
         Ok(Self {
             address: broker.address.clone(),
-            // The same at each start, so that a controller started twice displaces itself and it shows.
-            client: format!("fp-controller-{fleet}"),
+            client: controller_client(fleet),
             login: broker.login.as_ref().map(|(user, password)| (user.clone(), password.0.clone())),
             tls,
             starts_empty: false,

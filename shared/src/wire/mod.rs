@@ -3,6 +3,7 @@
 //! A payload is an [`Envelope`](crate::trust::Envelope) around a postcard body; the signed payload type carries the
 //! protocol version. Bodies are in [`v1`] and [`v2`]; [`open`] is the only way in.
 
+pub mod names;
 pub mod open;
 pub mod topic;
 pub mod v1;

@@ -1,6 +1,7 @@
 //! Topic names under a configurable prefix (docs/protocol.md §Topics).
 
 use crate::id::{DeviceId, Digest, IdError};
+use crate::wire::names::{device_at, device_level};
 use std::fmt;
 
 /// The default prefix.
@@ -36,7 +37,7 @@ pub enum TopicError {
     Unknown,
     /// It names no valid device or digest.
     #[error("the topic names nothing valid")]
-    Name(#[source] IdError),
+    Name(#[from] IdError),
 }
 
 /// A prefix that MQTT would misread.
@@ -81,12 +82,13 @@ impl Topics {
     #[must_use]
     pub fn name(&self, topic: &Topic) -> String {
         let prefix = &self.prefix;
+        let of = |device: &DeviceId, kind: &str| format!("{prefix}/dev/{}/{kind}", device_level(device));
         match topic {
-            Topic::Desired(device) => format!("{prefix}/dev/{device}/desired"),
-            Topic::Report(device) => format!("{prefix}/dev/{device}/report"),
-            Topic::Stats(device) => format!("{prefix}/dev/{device}/stats"),
-            Topic::Ack(device) => format!("{prefix}/dev/{device}/ack"),
-            Topic::Alive(device) => format!("{prefix}/dev/{device}/alive"),
+            Topic::Desired(device) => of(device, "desired"),
+            Topic::Report(device) => of(device, "report"),
+            Topic::Stats(device) => of(device, "stats"),
+            Topic::Ack(device) => of(device, "ack"),
+            Topic::Alive(device) => of(device, "alive"),
             Topic::Blob(digest) => format!("{prefix}/blob/{digest}"),
             Topic::Trust(version) => format!("{prefix}/trust/{version}"),
         }
@@ -111,13 +113,12 @@ impl Topics {
     pub fn parse(&self, name: &str) -> Result<Topic, TopicError> {
         let rest = name.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('/')).ok_or(TopicError::Prefix)?;
         let mut parts = rest.split('/');
-        let device = |text: &str| text.parse::<DeviceId>().map_err(TopicError::Name);
         let topic = match (parts.next(), parts.next(), parts.next()) {
-            (Some("dev"), Some(id), Some("desired")) => Topic::Desired(device(id)?),
-            (Some("dev"), Some(id), Some("report")) => Topic::Report(device(id)?),
-            (Some("dev"), Some(id), Some("stats")) => Topic::Stats(device(id)?),
-            (Some("dev"), Some(id), Some("ack")) => Topic::Ack(device(id)?),
-            (Some("dev"), Some(id), Some("alive")) => Topic::Alive(device(id)?),
+            (Some("dev"), Some(level), Some("desired")) => Topic::Desired(device_at(level)?),
+            (Some("dev"), Some(level), Some("report")) => Topic::Report(device_at(level)?),
+            (Some("dev"), Some(level), Some("stats")) => Topic::Stats(device_at(level)?),
+            (Some("dev"), Some(level), Some("ack")) => Topic::Ack(device_at(level)?),
+            (Some("dev"), Some(level), Some("alive")) => Topic::Alive(device_at(level)?),
             (Some("blob"), Some(name), None) => Topic::Blob(name.parse().map_err(TopicError::Name)?),
             (Some("trust"), Some(version), None) => {
                 let number = version.parse().map(Topic::Trust).map_err(|_not_a_number| TopicError::Unknown)?;
@@ -158,6 +159,15 @@ mod tests {
         ] {
             assert_eq!(topics.parse(&topics.name(&topic)), Ok(topic));
         }
+    }
+
+    #[test]
+    fn a_topic_has_no_dot_and_one_name() {
+        let topics = Topics::default();
+        let topic = Topic::Desired("box-1.lyon.example".parse().unwrap());
+        assert_eq!(topics.name(&topic), "fp/1/dev/box-1~lyon~example/desired");
+        assert_eq!(topics.parse("fp/1/dev/box-1~lyon~example/desired"), Ok(topic));
+        assert!(topics.parse("fp/1/dev/box-1.lyon.example/desired").is_err());
     }
 
     #[test]

@@ -1,19 +1,24 @@
 //! A broker that forgets everything.
 
 use crate::scenario;
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use fieldpost::demo::assets::{BETTER, GOOD};
 use fieldpost::demo::process::eventually;
+use fieldpost_tests::Field;
 use fieldpost_tests::broker::Kind;
 use fieldpost_tests::field::PATIENCE;
 use fieldpost_tests::foe::Foe;
-use fieldpost_tests::{Broker, Field};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wiped_broker_is_told_everything_again() {
+async fn a_wiped_mosquitto_is_told_everything_again() {
     scenario(Kind::Mosquitto, 2, wiped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_nats_is_told_everything_again() {
+    scenario(Kind::Nats, 2, wiped).await;
 }
 
 /// What the broker keeps of what the controller told it.
@@ -34,8 +39,7 @@ async fn wiped(mut field: Field) -> anyhow::Result<()> {
         ensure!(before.contains(needed), "{needed} was not retained: {before:?}");
     }
     ensure!(before.iter().any(|topic| topic.starts_with("fp/1/blob/")), "no blob was retained: {before:?}");
-    let Broker::Mosquitto(mosquitto) = &mut field.broker else { bail!("not mosquitto") };
-    mosquitto.wipe().await?;
+    field.broker.apart()?.wipe().await?;
     eventually("everything told again", PATIENCE, || async {
         kept(&url).await.ok()?.is_superset(&before).then_some(())
     })

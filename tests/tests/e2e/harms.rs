@@ -148,8 +148,7 @@ async fn outage(mut field: Field) -> anyhow::Result<()> {
         ["--waves", "2,4", "--soak", "12s", "--evidence", "gates", "--silence-after", "4s", "--probation", "1s"];
     let id = field.start(Harm::None.version(), &flags).await?;
     field.until(&id, &["soaking"]).await?;
-    let fieldpost_tests::Broker::Mosquitto(mosquitto) = &mut field.broker else { anyhow::bail!("not mosquitto") };
-    mosquitto.away(Duration::from_secs(8)).await?;
+    field.broker.apart()?.away(Duration::from_secs(8)).await?;
     let ended = field.until(&id, &["completed", "rolled-back", "paused"]).await?;
     ensure!(ended.get("state").and_then(Value::as_str) == Some("completed"), "{ended}");
     for agent in 0..4 {

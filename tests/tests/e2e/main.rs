@@ -28,13 +28,19 @@ where
     }
 }
 
-/// Makes a scenario a test on the embedded broker and a test on mosquitto.
+/// Makes a scenario a test on the embedded broker a test on mosquitto, and a test on NATS.
 macro_rules! on_each_broker {
     ($($name:ident: $devices:literal devices, $play:ident;)+) => {
         mod embedded {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 crate::scenario(fieldpost_tests::broker::Kind::Embedded, $devices, super::$play).await;
+            })+
+        }
+        mod nats {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                crate::scenario(fieldpost_tests::broker::Kind::Nats, $devices, super::$play).await;
             })+
         }
         mod mosquitto {

@@ -175,7 +175,7 @@ impl Rig {
             topics: Topics::default(),
             metrics: metrics.clone(),
         };
-        tasks.spawn(run(link, Target::external(&external, "f").unwrap(), stop.clone()));
+        tasks.spawn(run(link, Target::external(&external, &"f".parse().unwrap()).unwrap(), stop.clone()));
         let (token, reactor) = (stop.clone(), Handle::current());
         tasks.spawn_blocking(move || ingest.run(queue, &token, &reactor));
         let rig = Self { world, broker, metrics, stop, tasks };
