@@ -31,8 +31,11 @@ pub(super) const fn data_type(dtype: Dtype) -> u64 {
 
 /// An attribute of a node.
 pub(super) enum Attribute<'a> {
+    Float(&'a str, f32),
     Int(&'a str, u64),
     Ints(&'a str, &'a [u64]),
+    Text(&'a str, &'a str),
+    Texts(&'a str, &'a [&'a str]),
     Graph(&'a str, Onnx),
 }
 
@@ -101,6 +104,14 @@ fn node(name: &str, op: &str, inputs: &[&str], outputs: &[&str], attributes: &[A
     node.extend([text(3, name), text(4, op), text(7, domain)].concat());
     for attribute in attributes {
         let bytes = match attribute {
+            Attribute::Float(name, value) => {
+                [text(1, name), varint(2 << 3 | 5), value.to_le_bytes().to_vec(), int(20, 1)].concat()
+            }
+            Attribute::Text(name, value) => [text(1, name), text(4, value), int(20, 3)].concat(),
+            Attribute::Texts(name, values) => {
+                let values = values.iter().flat_map(|value| text(9, value)).collect();
+                [text(1, name), values, int(20, 8)].concat()
+            }
             Attribute::Int(name, value) => [text(1, name), int(3, *value), int(20, 2)].concat(),
             Attribute::Ints(name, values) => {
                 let values = values.iter().flat_map(|value| int(8, *value)).collect();

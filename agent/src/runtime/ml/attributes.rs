@@ -13,12 +13,12 @@ pub(in crate::runtime) struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    pub(super) const fn new(node: &'a NodeProto) -> Self {
+    pub(in crate::runtime) const fn new(node: &'a NodeProto) -> Self {
         Self { node }
     }
 
     /// The node and its operator, for messages. A node without a name goes by its first output, as in tract.
-    pub(super) fn title(&self) -> String {
+    pub(in crate::runtime) fn title(&self) -> String {
         let first_output = || self.node.output.first().map_or("", String::as_str);
         let name = if self.node.name.is_empty() { first_output() } else { self.node.name.as_str() };
         format!("node \"{name}\" ({})", self.node.op_type)
@@ -29,7 +29,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// A list that may be left out: empty then.
-    pub(super) fn list_or_empty<T: AttrTVecType<'a>>(&self, name: &str) -> TractResult<Vec<T>> {
+    pub(in crate::runtime) fn list_or_empty<T: AttrTVecType<'a>>(&self, name: &str) -> TractResult<Vec<T>> {
         Ok(self.list(name)?.unwrap_or_default())
     }
 
@@ -49,11 +49,11 @@ impl<'a> Attributes<'a> {
         self.node.get_attr_opt(name)
     }
 
-    pub(super) fn float(&self, name: &str) -> TractResult<Option<f32>> {
+    pub(in crate::runtime) fn float(&self, name: &str) -> TractResult<Option<f32>> {
         self.node.get_attr_opt(name)
     }
 
-    pub(super) fn text(&self, name: &str) -> TractResult<Option<String>> {
+    pub(in crate::runtime) fn text(&self, name: &str) -> TractResult<Option<String>> {
         self.node.get_attr_opt(name)
     }
 

@@ -54,6 +54,11 @@ pub(in crate::runtime) fn build<K: FromNode>(
     Ok((expand(operator), vec![]))
 }
 
+/// An operator with one output for a typed model that is put together by hand.
+pub(in crate::runtime) fn operation(name: &'static str, kernel: impl Kernel, inputs: usize) -> impl TypedOp + Clone {
+    Operator { name: name.into(), kernel: Arc::new(kernel), wanted: tvec![0], inputs }
+}
+
 /// Any operator of this room, in tract's two stages: types still being inferred, and known.
 #[derive(Debug, Clone)]
 struct Operator {

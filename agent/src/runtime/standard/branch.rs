@@ -2,16 +2,14 @@
 //! and the other branch is often impossible then. So a known condition makes the node its branch; the other one is not
 //! looked at. With a condition that stays unknown both must make sense, and agree in type and shape.
 
+use super::Built;
 use tract_onnx::model::{ParseResult, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_core::ops::logic::IfThenElse;
 
 /// The node, and the names of what its branches read from outside.
-pub(super) fn build(
-    context: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let branch = |name: &str| context.parse_graph(node.get_attr(name)?);
     let ParseResult { model: then, unresolved_inputs: then_reads, .. } = branch("then_branch")?;
     let ParseResult { model: otherwise, unresolved_inputs: otherwise_reads, .. } = branch("else_branch")?;

@@ -7,21 +7,53 @@
 //!   integers, and a quantised transformer then answered 0.25 where 0.97 is right. Here they are what they say, no more.
 //! - `Squeeze` without axes.
 //! - `If`: a branch that the condition rules out need not make sense.
+//! - `RNN`, `GRU`, `LSTM`: tract reads neither `direction = "reverse"` nor `activations`, `clip` or `input_forget`.
+//! - `Celu`, `Swish`: tract's have no `alpha`.
+//! - `Upsample`, and `Resize` of opset 10, as the `Resize` that they are.
+//! - [`unread`]: attributes that tract passes over, so that the answer would be another one; such a graph is refused.
 
+mod activation;
 mod branch;
+mod flip;
 mod quantize;
+mod recurrent;
+mod resize;
 mod squeeze;
+mod unread;
 
 #[cfg(test)]
 mod tests;
 
 use super::ml::kernel::build;
-use tract_onnx::model::OnnxOpRegister;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+use tract_onnx::model::{OnnxOpRegister, ParsingContext};
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+
+type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+type Builder = fn(&ParsingContext<'_>, &NodeProto) -> Built;
+
+static TRACTS: LazyLock<HashMap<String, Builder>> = LazyLock::new(|| tract_onnx::onnx().op_register.0);
+
+/// What tract itself makes of a node, as an operator of this name.
+fn tracts(name: &str, context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let builder = TRACTS.get(name).with_context(|| format!("tract has no operator `{name}`"))?;
+    builder(context, node)
+}
 
 /// Replaces tract's operators of the same names.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
+    unread::register(operators);
+    operators.insert("Celu", build::<activation::Celu>);
     operators.insert("DequantizeLinear", build::<quantize::DequantizeLinear>);
+    operators.insert("GRU", recurrent::build);
     operators.insert("If", branch::build);
+    operators.insert("LSTM", recurrent::build);
     operators.insert("QuantizeLinear", build::<quantize::QuantizeLinear>);
+    operators.insert("RNN", recurrent::build);
+    operators.insert("Resize", resize::resize);
     operators.insert("Squeeze", squeeze::build);
+    operators.insert("Swish", build::<activation::Swish>);
+    operators.insert("Upsample", resize::upsample);
 }

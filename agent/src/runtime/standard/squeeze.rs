@@ -1,25 +1,16 @@
 //! `Squeeze` without axes: every axis of size 1 goes. With axes it is tract's.
 
+use super::{Built, tracts};
 use crate::runtime::ml::attributes::Attributes;
 use crate::runtime::ml::kernel::{self, Fact, FromNode, Kernel};
-use std::sync::LazyLock;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
-type Builder = fn(&ParsingContext<'_>, &NodeProto) -> Built;
-
-static WITH_AXES: LazyLock<Option<Builder>> =
-    LazyLock::new(|| tract_onnx::onnx().op_register.0.get("Squeeze").copied());
-
 pub(super) fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let stated = node.input.iter().filter(|name| !name.is_empty()).count() > 1
         || node.attribute.iter().any(|attribute| attribute.name == "axes");
-    match *WITH_AXES {
-        Some(with_axes) if stated => with_axes(context, node),
-        _ => kernel::build::<SqueezeAll>(context, node),
-    }
+    if stated { tracts("Squeeze", context, node) } else { kernel::build::<SqueezeAll>(context, node) }
 }
 
 /// Which axes go must be known when the graph is read: a rank that depends on a request's batch is no contract.

@@ -157,3 +157,107 @@ fn stated_sizes_must_be_the_graphs() {
         assert!(text.contains(word), "{text}");
     }
 }
+
+fn node(operator: &str, attributes: &[Attribute<'_>], inputs: &[&str]) -> Onnx {
+    Onnx::default().node_with("n", operator, inputs, &["y"], attributes)
+}
+
+fn close(found: &[f64], expected: &[f64]) {
+    let near = found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5);
+    assert!(found.len() == expected.len() && near, "{found:?} is not {expected:?}");
+}
+
+/// One number a step, one cell: `h = f(x + h / 2)`.
+fn recurrence(attributes: &[Attribute<'_>]) -> Onnx {
+    Onnx::default()
+        .node_with("n", "RNN", &["x", "w", "r"], &["y", "last"], attributes)
+        .weight("w", &[1, 1, 1], &[1.0])
+        .weight("r", &[1, 1, 1], &[0.5])
+        .input("x", FLOAT, &["3", "1", "1"])
+        .output("y", FLOAT, &["3", "1", "1", "1"])
+        .output("last", FLOAT, &["1", "1", "1"])
+}
+
+fn recurred(attributes: &[Attribute<'_>]) -> [Vec<f64>; 2] {
+    let outputs = opened(&recurrence(attributes), &[]).unwrap().run(&[f32s(&[3, 1, 1], &[1.0, -2.0, 3.0])]).unwrap();
+    [outputs[0].to_f64(), outputs[1].to_f64()]
+}
+
+#[test]
+fn a_recurrence_runs_backwards_where_it_says_so() {
+    let [h3, h2, h1] = {
+        let third = 3_f64.tanh();
+        let second = (-2.0 + third / 2.0).tanh();
+        [third, second, (1.0 + second / 2.0).tanh()]
+    };
+    let [each, last] = recurred(&[Attribute::Text("direction", "reverse")]);
+    close(&each, &[h1, h2, h3]);
+    close(&last, &[h1]);
+}
+
+#[test]
+fn a_recurrence_has_the_activation_that_it_says() {
+    let relu = Attribute::Texts("activations", &["Relu"]);
+    let [each, last] = recurred(&[relu]);
+    close(&each, &[1.0, 0.0, 3.0]);
+    close(&last, &[3.0]);
+    let backwards = [Attribute::Texts("activations", &["Relu"]), Attribute::Text("direction", "reverse")];
+    close(&recurred(&backwards)[0], &[1.0, 0.0, 3.0]);
+    let [each, _] = recurred(&[Attribute::Texts("activations", &["Tanh"])]);
+    close(&each[..1], &[1_f64.tanh()]);
+}
+
+#[test]
+fn a_recurrence_that_would_answer_otherwise_is_refused() {
+    for (attribute, word) in [
+        (Attribute::Texts("activations", &["HardSigmoid"]), "hardsigmoid"),
+        (Attribute::Float("clip", 0.5), "`clip`"),
+        (Attribute::Int("input_forget", 1), "`input_forget`"),
+        (Attribute::Text("direction", "sideways"), "sideways"),
+    ] {
+        let text = refused(&recurrence(&[attribute]), &[]);
+        assert!(text.contains(word) && text.contains("operator `RNN`"), "{text}");
+    }
+}
+
+#[test]
+fn activations_have_their_alpha() {
+    let with = |operator, alpha| {
+        let graph = node(operator, &[Attribute::Float("alpha", alpha)], &["x"]);
+        let engine = opened(&graph.input("x", FLOAT, &["3"]).output("y", FLOAT, &["3"]), &[]).unwrap();
+        engine.run(&[f32s(&[3], &[-1.0, 0.0, 2.0])]).unwrap()[0].to_f64()
+    };
+    close(&with("Celu", 2.0), &[2.0 * (-0.5_f64).exp_m1(), 0.0, 2.0]);
+    let swish = |x: f64| x / (1.0 + (-0.5 * x).exp());
+    close(&with("Swish", 0.5), &[swish(-1.0), 0.0, swish(2.0)]);
+}
+
+#[test]
+fn upsampling_repeats_each_value() {
+    let graph = node("Upsample", &[Attribute::Text("mode", "nearest")], &["x", "scales"])
+        .weight("scales", &[3], &[1.0, 1.0, 3.0])
+        .input("x", FLOAT, &["1", "1", "2"])
+        .output("y", FLOAT, &["1", "1", "6"]);
+    let y = opened(&graph, &[]).unwrap().run(&[f32s(&[1, 1, 2], &[1.0, 2.0])]).unwrap();
+    assert_eq!(y[0].to_f64(), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
+}
+
+#[test]
+fn an_attribute_that_nobody_reads_refuses_the_graph() {
+    let deep = |mode| {
+        let attributes = [Attribute::Int("blocksize", 2), Attribute::Text("mode", mode)];
+        node("SpaceToDepth", &attributes, &["x"]).input("x", FLOAT, &["1", "1", "2", "2"]).output(
+            "y",
+            FLOAT,
+            &["1", "4", "1", "1"],
+        )
+    };
+    assert!(opened(&deep("DCR"), &[]).is_ok());
+    let text = refused(&deep("CRD"), &[]);
+    assert!(text.contains("`mode`") && text.contains("SpaceToDepth"), "{text}");
+    let added = node("Add", &[Attribute::Int("axis", 0), Attribute::Int("broadcast", 1)], &["x", "b"])
+        .weight("b", &[2], &[1.0, 2.0])
+        .input("x", FLOAT, &["2", "2"])
+        .output("y", FLOAT, &["2", "2"]);
+    assert!(refused(&added, &[]).contains("`axis`"));
+}

@@ -1,0 +1,138 @@
+//! `RNN`, `GRU` and `LSTM`. tract runs them forwards and in both directions with their usual activations, and reads no
+//! attribute that says otherwise. Backwards is forwards over the flipped sequence; `RNN` takes `Relu` too, as PyTorch
+//! exports it; what is left is refused.
+
+use super::activation::Relu;
+use super::flip::Flip;
+use super::{Built, tracts};
+use crate::runtime::ml::attributes::Attributes;
+use crate::runtime::ml::kernel::operation;
+use tract_onnx::model::ParsingContext;
+use tract_onnx::ops::rec::common::CommonRec;
+use tract_onnx::ops::rec::rnn::RNN;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+
+pub(super) fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let attributes = Attributes::new(node);
+    let (operator, reads) = checked(context, node, &attributes).with_context(|| attributes.title())?;
+    if attributes.text("direction")?.as_deref() != Some("reverse") {
+        return Ok((operator, reads));
+    }
+    let batch_first = attributes.int("layout")?.unwrap_or(0) == 1;
+    let answers = node.output.first().is_some_and(|name| !name.is_empty());
+    Ok((Box::new(Backwards { operator, time: usize::from(batch_first), answers }), reads))
+}
+
+fn checked(context: &ParsingContext<'_>, node: &NodeProto, attributes: &Attributes<'_>) -> Built {
+    let directions = match attributes.text("direction")?.as_deref().unwrap_or("forward") {
+        "forward" | "reverse" => 1,
+        "bidirectional" => 2,
+        other => return attributes.unexpected("direction", format!("`{other}`")),
+    };
+    if let Some(clip) = attributes.float("clip")? {
+        return attributes.unexpected("clip", format!("{clip}: a bound on cell inputs is not supported"));
+    }
+    if attributes.int("input_forget")?.unwrap_or(0) != 0 {
+        return attributes.unexpected("input_forget", "1: coupled gates are not supported");
+    }
+    let usual: &[&str] = match node.op_type.as_str() {
+        "LSTM" => &["sigmoid", "tanh", "tanh"],
+        "GRU" => &["sigmoid", "tanh"],
+        _ => &["tanh"],
+    };
+    let named = attributes.list_or_empty::<String>("activations")?;
+    let named: Vec<String> = named.iter().map(|name| name.to_lowercase()).collect();
+    let of_each = |names: &[&str]| named.iter().map(String::as_str).eq(names.repeat(directions).iter().copied());
+    if named.is_empty() || of_each(usual) {
+        return tracts(&node.op_type, context, node);
+    }
+    if node.op_type == "RNN" && of_each(&["relu"]) {
+        let relu = || -> Box<dyn TypedOp> { Box::new(operation("Relu", Relu, 1)) };
+        let body = Box::new(RNN { fore: relu(), back: relu() });
+        return Ok((expand(CommonRec::from_node_and_options(node, 3, 0, body)?), vec![]));
+    }
+    attributes.unexpected("activations", format!("[{}]: supported is [{}]", named.join(", "), usual.join(", ")))
+}
+
+/// A recurrence from the end of the sequence to its beginning.
+#[derive(Debug, Clone)]
+struct Backwards {
+    operator: Box<dyn InferenceOp>,
+    /// The axis of time in the input, and in the output of each step.
+    time: usize,
+    /// Whether the output of each step is asked for; it is the first then.
+    answers: bool,
+}
+
+impl PartialEq for Backwards {
+    fn eq(&self, _other: &Self) -> bool {
+        false
+    }
+}
+
+impl Eq for Backwards {}
+
+impl Op for Backwards {
+    fn name(&self) -> StaticName {
+        format!("{} backwards", self.operator.name()).into()
+    }
+
+    not_a_typed_op!();
+}
+
+impl EvalOp for Backwards {
+    not_out_of_plan!();
+
+    fn eval(&self, _context: &EvalContext<'_>, _inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        bail!("it runs in a typed model alone")
+    }
+}
+
+impl InferenceOp for Backwards {
+    fn infer_facts(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
+        self.operator.infer_facts(inputs, outputs, observed)
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        self.operator.nboutputs()
+    }
+
+    fn to_typed(
+        &self,
+        source: &InferenceModel,
+        node: &InferenceNode,
+        target: &mut TypedModel,
+        mapping: &HashMap<OutletId, OutletId>,
+    ) -> TractResult<TVec<OutletId>> {
+        let sequence = node.inputs.first().context("no input")?;
+        let forwards = *mapping.get(sequence).context("the input was not translated")?;
+        let mut flip = |what: &str, outlet: OutletId| {
+            let flipped = target.wire_node(
+                format!("{}.{what}", node.name),
+                operation("Flip", Flip { axis: self.time }, 1),
+                &[outlet],
+            )?;
+            flipped.first().copied().context("a node without an output")
+        };
+        let mut mapping = mapping.clone();
+        mapping.insert(*sequence, flip("flipped", forwards)?);
+        let mut outputs = self.operator.to_typed(source, node, target, &mapping)?;
+        if let (true, Some(answer)) = (self.answers, outputs.first_mut()) {
+            let flipped = target.wire_node(
+                format!("{}.answer", node.name),
+                operation("Flip", Flip { axis: self.time }, 1),
+                &[*answer],
+            )?;
+            *answer = flipped.first().copied().context("a node without an output")?;
+        }
+        Ok(outputs)
+    }
+
+    as_op!();
+}
