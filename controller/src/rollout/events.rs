@@ -154,6 +154,16 @@ pub enum Event {
         wave: usize,
         /// What the gates said.
         evidence: Vec<GateReport>,
+        /// Whether each device is told in its turn ([`Event::SwapAsked`]); before, all were at once.
+        #[serde(default)]
+        in_turn: bool,
+    },
+    /// A device that ran the release in shadow is told to make it live.
+    SwapAsked {
+        /// Who.
+        device: DeviceId,
+        /// As in [`Event::Assigned`].
+        reachable: bool,
     },
     /// A device was told by somebody else to run this release already.
     Adopted {

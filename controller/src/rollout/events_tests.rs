@@ -82,8 +82,9 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::Watched { wave: 2, slice: 3, metrics: vec![a_watch()] },
         Event::ClockJumped { to: Timestamp::from_millis(1) },
         Event::Resumed { by: text(), accepted: vec![], unproven: true },
-        Event::Shadowed { device, attempt: 1, previous: None, reachable: true },
-        Event::ShadowPassed { wave: 0, evidence: vec![] },
+        Event::Shadowed { device: device.clone(), attempt: 1, previous: None, reachable: true },
+        Event::ShadowPassed { wave: 0, evidence: vec![], in_turn: true },
+        Event::SwapAsked { device, reachable: true },
     ]
 }
 

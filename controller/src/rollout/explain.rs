@@ -213,6 +213,10 @@ fn sentence(event: &Event) -> String {
         Event::ShadowPassed { wave, .. } => {
             format!("Wave {} has shown in shadow what it had to; its devices swap.", wave + 1)
         }
+        Event::SwapAsked { device, reachable } => {
+            let away = if *reachable { "" } else { "; it is away, and reads it when it comes back" };
+            format!("{device} is told to let the release that it runs in shadow answer{away}.")
+        }
         Event::Adopted { device } => {
             format!("{device} ran the release already; it is counted, and would not be taken back.")
         }

@@ -416,13 +416,6 @@ impl Strategy {
         if let Some((field, expected, found)) = strategy.trial.fault().or_else(|| strategy.ab.fault()) {
             return out(field, expected, found);
         }
-        if !strategy.shadow.is_zero() && !strategy.maintenance.is_empty() {
-            return out(
-                "shadow",
-                "0s where maintenance windows are given: the swap comes when the shadow is over, not when a window opens",
-                duration::text(strategy.shadow),
-            );
-        }
         if strategy.ab.asked() {
             if strategy.waves.last_number() != Some(1) {
                 return out("waves", "a single one in an A/B test", strategy.waves.to_string());

@@ -19,20 +19,20 @@ enum Usual {
 }
 
 /// Operators, an attribute of theirs, and what it may be.
-const UNREAD: [(&[&str], &str, Usual); 8] = [
+const UNREAD: [(&[&str], &str, Usual); 7] = [
     // Broadcasting as before opset 7: along an axis that is named.
     (&["Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor"], "axis", Usual::Absent),
     (&["Attention"], "left_window_size", Usual::Int(-1)),
     (&["Attention"], "right_window_size", Usual::Int(-1)),
     (&["BatchNormalization"], "training_mode", Usual::Int(0)),
-    // tract adds up powers of the numbers themselves, not of their absolute values.
-    (&["GlobalLpPool"], "p", Usual::Int(2)),
     (&["Pad"], "paddings", Usual::Absent),
     (&["Scan"], "directions", Usual::Absent),
     (&["SpaceToDepth"], "mode", Usual::Text("DCR")),
 ];
 
 pub(super) fn register(operators: &mut OnnxOpRegister) {
+    // tract's divides by the number of places, and adds up powers of the numbers instead of their absolute values.
+    operators.0.remove("GlobalLpPool");
     for name in UNREAD.iter().flat_map(|(names, ..)| *names) {
         operators.insert(name, build);
     }

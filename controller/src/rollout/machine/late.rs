@@ -20,13 +20,14 @@ pub(crate) fn concerns<'d>(state: &State, devices: impl IntoIterator<Item = &'d 
 }
 
 fn unsettled(member: &Member) -> bool {
-    matches!(member.progress, Progress::Assigned | Progress::Retrying { .. })
+    matches!(member.progress, Progress::Assigned | Progress::Shadowing | Progress::Retrying { .. })
 }
 
-/// Whether a device took part and was never told.
+/// Whether a device took part and was never told, or not that it may leave the shadow.
 pub(crate) fn left_behind(state: &State, member: &Member) -> bool {
-    let of_waves = !member.late && !member.accepted && member.wave < state.waves.len();
-    of_waves && member.progress == Progress::Waiting
+    let of_waves = !member.late && member.wave < state.waves.len();
+    let in_shadow = member.progress == Progress::Shadowing && state.shadowed.contains(&member.wave);
+    of_waves && (in_shadow || (member.progress == Progress::Waiting && !member.accepted))
 }
 
 /// Who joined, who is told now, and what came of those that were told. Only devices that nobody has told anything of
@@ -53,9 +54,9 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> V
     let turns = Turns::new(state, seen, now);
     assignments(state, seen, &turns, now, |device, member| {
         let open = match member.progress {
-            Progress::Waiting if left_behind(state, member) => !seen.claimed.contains(device),
+            Progress::Waiting | Progress::Shadowing if left_behind(state, member) => !seen.claimed.contains(device),
             Progress::Waiting => untold(device) && !seen.claimed.contains(device),
-            Progress::Retrying { .. } => true,
+            Progress::Retrying { .. } | Progress::Shadowing => true,
             _ => false,
         };
         let late = member.late || left_behind(state, member);

@@ -72,14 +72,10 @@ pub(super) fn decide(
     let turns = Turns::new(state, seen, now);
     let is_over = state.is_over(now);
     let untold = || {
-        let open = |member: &&Member| matches!(member.progress, Progress::Waiting | Progress::Retrying { .. });
         let counted = state.members.values().filter(|m| m.counts() && m.wave < state.waves.len());
-        counted.filter(open).count()
+        counted.filter(|member| state.awaits_turn(member, now)).count()
     };
-    let of_waves = |member: &Member| {
-        let open = matches!(member.progress, Progress::Waiting | Progress::Retrying { .. });
-        member.wave <= wave && member.counts() && open
-    };
+    let of_waves = |member: &Member| member.wave <= wave && member.counts() && state.awaits_turn(member, now);
     match phase {
         Phase::Passed if wave + 1 < state.waves.len() && is_over => over(state, wave + 1, untold()),
         Phase::Passed if wave + 1 < state.waves.len() => next_wave(state, wave + 1, now),
@@ -111,7 +107,7 @@ pub(super) fn decide(
 
 fn not_live(state: &State, wave: usize) -> Vec<DeviceId> {
     let waits = |member: &Member| {
-        let told = matches!(member.progress, Progress::Assigned | Progress::Retrying { .. });
+        let told = matches!(member.progress, Progress::Assigned | Progress::Shadowing | Progress::Retrying { .. });
         told || (member.progress == Progress::Waiting && !member.accepted)
     };
     let of_waves = state.members.iter().filter(|(_, member)| member.wave <= wave && waits(member));
@@ -138,16 +134,13 @@ pub(super) fn assignments(
         values(device).into_iter().for_each(|value| *by_value.entry(value).or_default() += 1);
     }
     let due = |member: &Member| match member.progress {
-        Progress::Waiting => true,
-        Progress::Retrying { at } => at <= now,
-        _ => false,
+        Progress::Waiting => !member.accepted,
+        Progress::Retrying { at } => at <= now && !member.accepted,
+        // Whom nobody waits for any more still leaves the shadow when it comes back.
+        _ => state.awaits_turn(member, now),
     };
-    let mut next: Vec<_> = state
-        .members
-        .iter()
-        .filter(|(device, m)| may_be(device, m) && !m.accepted && due(m))
-        .map(|(d, m)| (m.place, d, m))
-        .collect();
+    let mut next: Vec<_> =
+        state.members.iter().filter(|(device, m)| may_be(device, m) && due(m)).map(|(d, m)| (m.place, d, m)).collect();
     next.sort_by_key(|(place, device, _)| (*place, *device));
     let mut events = Vec::new();
     for (_, device, member) in next {
@@ -175,9 +168,18 @@ pub(super) fn assignments(
             in_flight += 1;
             groups.into_iter().for_each(|group| *by_value.entry(group).or_default() += 1);
         }
+        if member.progress == Progress::Shadowing {
+            events.push(Event::SwapAsked { device: device.clone(), reachable });
+            continue;
+        }
         let attempt = next_attempt(view, release, member);
         let previous = if member.touched { member.previous.clone() } else { previous_of(view, release) };
-        events.push(Event::Assigned { device: device.clone(), attempt, previous, reachable });
+        let device = device.clone();
+        let alone = member.late && state.shadowed.contains(&member.wave) && shadow::can_stand_beside(view, release);
+        events.push(match alone {
+            true => Event::Shadowed { device, attempt, previous, reachable },
+            false => Event::Assigned { device, attempt, previous, reachable },
+        });
     }
     events
 }
@@ -229,7 +231,7 @@ fn tally<'a>(state: &'a State, turns: &Turns<'_>, wave: usize, soaking: bool) ->
                     tally.live_of_wave.push(device);
                 }
             }
-            (Progress::Waiting | Progress::Retrying { .. }, _) => match turns.wait(device) {
+            (Progress::Waiting | Progress::Shadowing | Progress::Retrying { .. }, _) => match turns.wait(device) {
                 Some(Wait::Away { .. }) => tally.away.push(device),
                 // The others are not kept from soaking by one that came back at the wrong hour.
                 Some(Wait::Window { .. }) if soaking => tally.away.push(device),
@@ -260,7 +262,8 @@ fn deploying(
     let waited_for = |device: &DeviceId| seen.waited(turns.open_since(device).map_or(since, |at| at.max(since)), now);
     let of_wave = |device: &&&DeviceId| state.members.get(**device).is_some_and(|member| member.wave == wave);
     let patience = tally.away.iter().filter(of_wave).map(|device| {
-        let told = state.members.get(*device).is_some_and(|member| member.progress != Progress::Waiting);
+        let waits = |member: &Member| matches!(member.progress, Progress::Waiting | Progress::Shadowing);
+        let told = state.members.get(*device).is_some_and(|member| !waits(member));
         strategy.device_timeout.checked_sub(if told { waited } else { waited_for(device) })
     });
     let patience = patience.flatten().max();
@@ -283,7 +286,7 @@ fn deploying(
     // A closed window ends by itself; where there are any, the time is that since something last happened or opened.
     let known_to_open = tally.windows.iter().any(|(opens, _)| opens.is_some());
     let moved = |device: &DeviceId, member: &Member| match member.progress {
-        Progress::Waiting => turns.open_since(device),
+        Progress::Waiting | Progress::Shadowing => turns.open_since(device),
         _ => Some(member.since),
     };
     let quiet = match strategy.maintenance.is_empty() {
@@ -334,6 +337,7 @@ fn busy(state: &State, seen: &Observation<'_>, turns: &Turns<'_>, tally: &Tally<
         let wait = || turns.wait(device).map(|wait| wait.text());
         let doing = match member.map(|member| member.progress) {
             Some(Progress::Waiting) => wait().unwrap_or_else(|| "waits for its turn".to_owned()),
+            Some(Progress::Shadowing) => wait().unwrap_or_else(|| "in shadow, waits for its turn".to_owned()),
             Some(Progress::Retrying { at }) => match wait() {
                 Some(wait) => wait,
                 None => format!("tries again at {at}"),

@@ -4,7 +4,7 @@ use super::decide::Decision;
 use super::progress::{assignments, names};
 use super::sample::{Group, Observation};
 use super::state::{Progress, State};
-use super::turn::Turns;
+use super::turn::{Turns, Wait};
 use crate::rollout::duration;
 use crate::rollout::events::Event;
 use crate::rollout::fleet::DeviceView;
@@ -63,9 +63,14 @@ pub(super) fn decide(
         return Decision::events(told.into_iter().map(shadowed).collect());
     }
     let devices = in_shadow(state, wave);
+    let closed =
+        |device: &&DeviceId| able(device) && matches!(turns.wait(device), Some(Wait::Window { opens: Some(_), .. }));
+    let of_wave = state.members.iter().filter(|(_, m)| m.wave == wave && m.counts() && m.progress == Progress::Waiting);
+    let windows: Vec<&DeviceId> = of_wave.map(|(device, _)| device).filter(closed).collect();
+    let told_at = |device: &&DeviceId| state.members.get(*device).map(|member| member.since);
     let tries_again =
         state.members.values().any(|m| m.wave == wave && matches!(m.progress, Progress::Retrying { .. }) && m.counts());
-    if devices.is_empty() && !tries_again {
+    if devices.is_empty() && windows.is_empty() && !tries_again {
         return Decision::pause(format!(
             "no device of wave {} can run the release in shadow: it needs a live release to be held against, an agent that \
              understands, and to have passed its self-test; resume tries again",
@@ -75,12 +80,14 @@ pub(super) fn decide(
     let Some(report) = reports.last().filter(|report| report.gate == crate::rollout::gates::shadow::NAME) else {
         return Decision::waiting(vec!["the pairs are not judged yet".to_owned()]);
     };
-    let waited = seen.waited(since, now);
-    let shown = matches!(report.verdict, Verdict::Pass | Verdict::Unbounded);
+    // Where devices are told in hours of their own, the last of them is watched as long as the first.
+    let last = if strategy.maintenance.is_empty() { None } else { devices.iter().filter_map(told_at).max() };
+    let waited = seen.waited(last.map_or(since, |last| last.max(since)), now);
+    let shown = windows.is_empty() && matches!(report.verdict, Verdict::Pass | Verdict::Unbounded);
     if shown && waited >= strategy.shadow {
-        return Decision::events(vec![Event::ShadowPassed { wave, evidence: reports.to_vec() }]);
+        return Decision::events(vec![Event::ShadowPassed { wave, evidence: reports.to_vec(), in_turn: true }]);
     }
-    if waited >= strategy.shadow.saturating_add(strategy.wave_timeout) {
+    if windows.is_empty() && waited >= strategy.shadow.saturating_add(strategy.wave_timeout) {
         let waited = duration::text(Duration::from_secs(waited.as_secs()));
         return Decision::pause(format!(
             "the shadow of wave {} is inconclusive after {waited}: {}; resume waits for more",
@@ -89,11 +96,16 @@ pub(super) fn decide(
         ));
     }
     let left = Duration::from_secs(strategy.shadow.saturating_sub(waited).as_secs());
-    let mut waiting = vec![format!("in shadow on {}", names(devices))];
-    if !left.is_zero() {
+    let mut waiting = Vec::new();
+    if !devices.is_empty() {
+        waiting.push(format!("in shadow on {}", names(devices)));
+    }
+    if !windows.is_empty() {
+        waiting.push(format!("{} devices wait for their maintenance windows: {}", windows.len(), names(windows)));
+    } else if !left.is_zero() {
         waiting.push(format!("{} more in shadow", duration::text(left)));
     }
-    if !shown {
+    if !matches!(report.verdict, Verdict::Pass | Verdict::Unbounded) {
         waiting.push(report.sentence.clone());
     }
     Decision::waiting(waiting)

@@ -423,6 +423,20 @@ impl State {
         !strategy.shadow.is_zero() && asked && !self.is_holdout(wave) && !self.shadowed.contains(&wave)
     }
 
+    /// Whether a device is to be told when its turn comes: to fetch the release, or to let what it runs in shadow answer.
+    /// One that joined after its wave's shadow has a shadow of its own, as long, in which it judges by itself.
+    #[must_use]
+    pub fn awaits_turn(&self, member: &Member, now: Timestamp) -> bool {
+        match member.progress {
+            Progress::Waiting | Progress::Retrying { .. } => true,
+            Progress::Shadowing => {
+                let seen = !member.late || now.since(member.since) >= self.spec.strategy.shadow;
+                seen && self.shadowed.contains(&member.wave)
+            }
+            _ => false,
+        }
+    }
+
     /// What a device is told when it goes back; none removes the model.
     #[must_use]
     pub fn return_to(&self, member: &Member) -> Option<AssignTo> {

@@ -131,6 +131,7 @@ const fn device_of(event: &Event) -> Option<&DeviceId> {
     match event {
         Event::Assigned { device, .. }
         | Event::Shadowed { device, .. }
+        | Event::SwapAsked { device, .. }
         | Event::Adopted { device }
         | Event::Live { device }
         | Event::Failed { device, .. }
@@ -203,12 +204,15 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
                 other => other,
             })
         }
-        (Event::ShadowPassed { wave: passed, .. }, Stage::Running { wave, phase: Phase::Shadowing { .. } })
-            if passed == wave =>
-        {
+        (
+            Event::ShadowPassed { wave: passed, in_turn, .. },
+            Stage::Running { wave, phase: Phase::Shadowing { .. } },
+        ) if passed == wave => {
             let wave = *wave;
             state.shadowed.insert(wave);
-            effects = leave_shadow(state, at);
+            if !in_turn {
+                effects = leave_shadow(state, at);
+            }
             Some(Stage::Running { wave, phase: Phase::Deploying { since: at } })
         }
         (
@@ -262,7 +266,7 @@ fn first_phase(state: &State, wave: usize, at: Timestamp) -> Phase {
     }
 }
 
-/// What ran in shadow takes the place of the live release.
+/// What ran in shadow takes the place of the live release, everywhere at once.
 fn leave_shadow(state: &mut State, at: Timestamp) -> Vec<Effect> {
     let mut told = Vec::new();
     for (device, member) in state.members.iter_mut().filter(|(_, member)| member.progress == Progress::Shadowing) {
@@ -275,6 +279,11 @@ fn leave_shadow(state: &mut State, at: Timestamp) -> Vec<Effect> {
 /// Whether a device may be told to take the release: after the end only one that came late, or was never told.
 fn may_assign(stage: &Stage, member: &Member) -> bool {
     stage.active() || ((member.late || member.progress == Progress::Waiting) && *stage == Stage::Completed)
+}
+
+/// Whether what runs in shadow may be told to take over.
+fn may_swap(stage: &Stage) -> bool {
+    stage.active() || *stage == Stage::Completed
 }
 
 /// Whether devices can still be taken back.
@@ -352,6 +361,13 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
                 (true, None) => Progress::Shadowing,
                 (true, Some(_)) => Progress::Splitting,
             })
+        }
+        Event::SwapAsked { reachable, .. } if member.progress == Progress::Shadowing && may_swap(&state.stage) => {
+            // Nothing waits any more for one that is told after the end.
+            member.late |= state.stage == Stage::Completed;
+            member.silence = (!reachable).then_some(Silence { since: at, after_change: false });
+            effects.push(Effect::Assign { device: device.clone(), to: Some(state.candidate(member.attempt)) });
+            Some(Progress::Assigned)
         }
         Event::Adopted { .. } if may_assign(&state.stage, &member) => {
             member.assigned = Some(at);

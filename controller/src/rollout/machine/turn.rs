@@ -160,7 +160,7 @@ fn due<'s>(state: &'s State, devices: &BTreeMap<DeviceId, DeviceView>, now: Time
     let open = |member: &Member| match member.progress {
         Progress::Waiting => true,
         Progress::Retrying { at } => at <= now,
-        _ => false,
+        _ => state.awaits_turn(member, now),
     };
     let may_be = |member: &Member| member.wave <= wave && !member.accepted && open(member);
     let heard = |view: &DeviceView| view.last_seen.is_some_and(|seen| now.since(seen) <= strategy.silence_after);

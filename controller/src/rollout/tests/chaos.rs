@@ -144,8 +144,9 @@ proptest! {
         first in behaviour(),
         happenings in proptest::collection::vec(happening(), 0..25),
         approve in any::<bool>(),
+        shadow in any::<bool>(),
     ) {
-        check(first, happenings, approve)?;
+        check(first, happenings, approve, shadow)?;
     }
 }
 
@@ -153,19 +154,23 @@ proptest! {
 fn a_fleet_may_change_its_members_in_the_middle() {
     let happenings =
         vec![Happening::Joins, Happening::Seconds(19), Happening::Seconds(18), Happening::Leaves(0), Happening::Joins];
-    check(Behaviour::Good, happenings, false).unwrap();
+    check(Behaviour::Good, happenings, false, false).unwrap();
 }
 
 /// Devices that change at the same time.
 const CONCURRENT: usize = 2;
 
-fn check(first: Behaviour, happenings: Vec<Happening>, approve: bool) -> Result<(), TestCaseError> {
+fn check(first: Behaviour, happenings: Vec<Happening>, approve: bool, shadow: bool) -> Result<(), TestCaseError> {
     let mut rig = Rig::new(6);
     rig.release("1.2.0", first);
     rig.release("1.3.0", Behaviour::Good);
     let mut strategy = quick("1,50%,100%");
     strategy.approve_before = approve.then(|| vec![2.into()]);
     strategy.max_concurrent = Some(CONCURRENT);
+    if shadow {
+        strategy.shadow = Some(Duration::from_secs(5));
+        rig.fleet.understand();
+    }
     let id = rig.start_with("1.2.0", strategy);
     let mut watch = Watch::new(&id);
     for happening in happenings {

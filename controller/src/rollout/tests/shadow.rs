@@ -1,10 +1,11 @@
 //! Rollouts whose waves begin in shadow.
 
-use super::fake::{Behaviour, Rig, quick};
+use super::fake::{Behaviour, Rig, device, quick};
 use crate::rollout::events::Event;
-use crate::rollout::machine::Command;
+use crate::rollout::machine::{Command, Progress};
 use crate::rollout::strategy::StrategyFile;
 use fieldpost_shared::id::RolloutId;
+use fieldpost_shared::time::Clock as _;
 use fieldpost_shared::wire::v1::FailureKind;
 use std::time::Duration;
 
@@ -17,9 +18,7 @@ fn rig(count: usize, behaviour: Behaviour) -> Rig {
     let rig = Rig::new(count);
     rig.release("1.1.0", behaviour);
     rig.fleet.edit_manifest("1.1.0", |manifest| manifest.budgets.max_disagreement = Some(0.05));
-    for device in rig.fleet.world().devices.values_mut() {
-        device.inventory.agent_version = "0.1.0+beside".into();
-    }
+    rig.fleet.understand();
     rig
 }
 
@@ -86,6 +85,119 @@ fn agents_that_do_not_understand_are_not_swapped_unseen() {
     rig.until(&id, "paused");
     assert!(rig.reason(&id).contains("an agent that understands"), "{}", rig.reason(&id));
     assert_eq!(rig.running("1.1.0").len(), 0);
+}
+
+#[test]
+fn devices_leave_the_shadow_by_turns() {
+    let mut rig = rig(6, Behaviour::Good);
+    let id = rig.start_with("1.1.0", StrategyFile { max_concurrent: Some(2), ..shadowed("6") });
+    let mut most = 0;
+    for _ in 0..60 {
+        rig.second();
+        let members = &rig.state(&id).members;
+        let waits = members.values().any(|member| member.progress == Progress::Shadowing);
+        let changing = members.values().filter(|member| member.in_flight()).count();
+        assert!(changing <= 2, "{changing}");
+        most = most.max(if waits { changing } else { 0 });
+    }
+    assert_eq!((most, rig.stage(&id), rig.running("1.1.0").len()), (2, "completed", 6));
+    assert_eq!(rig.count(&id, |event| matches!(event, Event::SwapAsked { .. })), 6);
+}
+
+#[test]
+fn devices_leave_the_shadow_in_their_maintenance_windows() {
+    // The rigs begin on a Tuesday at 22:13:20 UTC.
+    let mut rig = rig(3, Behaviour::Good);
+    let windows = ["Tue 22:13-22:15", "Thu 00:00-06:00"].map(|window| window.parse().unwrap()).into();
+    let strategy = StrategyFile {
+        maintenance: Some(windows),
+        timezone: Some("UTC".parse().unwrap()),
+        shadow: Some(Duration::from_secs(12 * 3600)),
+        ..shadowed("3")
+    };
+    let id = rig.start_with("1.1.0", strategy);
+    rig.run(30);
+    assert_eq!(rig.stage(&id), "shadowing");
+    let until = |rig: &mut Rig, hours: u64| {
+        let end = rig.clock.now().plus(Duration::from_secs(hours * 3600));
+        while rig.clock.now() < end {
+            rig.clock.advance(Duration::from_secs(59));
+            rig.fleet.tick();
+            rig.second();
+        }
+    };
+    // Wednesday, 22:13: the shadow is over, the window is closed.
+    until(&mut rig, 24);
+    assert_eq!((rig.stage(&id), rig.running("1.1.0").len()), ("deploying", 0));
+    assert!(rig.waiting(&id).contains("maintenance windows"), "{}", rig.waiting(&id));
+    until(&mut rig, 2);
+    rig.until(&id, "completed");
+    assert_eq!(rig.running("1.1.0").len(), 3);
+}
+
+#[test]
+fn a_shadow_waits_for_windows_to_begin_and_lasts_for_the_last_device() {
+    let mut rig = rig(2, Behaviour::Good);
+    // Noon in UTC is 21:00 in Tokyo: the one is told nine hours before the other.
+    let name = rig.fleet.world().devices.keys().next().unwrap().to_string();
+    rig.fleet.edit(&name, |device| drop(device.labels.insert("timezone".into(), "Asia/Tokyo".into())));
+    let strategy = StrategyFile {
+        maintenance: Some(vec!["12:00-13:00".parse().unwrap()]),
+        timezone: Some("UTC".parse().unwrap()),
+        shadow: Some(Duration::from_secs(3600)),
+        ..shadowed("2")
+    };
+    let id = rig.start_with("1.1.0", strategy);
+    let mut began = Vec::new();
+    for _ in 0..24 * 61 {
+        rig.clock.advance(Duration::from_secs(59));
+        rig.fleet.tick();
+        rig.second();
+        assert_ne!(rig.stage(&id), "paused", "{}", rig.reason(&id));
+        let told = rig.count(&id, |event| matches!(event, Event::Shadowed { .. }));
+        if began.len() < told {
+            began.push(rig.clock.now());
+        }
+        if rig.stage(&id) != "shadowing" {
+            break;
+        }
+        assert!(!rig.waiting(&id).is_empty());
+    }
+    let [first, last] = began[..] else { panic!("{began:?}") };
+    assert!(last.since(first) >= Duration::from_secs(8 * 3600), "{first} {last}");
+    assert!(rig.clock.now().since(last) >= Duration::from_secs(3600));
+    assert_eq!(rig.running("1.1.0").len(), 0, "each waits for its next window");
+}
+
+#[test]
+fn a_device_that_joins_after_the_shadow_has_one_of_its_own() {
+    let mut rig = rig(2, Behaviour::Good);
+    let id = rig.start_with("1.1.0", StrategyFile { soak: Some(Duration::from_secs(30)), ..shadowed("2") });
+    rig.until(&id, "soaking");
+    let old = rig.fleet.world().releases[&"1.0.0".parse().unwrap()].0.release.clone();
+    rig.fleet.add_device("late", Some(&old));
+    rig.fleet.understand();
+    rig.run(5);
+    let progress = |rig: &Rig| rig.state(&id).members.get(&device("late")).map(|member| member.progress);
+    assert_eq!(progress(&rig), Some(Progress::Shadowing));
+    rig.restart();
+    rig.until(&id, "completed");
+    rig.run(10);
+    assert_eq!((progress(&rig), rig.running("1.1.0").len()), (Some(Progress::Live), 3));
+    let of_late = |event: &Event| match event {
+        Event::Shadowed { device, .. } | Event::SwapAsked { device, .. } | Event::Live { device } => {
+            device.as_str() == "late"
+        }
+        _ => false,
+    };
+    assert_eq!(rig.count(&id, of_late), 3);
+}
+
+#[test]
+fn a_stored_shadow_of_before_lets_everybody_swap_at_once() {
+    let text = r#"{"kind":"shadow-passed","wave":0,"evidence":[]}"#;
+    let event: Event = serde_json::from_str(text).unwrap();
+    assert!(matches!(event, Event::ShadowPassed { in_turn: false, .. }), "{event:?}");
 }
 
 #[test]

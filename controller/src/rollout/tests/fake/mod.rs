@@ -162,6 +162,11 @@ impl FakeFleet {
         edit(self.world().devices.get_mut(&device(name)).unwrap());
     }
 
+    /// Agents of a version that runs one release beside another.
+    pub(crate) fn understand(&self) {
+        self.world().devices.values_mut().for_each(|device| device.inventory.agent_version = "0.1.0+beside".into());
+    }
+
     /// One second of every device's life.
     pub(crate) fn tick(&self) {
         let now = self.clock.now();
