@@ -10,6 +10,7 @@ use fieldpost_shared::time::Timestamp;
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::broadcast;
 
 impl Fleet {
@@ -90,6 +91,18 @@ impl seen::Fleet for Fleet {
     ) -> Result<Option<WindowStats>, seen::FleetError> {
         windows::merged_between(self.store.as_ref(), device, release, since, until)
             .map_err(|error| seen::FleetError::new(format!("read the statistics of `{device}`"), error))
+    }
+
+    fn put_windows_back(&self, now: Timestamp, tolerance: Duration) -> Result<(), seen::FleetError> {
+        let put_back = |device: &DeviceId| {
+            let writes = windows::put_back(self.store.as_ref(), device, now, tolerance)?;
+            if writes.is_empty() { Ok(()) } else { self.store.commit(writes) }
+        };
+        for record in self.devices.list() {
+            put_back(&record.id)
+                .map_err(|error| seen::FleetError::new(format!("put back the statistics of `{}`", record.id), error))?;
+        }
+        Ok(())
     }
 
     fn release(&self, model: &ModelName, version: &Version) -> Result<Option<ReleaseInfo>, seen::FleetError> {

@@ -155,6 +155,34 @@ pub fn prune(store: &dyn Store, device: &DeviceId, keep: Retention, now: Timesta
     Ok(writes)
 }
 
+/// The writes after which no window of a device came more than `tolerance` after `now`: what a clock that was since put back
+/// has seen come is no evidence of tomorrow. It came just before `now`.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn put_back(
+    store: &dyn Store,
+    device: &DeviceId,
+    now: Timestamp,
+    tolerance: Duration,
+) -> Result<Vec<Write>, StoreError> {
+    let before = now.minus(Duration::from_millis(1)).as_millis().to_be_bytes();
+    let mut writes = Vec::new();
+    for manifest in releases(store, device)? {
+        let prefix = release_prefix(device, &manifest);
+        let Some(end) = after_prefix(&prefix) else { continue };
+        let mut from = prefix.clone();
+        from.extend_from_slice(&now.plus(tolerance).as_millis().to_be_bytes());
+        for (key, content) in store.range(Table::Windows, &from, &end, usize::MAX)? {
+            // Epoch and first stay: no two windows of a device and a release have the same.
+            let rest = key.get(prefix.len() + before.len()..).unwrap_or_default();
+            let put = [prefix.as_slice(), &before, rest].concat();
+            writes.extend([Write::delete(Table::Windows, key), Write::put(Table::Windows, put, content)]);
+        }
+    }
+    Ok(writes)
+}
+
 fn merge_pair(pair: &[(Vec<u8>, Vec<u8>)]) -> Vec<Write> {
     let [(older_key, older), (newer_key, newer)] = pair else { return vec![] };
     let (Ok(mut sum), Ok(window)) = (WindowStats::decode(older), WindowStats::decode(newer)) else { return vec![] };

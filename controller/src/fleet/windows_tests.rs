@@ -91,3 +91,19 @@ fn what_came_since_stays_in_after_merging() {
     store.commit(prune(&store, &id("a"), KEEP, at(9)).unwrap()).unwrap();
     assert_eq!(requests(&store, "a", "r", 7), Some(before));
 }
+
+#[test]
+fn after_a_clock_was_put_back_no_window_came_later_than_now() {
+    let store = MemoryStore::default();
+    for (came, first) in [(100, 1), (1_050, 2), (5_000, 3), (9_000, 4)] {
+        put(&store, "a", "r", came, first, 10);
+        put(&store, "a", "s", came, first, 1);
+    }
+    let tolerance = Duration::from_secs(300);
+    store.commit(put_back(&store, &id("a"), at(1_000), tolerance).unwrap()).unwrap();
+    assert_eq!(requests(&store, "a", "r", 0), Some((40, 4)), "none is lost");
+    assert_eq!(requests(&store, "a", "r", 1_000), Some((10, 1)), "a clock is set right by a little all the time");
+    assert_eq!(requests(&store, "a", "r", 999), Some((30, 3)));
+    assert_eq!(requests(&store, "a", "s", 1_000), Some((1, 1)));
+    assert!(put_back(&store, &id("a"), at(1_000), tolerance).unwrap().is_empty());
+}

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::broadcast;
 
 /// One model that a device should run.
@@ -160,6 +161,12 @@ pub trait Fleet: Send + Sync + fmt::Debug {
         since: Timestamp,
         until: Timestamp,
     ) -> Result<Option<WindowStats>, FleetError>;
+
+    /// Whatever arrived more than `tolerance` after `now` arrived just before it: the clock has been put back since.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    fn put_windows_back(&self, now: Timestamp, tolerance: Duration) -> Result<(), FleetError>;
 
     /// A release by name and version.
     ///

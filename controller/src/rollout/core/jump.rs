@@ -3,6 +3,7 @@
 use super::{Core, CoreError};
 use crate::rollout::core::look::Devices;
 use crate::rollout::events::Event;
+use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::RolloutId;
 use fieldpost_shared::time::{Clock, Timestamp};
 use std::time::Duration;
@@ -47,6 +48,12 @@ impl Core {
             .filter(|(_, entry)| entry.state.stage.active() && (jumped || ahead(entry.state.updated)));
         let ids: Vec<RolloutId> = touched.map(|(id, _)| id.clone()).collect();
         let mut stuck = Vec::new();
+        if (jumped || !ids.is_empty())
+            && let Err(error) = self.parts.fleet.put_windows_back(now, JUMP)
+        {
+            let error = Chain(&error);
+            tracing::warn!(%error, "statistics that arrived before the clock was put back may count as newer ones");
+        }
         for id in ids {
             if let Err(error) = self.record(&id, vec![Event::ClockJumped { to: now }], devices) {
                 stuck.push((id, error));

@@ -75,11 +75,28 @@ fn a_controller_that_begins_before_its_last_event_lets_the_clocks_begin_anew() {
     let id = rig.start("1.1.0", "1,4");
     rig.until(&id, "soaking");
     back(&rig);
-    // What arrived by the other clock is gone: it must not be what the wave passes by.
-    rig.fleet.world().devices.values_mut().for_each(super::fake::FakeDevice::forget);
     rig.restart();
     rig.run(120);
     assert_eq!((rig.stage(&id), jumps(&rig, &id)), ("completed", 1), "{}", rig.waiting(&id));
+}
+
+#[test]
+fn what_arrived_before_the_clock_was_put_back_is_no_evidence_afterwards() {
+    for restarts in [false, true] {
+        let mut rig = Rig::new(4);
+        let id = rig.start("1.1.0", "1,4");
+        rig.until(&id, "soaking");
+        rig.run(2);
+        back(&rig);
+        // Nobody asks it anything any more.
+        rig.fleet.world().devices.values_mut().for_each(|device| device.traffic = 0);
+        if restarts {
+            rig.restart();
+        }
+        rig.run(100);
+        assert_eq!((rig.stage(&id), jumps(&rig, &id)), ("paused", 1), "{}", rig.waiting(&id));
+        assert!(rig.reason(&id).contains("0 of 1 devices have sent a window"), "{}", rig.reason(&id));
+    }
 }
 
 #[test]

@@ -137,11 +137,6 @@ impl FakeDevice {
         }
     }
 
-    /// The windows that have arrived are no longer there.
-    pub(crate) fn forget(&mut self) {
-        self.windows.clear();
-    }
-
     pub(super) fn live_second(
         &mut self,
         now: Timestamp,

@@ -16,6 +16,7 @@ use fieldpost_shared::time::{Clock, ManualClock, Timestamp};
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::broadcast;
 
 #[derive(Debug)]
@@ -254,6 +255,14 @@ impl Fleet for FakeFleet {
             }
         }
         Ok(merged)
+    }
+
+    fn put_windows_back(&self, now: Timestamp, tolerance: Duration) -> Result<(), FleetError> {
+        let mut world = self.world();
+        let all = world.devices.values_mut().flat_map(|device| device.windows.iter_mut());
+        let later = all.filter(|(at, ..)| *at > now.plus(tolerance));
+        later.for_each(|(at, ..)| *at = now.minus(Duration::from_millis(1)));
+        Ok(())
     }
 
     fn release(&self, which: &ModelName, version: &Version) -> Result<Option<ReleaseInfo>, FleetError> {
