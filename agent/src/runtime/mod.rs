@@ -29,6 +29,7 @@ mod reference_tests;
 mod unload_tests;
 
 pub use answer::{Answer, Found, Ranked};
+pub(crate) use engine::Helpers;
 pub use engine::{classes, external_files, inspect};
 pub use error::{InferError, InputError, LoadError, Side};
 pub use model::{LoadedModel, golden_set};

@@ -4,6 +4,7 @@
 //! idle, so that together they take no more processors than the pool was given.
 
 use super::fair::{Fair, Pushed, Turn};
+use crate::runtime::Helpers;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::ModelName;
 use fieldpost_shared::time::Clock;
@@ -48,6 +49,8 @@ pub(crate) struct Desk<T: Work>(Arc<Shared<T>>);
 #[derive(Debug)]
 struct Shared<T> {
     threads: usize,
+    /// For one piece of work while the other threads are idle.
+    helpers: Option<Helpers>,
     clock: Arc<dyn Clock>,
     state: Mutex<State<T>>,
     /// For the threads that answer requests.
@@ -83,6 +86,7 @@ impl<T: Work> Pool<T> {
         let waiting = Fair::new(capacity.get());
         let shared = Arc::new(Shared {
             threads: threads.get(),
+            helpers: Helpers::start(threads, Arc::clone(&clock)),
             clock,
             state: Mutex::new(State {
                 waiting,
@@ -193,9 +197,13 @@ impl<T: Work> Desk<T> {
     }
 
     fn work(&self) {
-        while let Some((turn, first, more)) = self.next() {
+        while let Some((turn, first, more, alone)) = self.next() {
             let begun = self.clock().monotonic();
-            guarded("a request broke its inference thread", || first.run(more, self));
+            let run = || guarded("a request broke its inference thread", || first.run(more, self));
+            match self.0.helpers.as_ref().filter(|_| alone) {
+                Some(helpers) => helpers.offer(run),
+                None => run(),
+            }
             let took = self.clock().monotonic().saturating_sub(begun);
             let mut state = self.0.lock();
             state.waiting.ended(turn, took);
@@ -206,7 +214,8 @@ impl<T: Work> Desk<T> {
     }
 
     /// The next piece of work, with what may run with it: of those that wait already, and leaving the other threads theirs.
-    fn next(&self) -> Option<(Turn, T, Vec<T>)> {
+    /// And whether these have nothing to do.
+    fn next(&self) -> Option<(Turn, T, Vec<T>, bool)> {
         let mut state = self.0.lock();
         loop {
             if let Some((turn, first)) = state.waiting.pop() {
@@ -215,7 +224,8 @@ impl<T: Work> Desk<T> {
                 let most = first.together().min(fair_share).saturating_sub(1);
                 let more =
                     if most == 0 { Vec::new() } else { state.waiting.more(turn, most, |other| first.joins(other)) };
-                return Some((turn, first, more));
+                let alone = state.running == 1 && state.waiting.waiting() == 0;
+                return Some((turn, first, more, alone));
             }
             if state.closed {
                 return None;

@@ -32,6 +32,11 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Sen
     done
 }
 
+/// What panics on this thread panics again on one that catches it.
+pub(super) fn always() {
+    CATCHING.set(CATCHING.get() + 1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

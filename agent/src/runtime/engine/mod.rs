@@ -9,6 +9,9 @@ mod hints;
 mod open;
 mod plans;
 mod tract;
+mod wide;
+
+pub(crate) use wide::Helpers;
 
 use super::error::{InferError, LoadError};
 use fieldpost_shared::bundle::{Tensor, TensorSpec};

@@ -1,0 +1,177 @@
+//! One run on several processors, while these are idle: matrix products, packing and element-wise operators of large graphs
+//! are split among helpers. The answer is the same to the bit, for each number is still computed by one of them.
+//!
+//! Who has idle processors offers helpers for what runs on its thread. Each plan measures, in its first runs with an offer,
+//! whether they make it quicker on this box, and by enough: they are taken from whoever comes next.
+
+use super::caught;
+use fieldpost_shared::time::Clock;
+use rayon::ThreadPoolBuilder;
+use std::cell::RefCell;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tract_linalg::multithread::{Executor, multithread_tract_scope};
+
+/// Helpers must take away this share of a run's time.
+const GAIN: f64 = 0.2;
+/// A shorter run is never split: waking helpers takes some ten microseconds for each operator.
+const SHORTEST: Duration = Duration::from_micros(300);
+/// Runs of each kind that are compared, by turns; the quickest of each counts.
+const RUNS: u8 = 6;
+
+thread_local! {
+    static OFFERED: RefCell<Option<Helpers>> = const { RefCell::new(None) };
+}
+
+/// Threads that help with one run at a time.
+#[derive(Clone)]
+pub(crate) struct Helpers {
+    executor: Executor,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Helpers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Helpers").finish_non_exhaustive()
+    }
+}
+
+impl Helpers {
+    /// So many threads, which sleep until they are needed. None where one processor is all that there is, or the system
+    /// gives no threads: then every run is by itself.
+    pub(crate) fn start(threads: NonZeroUsize, clock: Arc<dyn Clock>) -> Option<Self> {
+        if threads.get() == 1 {
+            return None;
+        }
+        let builder = ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .thread_name(|index| format!("helper-{index}"))
+            // What panics in a helper panics in the run that it helps, which is where it is caught.
+            .start_handler(|_| caught::always());
+        match builder.build() {
+            Ok(pool) => Some(Self { executor: Executor::MultiThread(Arc::new(pool)), clock }),
+            Err(error) => {
+                tracing::warn!(%error, "no threads to help large models: each request runs on one");
+                None
+            }
+        }
+    }
+
+    /// Runs work on this thread which may be helped.
+    pub(crate) fn offer<R>(&self, work: impl FnOnce() -> R) -> R {
+        let before = OFFERED.replace(Some(self.clone()));
+        let done = work();
+        OFFERED.set(before);
+        done
+    }
+}
+
+/// Whether helpers make one plan quicker.
+#[derive(Debug, Default)]
+pub(super) struct Width {
+    stage: AtomicU8,
+    trial: Mutex<Trial>,
+}
+
+/// The other stage, 0, is that nothing is decided.
+const NARROW: u8 = 1;
+const WIDE: u8 = 2;
+
+#[derive(Debug, Default)]
+struct Trial {
+    runs: u8,
+    narrow: Option<Duration>,
+    wide: Option<Duration>,
+}
+
+impl Trial {
+    /// What follows from what was measured; none is that more runs are needed.
+    fn verdict(&self) -> Option<u8> {
+        let (narrow, wide) = (self.narrow?, self.wide);
+        if self.runs >= 2 && narrow < SHORTEST {
+            return Some(NARROW);
+        }
+        let gains = |wide: Duration| wide.as_secs_f64() <= narrow.as_secs_f64() * (1.0 - GAIN);
+        (self.runs >= 2 * RUNS).then(|| if wide.is_some_and(gains) { WIDE } else { NARROW })
+    }
+}
+
+impl Width {
+    /// Runs with the helpers that are offered, where that is quicker.
+    pub(super) fn run<R>(&self, work: impl FnOnce() -> R) -> R {
+        let stage = self.stage.load(Ordering::Relaxed);
+        let Some(helpers) = (if stage == NARROW { None } else { OFFERED.with_borrow(Clone::clone) }) else {
+            return work();
+        };
+        match stage {
+            WIDE => multithread_tract_scope(helpers.executor, work),
+            _ => self.tried(&helpers, work),
+        }
+    }
+
+    fn tried<R>(&self, helpers: &Helpers, work: impl FnOnce() -> R) -> R {
+        let wide = {
+            let mut trial = self.trial.lock().unwrap_or_else(PoisonError::into_inner);
+            trial.runs = trial.runs.saturating_add(1);
+            trial.runs % 2 == 0
+        };
+        let begun = helpers.clock.monotonic();
+        let done = if wide { multithread_tract_scope(helpers.executor.clone(), work) } else { work() };
+        let took = helpers.clock.monotonic().saturating_sub(begun);
+        let mut trial = self.trial.lock().unwrap_or_else(PoisonError::into_inner);
+        let least = if wide { &mut trial.wide } else { &mut trial.narrow };
+        *least = Some(least.map_or(took, |least| least.min(took)));
+        if let Some(verdict) = trial.verdict() {
+            self.stage.store(verdict, Ordering::Relaxed);
+            let (alone, helped) = (trial.narrow, trial.wide);
+            tracing::info!(?alone, ?helped, taken = verdict == WIDE, "measured whether other processors help one run");
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fieldpost_shared::time::{ManualClock, Timestamp};
+    use tract_linalg::multithread::current_tract_executor;
+
+    fn is_wide() -> bool {
+        matches!(current_tract_executor(), Executor::MultiThread(_))
+    }
+
+    /// How many of the last runs of a plan are helped that takes so long alone, and so long with help.
+    fn helped(alone_us: u64, helped_us: u64) -> usize {
+        let clock = Arc::new(ManualClock::new(Timestamp::EPOCH));
+        let helpers = Helpers::start(NonZeroUsize::new(2).unwrap(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        let width = Width::default();
+        let run = || {
+            width.run(|| {
+                clock.advance(Duration::from_micros(if is_wide() { helped_us } else { alone_us }));
+                is_wide()
+            })
+        };
+        for _ in 0..20 {
+            helpers.offer(run);
+        }
+        assert!(!run(), "nobody offers");
+        (0..5).filter(|_| helpers.offer(run)).count()
+    }
+
+    #[test]
+    fn a_plan_takes_help_where_that_is_quicker_by_enough() {
+        assert_eq!(helped(10_000, 6_000), 5);
+        assert_eq!(helped(10_000, 9_000), 0);
+        assert_eq!(helped(10_000, 12_000), 0);
+        assert_eq!(helped(200, 100), 0, "too short");
+    }
+
+    #[test]
+    fn one_processor_has_no_helpers() {
+        let clock = Arc::new(ManualClock::new(Timestamp::EPOCH));
+        assert!(Helpers::start(NonZeroUsize::MIN, clock).is_none());
+    }
+}
