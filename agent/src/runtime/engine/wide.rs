@@ -116,7 +116,7 @@ impl Width {
         let wide = {
             let mut trial = self.trial.lock().unwrap_or_else(PoisonError::into_inner);
             trial.runs = trial.runs.saturating_add(1);
-            trial.runs % 2 == 0
+            trial.runs.is_multiple_of(2)
         };
         let begun = helpers.clock.monotonic();
         let done = if wide { multithread_tract_scope(helpers.executor.clone(), work) } else { work() };

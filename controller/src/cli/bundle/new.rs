@@ -1,10 +1,20 @@
-//! `bundle new`: a commented `bundle.toml`, with the name and the model filled in where the folder tells them.
+//! `bundle new`: a commented `bundle.toml`, with the name and the model filled in where the folder tells them, and a
+//! made-up golden sample where there is no data and the model can be asked something: then it can be packed as it is.
 
 use crate::cli::{Context, Exit, Failure};
 use crate::pack::{SOURCE_FILE, TEMPLATE};
+use fieldpost_agent::runtime::example;
+use fieldpost_shared::bundle::{Tensor, TensorSpec};
 use fieldpost_shared::durable::write_atomic;
 use fieldpost_shared::id::ModelName;
-use std::path::Path;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Where samples are looked for.
+const SAMPLES: &str = "samples";
+const EXAMPLE: &str = "made-up.json";
+/// Endings of files that may be data; then nothing is made up.
+const DATA: [&str; 7] = ["npy", "csv", "png", "jpg", "jpeg", "webp", "bmp"];
 
 pub(super) fn new(dir: &Path, context: &Context) -> Result<Exit, Failure> {
     let target = dir.join(SOURCE_FILE);
@@ -13,10 +23,63 @@ pub(super) fn new(dir: &Path, context: &Context) -> Result<Exit, Failure> {
         return Err(refuse().because_text("the file is there already").hint("edit it, or name another folder"));
     }
     std::fs::create_dir_all(dir).map_err(|error| refuse().because(&error))?;
-    let text = filled(TEMPLATE, name_of(dir).as_ref(), only_model(dir).as_deref());
+    let model = only_model(dir);
+    let mut text = filled(TEMPLATE, name_of(dir).as_ref(), model.as_deref());
+    let made_up = model.as_deref().and_then(|model| make_up(dir, model));
+    if made_up.is_some() {
+        text = with_samples(&text);
+    }
     write_atomic(dir, SOURCE_FILE, text.as_bytes()).map_err(|error| refuse().because(&error))?;
-    let text = format!("wrote {}; edit it, then `fieldpost bundle pack {}`", target.display(), dir.display());
-    context.done(&serde_json::json!({ "wrote": target }), &text)
+    let mut said = format!("wrote {}; edit it, then `fieldpost bundle pack {}`", target.display(), dir.display());
+    if let Some(sample) = &made_up {
+        said.push_str(&format!(
+            "\nwrote {}: random numbers in the model's shapes, enough for a box to check that it computes the same; put real \
+             samples in their place, and reference data in [reference] to have drift watched",
+            sample.display()
+        ));
+    }
+    context.done(&json!({ "wrote": target, "made_up": made_up }), &said)
+}
+
+/// Writes a sample that the model answers, where the folder holds no data of its own.
+fn make_up(dir: &Path, model: &str) -> Option<PathBuf> {
+    let is_data = |path: PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+        path.is_dir() || DATA.contains(&ending.as_str())
+    };
+    if std::fs::read_dir(dir).ok()?.filter_map(Result::ok).any(|entry| is_data(entry.path())) {
+        return None;
+    }
+    // What the model lacks is said by `pack`, which is asked next.
+    let inputs = example(dir, model).ok()??;
+    let body = json!({ "inputs": inputs.iter().map(|(spec, tensor)| input(spec, tensor)).collect::<Vec<_>>() });
+    let samples = dir.join(SAMPLES);
+    std::fs::create_dir_all(&samples).ok()?;
+    write_atomic(&samples, EXAMPLE, body.to_string().as_bytes()).ok()?;
+    Some(samples.join(EXAMPLE))
+}
+
+/// One input of an inference request (OIP v2).
+fn input(spec: &TensorSpec, tensor: &Tensor) -> Value {
+    let numbers = tensor.to_f64();
+    #[allow(clippy::cast_possible_truncation, reason = "whole numbers were made to be small")]
+    let data: Value = match tensor.dtype.is_float() {
+        // To the thousandth, as they were made, instead of what binary32 makes of them.
+        true => numbers.iter().map(|number| json!((number * 1000.0).round() / 1000.0)).collect(),
+        false => numbers.iter().map(|number| json!(*number as i64)).collect(),
+    };
+    json!({ "name": spec.name, "shape": tensor.shape, "datatype": tensor.dtype, "data": data })
+}
+
+/// The template with its golden samples in use.
+fn with_samples(text: &str) -> String {
+    let used = |line: &str| match line.strip_prefix("# ") {
+        Some(used) if used == "[golden]" || used.starts_with("samples = ") => used.to_owned(),
+        _ => line.to_owned(),
+    };
+    let mut text = text.lines().map(used).collect::<Vec<_>>().join("\n");
+    text.push('\n');
+    text
 }
 
 /// The folder's own name, where it is one that a model may have.
@@ -74,6 +137,33 @@ mod tests {
         let source: Source = toml::from_str(&text).unwrap();
         assert_eq!((source.name.as_str(), source.model.to_str().unwrap()), ("digits", "net.onnx"));
         assert_eq!(text.lines().count(), TEMPLATE.lines().count());
+    }
+
+    #[test]
+    fn a_model_without_data_gets_a_sample_that_is_in_use() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("digits");
+        std::fs::create_dir(&dir).unwrap();
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/models/digits-1.0/model.onnx");
+        std::fs::copy(model, dir.join("model.onnx")).unwrap();
+        new(&dir, &test_context(root.path())).unwrap();
+        let source: Source = toml::from_str(&std::fs::read_to_string(dir.join(SOURCE_FILE)).unwrap()).unwrap();
+        assert_eq!(source.golden.samples.as_deref(), Some(Path::new("samples")));
+        let sample = std::fs::read_to_string(dir.join("samples").join(EXAMPLE)).unwrap();
+        let sample: Value = serde_json::from_str(&sample).unwrap();
+        assert_eq!(sample["inputs"][0]["shape"], json!([1, 1, 8, 8]));
+    }
+
+    #[test]
+    fn nothing_is_made_up_where_there_is_data() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("digits");
+        std::fs::create_dir(&dir).unwrap();
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/models/digits-1.0/model.onnx");
+        std::fs::copy(model, dir.join("model.onnx")).unwrap();
+        write_atomic(&dir, "rows.csv", b"a,b\n1,2\n").unwrap();
+        new(&dir, &test_context(root.path())).unwrap();
+        assert!(!dir.join("samples").exists());
     }
 
     #[test]
