@@ -95,9 +95,12 @@ def bundle(binaries, folder, name, model, feed, key):
 
 
 def agent(binaries, packed, name, feed):
+    """Started, and a row for tract alone: what the agent's own self-test measured in process, on one thread."""
     command = [binaries / "fieldpost-agent", "try", packed, "--serve", "--http", "127.0.0.1:0", "--output", "json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     said = json.loads(process.stdout.readline())
+    bare = said["self_test"]["p50_ms"]
+    print(f"| {name} | | tract, in process | {1e3 / bare:,.0f} | {bare:.3f} ms | | | |", flush=True)
     data = feed[1].tobytes()
     entry = {"name": feed[0], "shape": list(feed[1].shape), "datatype": "FP32", "parameters": {"binary_data_size": len(data)}}
     head = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": True}}).encode()

@@ -136,7 +136,12 @@ impl Width {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::engine::{Ends, open_engine};
+    use crate::runtime::onnx_builder::{Onnx, data_type};
+    use fieldpost_shared::bundle::{Dtype, Tensor};
+    use fieldpost_shared::durable::write_atomic;
     use fieldpost_shared::time::{ManualClock, Timestamp};
+    use std::collections::BTreeMap;
     use tract_linalg::multithread::current_tract_executor;
 
     fn is_wide() -> bool {
@@ -167,6 +172,30 @@ mod tests {
         assert_eq!(helped(10_000, 9_000), 0);
         assert_eq!(helped(10_000, 12_000), 0);
         assert_eq!(helped(200, 100), 0, "too short");
+    }
+
+    #[test]
+    fn the_answer_is_the_same_to_the_bit() {
+        let clock = Arc::new(ManualClock::new(Timestamp::EPOCH));
+        let helpers = Helpers::start(NonZeroUsize::new(3).unwrap(), clock).unwrap();
+        let (rows, inner, columns) = (96_u16, 256_u16, 512_u16);
+        let numbers = |count: usize| -> Vec<f32> {
+            (0_u16..251).cycle().take(count).map(|n| f32::from(n) / 251.0 - 0.5).collect()
+        };
+        let count = |a: u16, b: u16| usize::from(a) * usize::from(b);
+        let graph = Onnx::default()
+            .node("product", "MatMul", &["x", "w"], &["a"])
+            .node("bent", "Tanh", &["a"], &["y"])
+            .weight("w", &[inner.into(), columns.into()], &numbers(count(inner, columns)))
+            .input("x", data_type(Dtype::Fp32), &["96", "256"])
+            .output("y", data_type(Dtype::Fp32), &["96", "512"]);
+        let dir = tempfile::tempdir().unwrap();
+        write_atomic(dir.path(), "model.onnx", &graph.bytes()).unwrap();
+        let engine = open_engine(dir.path(), "model.onnx", None, Ends::Graph(&BTreeMap::new())).unwrap();
+        let x = [Tensor::from_f32(vec![rows.into(), inner.into()], &numbers(count(rows, inner))).unwrap()];
+        let alone = engine.run(&x).unwrap();
+        let helped = multithread_tract_scope(helpers.executor, || engine.run(&x).unwrap());
+        assert!(alone == helped && alone[0].to_f64().iter().any(|value| value.abs() > 0.01));
     }
 
     #[test]
