@@ -119,7 +119,7 @@ impl Topics {
             (Some("dev"), Some(level), Some("stats")) => Topic::Stats(device_at(level)?),
             (Some("dev"), Some(level), Some("ack")) => Topic::Ack(device_at(level)?),
             (Some("dev"), Some(level), Some("alive")) => Topic::Alive(device_at(level)?),
-            (Some("blob"), Some(name), None) => Topic::Blob(name.parse().map_err(TopicError::Name)?),
+            (Some("blob"), Some(name), None) => Topic::Blob(name.parse::<Digest>()?),
             (Some("trust"), Some(version), None) => {
                 let number = version.parse().map(Topic::Trust).map_err(|_not_a_number| TopicError::Unknown)?;
                 // `06` and `+6` would be other names of 6; a topic has one.

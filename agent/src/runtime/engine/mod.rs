@@ -6,12 +6,12 @@ mod diagnose;
 mod ends;
 mod graph;
 mod hints;
+mod intra_op;
 mod open;
 mod plans;
 mod tract;
-mod wide;
 
-pub(crate) use wide::Helpers;
+pub(crate) use intra_op::Helpers;
 
 use super::error::{InferError, LoadError};
 use fieldpost_shared::bundle::{Tensor, TensorSpec};

@@ -1,7 +1,7 @@
 //! Plans by concrete sizes: tract is fastest when every axis is known, so each set of sizes is optimised once and kept.
 
 use super::caught::caught;
-use super::wide::Width;
+use super::intra_op::IntraOp;
 use crate::runtime::error::{Cause, InferError, panic_message};
 use std::collections::HashMap;
 use std::fmt;
@@ -25,12 +25,12 @@ pub(super) struct Plan {
     model: Arc<TypedRunnableModel>,
     /// States between calls; a state is a table with one entry per node, worth keeping for small models.
     idle: Mutex<Vec<TypedSimpleState>>,
-    width: Width,
+    intra_op: IntraOp,
 }
 
 impl Plan {
     pub(super) fn new(model: TypedModel) -> TractResult<Self> {
-        Ok(Self { model: model.into_runnable()?, idle: Mutex::new(Vec::new()), width: Width::default() })
+        Ok(Self { model: model.into_runnable()?, idle: Mutex::new(Vec::new()), intra_op: IntraOp::default() })
     }
 
     /// The graph as optimised.
@@ -43,7 +43,7 @@ impl Plan {
         let idle = lock(&self.idle).pop();
         let call = move || -> TractResult<(TypedSimpleState, TVec<TValue>)> {
             let mut state = idle.map_or_else(|| self.model.spawn(), Ok)?;
-            let outputs = self.width.run(|| state.run(inputs))?;
+            let outputs = self.intra_op.run(|| state.run(inputs))?;
             Ok((state, outputs))
         };
         let (state, outputs) = caught(call)

@@ -45,7 +45,7 @@ fn tracts(name: &str, context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 /// Replaces tract's operators of the same names.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
     unread::register(operators);
-    operators.insert("Celu", build::<activation::Celu>);
+    operators.insert("Celu", activation::build::<activation::Celu>);
     operators.insert("DequantizeLinear", build::<quantize::DequantizeLinear>);
     operators.insert("GRU", recurrent::build);
     operators.insert("If", branch::build);
@@ -54,6 +54,6 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("RNN", recurrent::build);
     operators.insert("Resize", resize::resize);
     operators.insert("Squeeze", squeeze::build);
-    operators.insert("Swish", build::<activation::Swish>);
+    operators.insert("Swish", activation::build::<activation::Swish>);
     operators.insert("Upsample", resize::upsample);
 }

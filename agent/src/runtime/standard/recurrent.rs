@@ -112,24 +112,16 @@ impl InferenceOp for Backwards {
     ) -> TractResult<TVec<OutletId>> {
         let sequence = node.inputs.first().context("no input")?;
         let forwards = *mapping.get(sequence).context("the input was not translated")?;
-        let mut flip = |what: &str, outlet: OutletId| {
-            let flipped = target.wire_node(
-                format!("{}.{what}", node.name),
-                operation("Flip", Flip { axis: self.time }, 1),
-                &[outlet],
-            )?;
-            flipped.first().copied().context("a node without an output")
+        let flipped = |what: &str, target: &mut TypedModel, outlet: OutletId| {
+            let flip = operation("Flip", Flip { axis: self.time }, 1);
+            let outlets = target.wire_node(format!("{}.{what}", node.name), flip, &[outlet])?;
+            outlets.first().copied().context("a node without an output")
         };
         let mut mapping = mapping.clone();
-        mapping.insert(*sequence, flip("flipped", forwards)?);
+        mapping.insert(*sequence, flipped("sequence", target, forwards)?);
         let mut outputs = self.operator.to_typed(source, node, target, &mapping)?;
         if let (true, Some(answer)) = (self.answers, outputs.first_mut()) {
-            let flipped = target.wire_node(
-                format!("{}.answer", node.name),
-                operation("Flip", Flip { axis: self.time }, 1),
-                &[*answer],
-            )?;
-            *answer = flipped.first().copied().context("a node without an output")?;
+            *answer = flipped("answers", target, *answer)?;
         }
         Ok(outputs)
     }

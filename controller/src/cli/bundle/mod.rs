@@ -31,7 +31,7 @@ pub struct BundleArgs {
 /// What can be done with bundles.
 #[derive(Debug, Subcommand)]
 pub enum BundleCommand {
-    /// Write a commented bundle.toml into a folder
+    /// Write a commented bundle.toml into a folder, and a made-up sample beside a model without data
     #[command(after_help = "Example:\n  fieldpost bundle new models/digits")]
     New {
         /// The folder; it is made if need be
@@ -107,7 +107,7 @@ pub enum BundleCommand {
 /// When a file, the model or the controller refuses.
 pub async fn run(args: BundleArgs, context: &Context) -> Result<Exit, Failure> {
     match args.command {
-        BundleCommand::New { dir } => new::new(&dir, context),
+        BundleCommand::New { dir } => new::new(&dir, context).await,
         BundleCommand::Pack(args) => pack::run(args, context).await,
         BundleCommand::Inspect { bundle } => inspect::inspect(&source::load(&bundle, context).await?, context),
         BundleCommand::Verify { file, root } => inspect::verify(&file, root.as_deref(), context),

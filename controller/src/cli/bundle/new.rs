@@ -6,6 +6,7 @@ use crate::pack::{SOURCE_FILE, TEMPLATE};
 use fieldpost_agent::runtime::example;
 use fieldpost_shared::bundle::{Tensor, TensorSpec};
 use fieldpost_shared::durable::write_atomic;
+use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::ModelName;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,17 @@ const EXAMPLE: &str = "made-up.json";
 /// Endings of files that may be data; then nothing is made up.
 const DATA: [&str; 7] = ["npy", "csv", "png", "jpg", "jpeg", "webp", "bmp"];
 
-pub(super) fn new(dir: &Path, context: &Context) -> Result<Exit, Failure> {
+/// What came of making up a sample.
+enum Sample {
+    /// It is there.
+    Made(PathBuf),
+    /// There is data, or no model to ask.
+    NotNeeded,
+    /// Why it could not be made.
+    Impossible(String),
+}
+
+pub(super) async fn new(dir: &Path, context: &Context) -> Result<Exit, Failure> {
     let target = dir.join(SOURCE_FILE);
     let refuse = || Failure::new(format!("cannot write `{}`", target.display()));
     if target.exists() {
@@ -25,38 +36,60 @@ pub(super) fn new(dir: &Path, context: &Context) -> Result<Exit, Failure> {
     std::fs::create_dir_all(dir).map_err(|error| refuse().because(&error))?;
     let model = only_model(dir);
     let mut text = filled(TEMPLATE, name_of(dir).as_ref(), model.as_deref());
-    let made_up = model.as_deref().and_then(|model| make_up(dir, model));
-    if made_up.is_some() {
+    let folder = dir.to_owned();
+    // Loading and running a model takes a processor for itself.
+    let sample = tokio::task::spawn_blocking(move || model.map_or(Sample::NotNeeded, |model| make_up(&folder, &model)));
+    let sample = sample.await.map_err(|error| refuse().because(&error))?;
+    if let Sample::Made(_) = sample {
         text = with_samples(&text);
     }
     write_atomic(dir, SOURCE_FILE, text.as_bytes()).map_err(|error| refuse().because(&error))?;
     let mut said = format!("wrote {}; edit it, then `fieldpost bundle pack {}`", target.display(), dir.display());
-    if let Some(sample) = &made_up {
-        said.push_str(&format!(
-            "\nwrote {}: random numbers in the model's shapes, enough for a box to check that it computes the same; put real \
-             samples in their place, and reference data in [reference] to have drift watched",
-            sample.display()
-        ));
-    }
+    let made_up = match &sample {
+        Sample::Made(file) => {
+            said.push_str(&format!(
+                "\nwrote {}: random numbers in the model's shapes, enough for a box to check that it computes the same; put \
+                 real samples in their place, and reference data in [reference] to have drift watched",
+                file.display()
+            ));
+            Some(file)
+        }
+        Sample::Impossible(why) => {
+            context.note(&format!("no golden sample could be made up, add your own: {why}"));
+            None
+        }
+        Sample::NotNeeded => None,
+    };
     context.done(&json!({ "wrote": target, "made_up": made_up }), &said)
 }
 
 /// Writes a sample that the model answers, where the folder holds no data of its own.
-fn make_up(dir: &Path, model: &str) -> Option<PathBuf> {
+fn make_up(dir: &Path, model: &str) -> Sample {
     let is_data = |path: PathBuf| {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
         path.is_dir() || DATA.contains(&ending.as_str())
     };
-    if std::fs::read_dir(dir).ok()?.filter_map(Result::ok).any(|entry| is_data(entry.path())) {
-        return None;
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    if entries.map(|entry| entry.path()).any(is_data) {
+        return Sample::NotNeeded;
     }
-    // What the model lacks is said by `pack`, which is asked next.
-    let inputs = example(dir, model).ok()??;
+    let inputs = match example(dir, model) {
+        Ok(Some(inputs)) => inputs,
+        Ok(None) => {
+            let why = "the model takes texts, or answers made-up numbers of no size that was tried";
+            return Sample::Impossible(why.to_owned());
+        }
+        Err(error) => return Sample::Impossible(Chain(&error).to_string()),
+    };
     let body = json!({ "inputs": inputs.iter().map(|(spec, tensor)| input(spec, tensor)).collect::<Vec<_>>() });
     let samples = dir.join(SAMPLES);
-    std::fs::create_dir_all(&samples).ok()?;
-    write_atomic(&samples, EXAMPLE, body.to_string().as_bytes()).ok()?;
-    Some(samples.join(EXAMPLE))
+    if let Err(error) = std::fs::create_dir_all(&samples) {
+        return Sample::Impossible(Chain(&error).to_string());
+    }
+    match write_atomic(&samples, EXAMPLE, body.to_string().as_bytes()) {
+        Ok(()) => Sample::Made(samples.join(EXAMPLE)),
+        Err(error) => Sample::Impossible(Chain(&error).to_string()),
+    }
 }
 
 /// One input of an inference request (OIP v2).
@@ -126,27 +159,32 @@ mod tests {
     use crate::cli::test_context;
     use crate::pack::source::Source;
 
-    #[test]
-    fn the_folder_tells_name_and_model() {
+    fn beside_a_model() -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("digits");
+        std::fs::create_dir(&dir).unwrap();
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/models/digits-1.0/model.onnx");
+        std::fs::copy(model, dir.join("model.onnx")).unwrap();
+        (root, dir)
+    }
+
+    #[tokio::test]
+    async fn the_folder_tells_name_and_model() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("digits");
         std::fs::create_dir(&dir).unwrap();
         write_atomic(&dir, "net.onnx", b"").unwrap();
-        new(&dir, &test_context(root.path())).unwrap();
+        new(&dir, &test_context(root.path())).await.unwrap();
         let text = std::fs::read_to_string(dir.join(SOURCE_FILE)).unwrap();
         let source: Source = toml::from_str(&text).unwrap();
         assert_eq!((source.name.as_str(), source.model.to_str().unwrap()), ("digits", "net.onnx"));
         assert_eq!(text.lines().count(), TEMPLATE.lines().count());
     }
 
-    #[test]
-    fn a_model_without_data_gets_a_sample_that_is_in_use() {
-        let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("digits");
-        std::fs::create_dir(&dir).unwrap();
-        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/models/digits-1.0/model.onnx");
-        std::fs::copy(model, dir.join("model.onnx")).unwrap();
-        new(&dir, &test_context(root.path())).unwrap();
+    #[tokio::test]
+    async fn a_model_without_data_gets_a_sample_that_is_in_use() {
+        let (root, dir) = beside_a_model();
+        new(&dir, &test_context(root.path())).await.unwrap();
         let source: Source = toml::from_str(&std::fs::read_to_string(dir.join(SOURCE_FILE)).unwrap()).unwrap();
         assert_eq!(source.golden.samples.as_deref(), Some(Path::new("samples")));
         let sample = std::fs::read_to_string(dir.join("samples").join(EXAMPLE)).unwrap();
@@ -154,16 +192,22 @@ mod tests {
         assert_eq!(sample["inputs"][0]["shape"], json!([1, 1, 8, 8]));
     }
 
-    #[test]
-    fn nothing_is_made_up_where_there_is_data() {
-        let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("digits");
-        std::fs::create_dir(&dir).unwrap();
-        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/models/digits-1.0/model.onnx");
-        std::fs::copy(model, dir.join("model.onnx")).unwrap();
+    #[tokio::test]
+    async fn nothing_is_made_up_where_there_is_data() {
+        let (root, dir) = beside_a_model();
         write_atomic(&dir, "rows.csv", b"a,b\n1,2\n").unwrap();
-        new(&dir, &test_context(root.path())).unwrap();
+        new(&dir, &test_context(root.path())).await.unwrap();
         assert!(!dir.join("samples").exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_model_gets_its_template_and_no_sample() {
+        let (root, dir) = beside_a_model();
+        write_atomic(&dir, "model.onnx", b"junk").unwrap();
+        new(&dir, &test_context(root.path())).await.unwrap();
+        let text = std::fs::read_to_string(dir.join(SOURCE_FILE)).unwrap();
+        assert!(!dir.join(SAMPLES).exists() && text.contains("# [golden]"));
+        assert!(matches!(make_up(&dir, "model.onnx"), Sample::Impossible(why) if why.contains("model.onnx")));
     }
 
     #[test]
@@ -171,12 +215,12 @@ mod tests {
         assert_eq!(filled(TEMPLATE, None, None), TEMPLATE);
     }
 
-    #[test]
-    fn a_source_that_is_there_is_not_overwritten() {
+    #[tokio::test]
+    async fn a_source_that_is_there_is_not_overwritten() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("m");
-        new(&dir, &test_context(root.path())).unwrap();
-        let refused = new(&dir, &test_context(root.path())).unwrap_err().to_string();
+        new(&dir, &test_context(root.path())).await.unwrap();
+        let refused = new(&dir, &test_context(root.path())).await.unwrap_err().to_string();
         assert!(refused.contains("the file is there already"), "{refused}");
     }
 }

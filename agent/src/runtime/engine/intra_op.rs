@@ -1,4 +1,4 @@
-//! One run on several processors, while these are idle: matrix products, packing and element-wise operators of large graphs
+//! Intra-op parallelism: one run on several processors, while these are idle. Matrix products, packing and element-wise operators of large graphs
 //! are split among helpers. The answer is the same to the bit, for each number is still computed by one of them.
 //!
 //! Who has idle processors offers helpers for what runs on its thread. Each plan measures, in its first runs with an offer,
@@ -10,6 +10,7 @@ use rayon::ThreadPoolBuilder;
 use std::cell::RefCell;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -71,7 +72,7 @@ impl Helpers {
 
 /// Whether helpers make one plan quicker.
 #[derive(Debug, Default)]
-pub(super) struct Width {
+pub(super) struct IntraOp {
     stage: AtomicU8,
     trial: Mutex<Trial>,
 }
@@ -99,7 +100,7 @@ impl Trial {
     }
 }
 
-impl Width {
+impl IntraOp {
     /// Runs with the helpers that are offered, where that is quicker.
     pub(super) fn run<R>(&self, work: impl FnOnce() -> R) -> R {
         let stage = self.stage.load(Ordering::Relaxed);
@@ -107,7 +108,7 @@ impl Width {
             return work();
         };
         match stage {
-            WIDE => multithread_tract_scope(helpers.executor, work),
+            WIDE => helped(helpers.executor, work),
             _ => self.tried(&helpers, work),
         }
     }
@@ -119,7 +120,7 @@ impl Width {
             trial.runs.is_multiple_of(2)
         };
         let begun = helpers.clock.monotonic();
-        let done = if wide { multithread_tract_scope(helpers.executor.clone(), work) } else { work() };
+        let done = if wide { helped(helpers.executor.clone(), work) } else { work() };
         let took = helpers.clock.monotonic().saturating_sub(begun);
         let mut trial = self.trial.lock().unwrap_or_else(PoisonError::into_inner);
         let least = if wide { &mut trial.wide } else { &mut trial.narrow };
@@ -130,6 +131,15 @@ impl Width {
             tracing::info!(?alone, ?helped, taken = verdict == WIDE, "measured whether other processors help one run");
         }
         done
+    }
+}
+
+/// tract takes the helpers off this thread when a scope returns, and leaves them there when it unwinds: then every later run
+/// would have them, whoever else wants the processors.
+fn helped<R>(executor: Executor, work: impl FnOnce() -> R) -> R {
+    match multithread_tract_scope(executor, || catch_unwind(AssertUnwindSafe(work))) {
+        Ok(done) => done,
+        Err(payload) => resume_unwind(payload),
     }
 }
 
@@ -149,10 +159,10 @@ mod tests {
     }
 
     /// How many of the last runs of a plan are helped that takes so long alone, and so long with help.
-    fn helped(alone_us: u64, helped_us: u64) -> usize {
+    fn helped_of_five(alone_us: u64, helped_us: u64) -> usize {
         let clock = Arc::new(ManualClock::new(Timestamp::EPOCH));
         let helpers = Helpers::start(NonZeroUsize::new(2).unwrap(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-        let width = Width::default();
+        let width = IntraOp::default();
         let run = || {
             width.run(|| {
                 clock.advance(Duration::from_micros(if is_wide() { helped_us } else { alone_us }));
@@ -168,10 +178,10 @@ mod tests {
 
     #[test]
     fn a_plan_takes_help_where_that_is_quicker_by_enough() {
-        assert_eq!(helped(10_000, 6_000), 5);
-        assert_eq!(helped(10_000, 9_000), 0);
-        assert_eq!(helped(10_000, 12_000), 0);
-        assert_eq!(helped(200, 100), 0, "too short");
+        assert_eq!(helped_of_five(10_000, 6_000), 5);
+        assert_eq!(helped_of_five(10_000, 9_000), 0);
+        assert_eq!(helped_of_five(10_000, 12_000), 0);
+        assert_eq!(helped_of_five(200, 100), 0, "too short");
     }
 
     #[test]
@@ -196,6 +206,15 @@ mod tests {
         let alone = engine.run(&x).unwrap();
         let helped = multithread_tract_scope(helpers.executor, || engine.run(&x).unwrap());
         assert!(alone == helped && alone[0].to_f64().iter().any(|value| value.abs() > 0.01));
+    }
+
+    #[test]
+    #[allow(clippy::panic, reason = "it is what is caught")]
+    fn a_run_that_panics_leaves_no_helpers_behind() {
+        let clock = Arc::new(ManualClock::new(Timestamp::EPOCH));
+        let helpers = Helpers::start(NonZeroUsize::new(2).unwrap(), clock).unwrap();
+        let broken = caught::caught(|| helped(helpers.executor, || panic!("inside tract"))).unwrap_err();
+        assert_eq!((broken.downcast_ref::<&str>(), is_wide()), (Some(&"inside tract"), false));
     }
 
     #[test]
