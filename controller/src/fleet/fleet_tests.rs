@@ -2,7 +2,7 @@ use super::*;
 use crate::api::types::{EnrollRequest, TokenKind, TokenRequest};
 use crate::link::outbox::Source;
 use crate::releases::tests::Registry;
-use crate::rollout::fleet::Fleet as _;
+use crate::rollout::fleet::{Fleet as _, select};
 use crate::tokens::Tokens;
 use fieldpost_shared::id::Digest;
 use fieldpost_shared::trust::SecretKey;
@@ -182,12 +182,12 @@ fn the_engine_sees_active_devices_and_what_they_should_run() {
     assert_eq!(changes.try_recv().unwrap().as_str(), "a");
     world.fleet.revoke("op", &"b".parse().unwrap()).unwrap();
     let views = crate::rollout::fleet::Fleet::devices(world.fleet.as_ref()).unwrap();
-    assert_eq!(views.iter().map(|view| view.id.as_str()).collect::<Vec<_>>(), ["a"]);
-    assert_eq!(views[0].desired[&release.model].release, release);
-    assert!(!views[0].settled);
-    let views = views.into_iter().map(|view| (view.id.clone(), view)).collect();
-    assert_eq!(world.fleet.select("site=lyon", &views).unwrap().len(), 1);
-    assert!(world.fleet.select("nonsense", &views).is_err());
+    assert_eq!(views.keys().map(DeviceId::as_str).collect::<Vec<_>>(), ["a"]);
+    let view = &views[&"a".parse().unwrap()];
+    assert_eq!(view.desired[&release.model].release, release);
+    assert!(!view.settled);
+    assert_eq!(select("site=lyon", &views).unwrap().len(), 1);
+    assert!(select("nonsense", &views).is_err());
     let info = crate::rollout::fleet::Fleet::release(world.fleet.as_ref(), &release.model, &release.version).unwrap();
     assert_eq!(info.unwrap().release, release);
 }

@@ -1,14 +1,13 @@
 //! The fleet as the rollout engine sees it.
 
-use super::{Fleet, selector, windows};
+use super::{Fleet, windows};
 use crate::api::types::DeviceStatus;
-use crate::fleet::selector::{Selector, Subject};
 use crate::rollout::fleet::{self as seen, AssignTo, DeviceView, ReleaseInfo};
 use fieldpost_shared::id::{DeviceId, Digest, ModelName};
 use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::time::Timestamp;
 use semver::Version;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -47,22 +46,9 @@ impl Fleet {
 }
 
 impl seen::Fleet for Fleet {
-    fn devices(&self) -> Result<Vec<DeviceView>, seen::FleetError> {
+    fn devices(&self) -> Result<seen::Devices, seen::FleetError> {
         let active = self.devices.list().into_iter().filter(|record| record.status == DeviceStatus::Active);
-        Ok(active.map(|record| self.view(&record)).collect())
-    }
-
-    fn select(
-        &self,
-        text: &str,
-        devices: &BTreeMap<DeviceId, DeviceView>,
-    ) -> Result<BTreeSet<DeviceId>, seen::FleetError> {
-        let parsed: Result<Selector, selector::SelectorError> = text.parse();
-        let selector = parsed.map_err(|error| seen::FleetError::new("read the selector", error))?;
-        let subject = |view: &DeviceView| {
-            selector.matches(Subject { id: &view.id, labels: &view.labels, inventory: &view.inventory })
-        };
-        Ok(devices.values().filter(|view| subject(view)).map(|view| view.id.clone()).collect())
+        Ok(active.map(|record| (record.id.clone(), Arc::new(self.view(&record)))).collect())
     }
 
     fn assign(&self, device: &DeviceId, model: &ModelName, to: Option<&AssignTo>) -> Result<(), seen::FleetError> {

@@ -11,7 +11,7 @@ use super::approval::Person;
 use super::events::Record;
 use super::explain::{Explanation, explain};
 use super::facts::{self, DevicePast};
-use super::fleet::{DeviceView, Fleet, FleetError, ReleaseInfo};
+use super::fleet::{DeviceView, Devices, Fleet, FleetError, ReleaseInfo, select};
 use super::gates::{Gate, hard_limits};
 use super::journal::{self, JournalError};
 use super::machine::{Assessment, Command, FoldError, Progress, Refusal, Stage, State, command, fold};
@@ -27,7 +27,6 @@ use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
 use fieldpost_shared::time::{Clock, Timestamp};
 use fieldpost_shared::trust::SecretKey;
 use jump::Watch;
-use look::Devices;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -229,10 +228,6 @@ impl Core {
         std::mem::take(&mut self.news)
     }
 
-    fn devices(&self) -> Result<Devices, CoreError> {
-        Ok(self.parts.fleet.devices()?.into_iter().map(|view| (view.id.clone(), view)).collect())
-    }
-
     /// Begins a rollout; devices change with the next look.
     ///
     /// # Errors
@@ -240,7 +235,7 @@ impl Core {
     pub fn start(&mut self, request: &StartRequest, by: &str) -> Result<RolloutSummary, CoreError> {
         // What was found out before is not about this rollout: it begins with what the fleet shows now.
         drop(self.parts.fleet.take_ahead());
-        let devices = self.devices()?;
+        let devices = self.parts.fleet.devices()?;
         let (record, state) = self.prepare(request, by, &devices)?;
         let id = state.id.clone();
         journal::append(self.parts.store.as_ref(), &id, &[record])?;
@@ -255,7 +250,7 @@ impl Core {
     /// # Errors
     /// When a start would be refused.
     pub fn preview(&self, request: &StartRequest, by: &str) -> Result<StartPreview, CoreError> {
-        let devices = self.devices()?;
+        let devices = self.parts.fleet.devices()?;
         let (_, state) = self.prepare(request, by, &devices)?;
         let others: Vec<&State> = self.rollouts.values().map(|entry| &entry.state).collect();
         Ok(StartPreview::of(&state, &devices, &others, self.parts.clock.now()))
@@ -267,7 +262,7 @@ impl Core {
         let found = self.parts.fleet.release(&model, &version)?;
         let release = found.ok_or(StartError::UnknownRelease { model, version })?;
         let selector = request.strategy.selector.as_deref().unwrap_or("*");
-        let matching = self.parts.fleet.select(selector, devices).map_err(StartError::Fleet)?;
+        let matching = select(selector, devices).map_err(StartError::Fleet)?;
         let seed = Digest::from_bytes((self.parts.entropy)().map_err(CoreError::Random)?);
         // The id follows from the seed, and says nothing of it.
         let id = format!("r-{}", Digest::of(&[b"rollout id\0", seed.as_bytes().as_slice()].concat()).short());
@@ -298,7 +293,7 @@ impl Core {
         let now = self.parts.clock.now();
         let since = now.minus(strategy.history);
         let model = &release.release.model;
-        let views = matching.iter().filter_map(|device| devices.get(device));
+        let views = matching.iter().filter_map(|device| devices.get(device).map(Arc::as_ref));
         let runs =
             |view| DeviceView::live(view, model).filter(|live| **live != release.release).map(|live| (view, live));
         let running: Vec<_> = views.filter_map(runs).collect();
@@ -334,7 +329,7 @@ impl Core {
     ) -> Result<RolloutSummary, CoreError> {
         let events = command::command(&self.entry(id)?.state, asked, &by.into())?;
         self.uncontested(id, asked)?;
-        let mut devices = self.devices()?;
+        let mut devices = self.parts.fleet.devices()?;
         self.record(id, events, &mut devices)?;
         self.summary(id)
     }

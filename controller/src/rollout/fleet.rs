@@ -1,6 +1,6 @@
 //! The fleet as a rollout sees it: what runs where, what should, and what came of it. The engine's only way out.
 
-use crate::fleet::selector::Subject;
+use crate::fleet::selector::{Selector, SelectorError, Subject};
 use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef, RolloutId};
 use fieldpost_shared::stats::WindowStats;
@@ -86,6 +86,20 @@ impl DeviceView {
     }
 }
 
+/// The active devices, by name. Whoever looks again shares what has not changed.
+pub type Devices = BTreeMap<DeviceId, Arc<DeviceView>>;
+
+/// Those of the given devices that a selector (`site=lyon,arch=aarch64,tier!=lab`, `*`) matches by labels and inventory.
+///
+/// # Errors
+/// When the text is no selector.
+pub fn select(selector: &str, devices: &Devices) -> Result<BTreeSet<DeviceId>, FleetError> {
+    let parsed: Result<Selector, SelectorError> = selector.parse();
+    let selector = parsed.map_err(|error| FleetError::new("read the selector", error))?;
+    let matching = devices.values().filter(|view| selector.matches(view.subject()));
+    Ok(matching.map(|view| view.id.clone()).collect())
+}
+
 /// A release that the controller has and that its publisher signed.
 #[derive(Debug, Clone)]
 pub struct ReleaseInfo {
@@ -121,18 +135,7 @@ pub trait Fleet: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn devices(&self) -> Result<Vec<DeviceView>, FleetError>;
-
-    /// Those of the given devices that a selector (`site=lyon,arch=aarch64,tier!=lab`, `*`) matches by labels and
-    /// inventory.
-    ///
-    /// # Errors
-    /// When the text is no selector.
-    fn select(
-        &self,
-        selector: &str,
-        devices: &BTreeMap<DeviceId, DeviceView>,
-    ) -> Result<BTreeSet<DeviceId>, FleetError>;
+    fn devices(&self) -> Result<Devices, FleetError>;
 
     /// Says what a device should run of a model; `None` removes the model from the box. Signs, stores and publishes;
     /// saying the same again changes nothing.

@@ -2,7 +2,7 @@
 //! refuses what a start refuses and says what a start does.
 
 use super::duration;
-use super::fleet::DeviceView;
+use super::fleet::{DeviceView, Devices};
 use super::machine::State;
 use super::maintenance::{Calendar, Opening};
 use super::start::owns;
@@ -12,6 +12,7 @@ use fieldpost_shared::id::{DeviceId, ReleaseRef, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One wave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ pub struct StartPreview {
 impl StartPreview {
     /// Of a rollout that has not begun.
     #[must_use]
-    pub fn of(state: &State, devices: &BTreeMap<DeviceId, DeviceView>, others: &[&State], now: Timestamp) -> Self {
+    pub fn of(state: &State, devices: &Devices, others: &[&State], now: Timestamp) -> Self {
         let release = &state.spec.release;
         let runs =
             |device: &DeviceId| devices.get(device).is_some_and(|view| view.live(&release.model) == Some(release));
@@ -108,13 +109,14 @@ impl StartPreview {
 }
 
 /// What a start would wait for, and for whom.
-fn notes(state: &State, devices: &BTreeMap<DeviceId, DeviceView>, others: &[&State], now: Timestamp) -> Vec<String> {
+fn notes(state: &State, devices: &Devices, others: &[&State], now: Timestamp) -> Vec<String> {
     let strategy = &state.spec.strategy;
     let mut notes = Vec::new();
     notes.extend(strategy.ab.asked().then(|| strategy.ab.sentence()));
     notes.extend(strategy.not_before.map(|begins| format!("it begins at {begins}, not before")));
     notes.extend(strategy.until.map(|until| format!("nobody is told after {until}; then it waits for a person")));
-    let taking_part: Vec<&DeviceView> = state.order.iter().filter_map(|seat| devices.get(&seat.device)).collect();
+    let taking_part: Vec<&DeviceView> =
+        state.order.iter().filter_map(|seat| devices.get(&seat.device).map(Arc::as_ref)).collect();
     if !strategy.maintenance.is_empty() {
         let calendar = Calendar::new(&strategy.maintenance, &strategy.timezone, now);
         let mut by_opening: BTreeMap<String, usize> = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use super::events::{Event, Spec};
 use super::fit::unfit;
-use super::fleet::{DeviceView, FleetError, ReleaseInfo};
+use super::fleet::{DeviceView, Devices, FleetError, ReleaseInfo};
 use super::machine::{Progress, Stage, State};
 use super::maintenance::{self, MaintenanceError, Zone};
 use super::order::{Seat, draw};
@@ -18,6 +18,7 @@ use fieldpost_shared::wire::v1::FailureKind;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Names listed in an error; more are counted.
 const NAMED: usize = 5;
@@ -230,7 +231,7 @@ pub struct Circumstances<'a> {
     /// The release.
     pub release: &'a ReleaseInfo,
     /// The active devices.
-    pub devices: &'a BTreeMap<DeviceId, DeviceView>,
+    pub devices: &'a Devices,
     /// Those that the selector matches.
     pub matching: &'a BTreeSet<DeviceId>,
     /// Every rollout that there is.
@@ -264,7 +265,8 @@ pub fn begin(
         return Err(StartError::Over(until));
     }
     let selector = file.selector.clone().unwrap_or_else(|| "*".to_owned());
-    let matching: Vec<&DeviceView> = seen.matching.iter().filter_map(|device| seen.devices.get(device)).collect();
+    let matching: Vec<&DeviceView> =
+        seen.matching.iter().filter_map(|device| seen.devices.get(device).map(Arc::as_ref)).collect();
     if matching.is_empty() {
         return Err(StartError::NobodyMatches { selector, devices: seen.devices.len() });
     }
@@ -416,7 +418,7 @@ fn can_be_told(strategy: &Strategy, devices: &[&DeviceView]) -> Result<(), Start
 }
 
 /// Refuses groups by labels that no device has: a misspelt one would leave a wave to other devices.
-fn known_labels(strategy: &Strategy, devices: &BTreeMap<DeviceId, DeviceView>) -> Result<(), StartError> {
+fn known_labels(strategy: &Strategy, devices: &Devices) -> Result<(), StartError> {
     for (wave, selector) in strategy.waves.groups() {
         let unknown =
             |label: &&str| !RESERVED.contains(label) && !devices.values().any(|view| view.labels.contains_key(*label));

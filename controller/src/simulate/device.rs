@@ -7,6 +7,7 @@ use crate::rollout::fleet::{AssignTo, DeviceView};
 use fieldpost_shared::id::{ModelName, ReleaseRef};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::{FailureKind, ModelReport, Phase, Quarantined};
+use std::sync::Arc;
 
 /// How long a swap to a release that is on the disk takes at most, ms.
 const SWAP: u64 = 5_000;
@@ -63,7 +64,7 @@ pub(super) struct Device {
     /// In the fleet from then on, and until then.
     pub(super) here: (u64, u64),
     /// What the controller sees of it; `last_seen` and `alive` are filled in when it looks.
-    view: DeviceView,
+    view: Arc<DeviceView>,
     model: ModelName,
     live: Option<usize>,
     previous: Option<usize>,
@@ -121,7 +122,7 @@ impl Device {
             fate: random::below(&mut acts, u64::MAX),
             stream: acts,
             here,
-            view,
+            view: Arc::new(view),
             model: live.model.clone(),
             live: Some(index),
             previous: None,
@@ -137,11 +138,14 @@ impl Device {
     }
 
     /// What the controller sees.
-    pub(super) fn view(&self, manners: &Manners, now: u64) -> DeviceView {
-        let mut view = self.view.clone();
-        view.last_seen = self.last_seen(manners, now).map(Timestamp::from_millis);
-        view.alive = self.died.is_none_or(|died| died > now) && self.nature.away.at(now).is_none();
-        view
+    pub(super) fn view(&mut self, manners: &Manners, now: u64) -> Arc<DeviceView> {
+        let last_seen = self.last_seen(manners, now).map(Timestamp::from_millis);
+        let alive = self.died.is_none_or(|died| died > now) && self.nature.away.at(now).is_none();
+        if (self.view.last_seen, self.view.alive) != (last_seen, alive) {
+            let view = Arc::make_mut(&mut self.view);
+            (view.last_seen, view.alive) = (last_seen, alive);
+        }
+        Arc::clone(&self.view)
     }
 
     /// When it last sent anything that arrived: its reports come at fixed times, and one when it comes back.
@@ -162,12 +166,13 @@ impl Device {
         if self.view.desired.get(&self.model) == to {
             return None;
         }
+        let view = Arc::make_mut(&mut self.view);
         match to {
-            Some(to) => drop(self.view.desired.insert(self.model.clone(), to.clone())),
-            None => drop(self.view.desired.remove(&self.model)),
+            Some(to) => drop(view.desired.insert(self.model.clone(), to.clone())),
+            None => drop(view.desired.remove(&self.model)),
         }
+        view.settled = false;
         self.desired += 1;
-        self.view.settled = false;
         let arrives = now + 200 + random::below(&mut self.stream, 2_000);
         Some((self.nature.away.after(arrives), Step::Receive))
     }
@@ -300,8 +305,9 @@ impl Device {
     fn arrive(&mut self, now: u64) {
         let Some(newest) = self.under_way.iter().rposition(|said| said.at <= now) else { return };
         if let Some(said) = self.under_way.drain(..=newest).next_back() {
-            (self.view.models, self.view.quarantine) = (vec![said.model], said.quarantine);
-            self.view.settled = said.accepted == self.desired;
+            let view = Arc::make_mut(&mut self.view);
+            (view.models, view.quarantine) = (vec![said.model], said.quarantine);
+            view.settled = said.accepted == self.desired;
         }
     }
 }

@@ -10,8 +10,7 @@ use super::plan::{FleetPlan, Plan, Trouble};
 use super::random::{self, Stream, stream};
 use super::spans::{DAY_MS, Spans};
 use super::traffic::{CLASSES, Climate, Nature, Tally, window_of};
-use crate::fleet::selector::{Selector, SelectorError, Subject};
-use crate::rollout::fleet::{AssignTo, DeviceView, Fleet, FleetError, ReleaseInfo};
+use crate::rollout::fleet::{AssignTo, DeviceView, Devices, Fleet, FleetError, ReleaseInfo};
 use fieldpost_shared::bundle::manifest::{Budgets, Manifest, SCHEMA};
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef};
 use fieldpost_shared::stats::{Baseline, ClassCounts, OutputBaseline, WindowStats};
@@ -252,24 +251,12 @@ impl SimFleet {
 }
 
 impl Fleet for SimFleet {
-    fn devices(&self) -> Result<Vec<DeviceView>, FleetError> {
+    fn devices(&self) -> Result<Devices, FleetError> {
         let now = self.now();
-        let world = self.caught_up();
-        let here = world.devices.iter().filter(|device| device.here.0 <= now && now < device.here.1);
-        Ok(here.map(|device| device.view(&world.manners, now)).collect())
-    }
-
-    fn select(
-        &self,
-        selector: &str,
-        devices: &BTreeMap<DeviceId, DeviceView>,
-    ) -> Result<BTreeSet<DeviceId>, FleetError> {
-        let parsed: Result<Selector, SelectorError> = selector.parse();
-        let selector = parsed.map_err(|error| FleetError::new("read the selector", error))?;
-        let subject = |view: &DeviceView| {
-            selector.matches(Subject { id: &view.id, labels: &view.labels, inventory: &view.inventory })
-        };
-        Ok(devices.values().filter(|view| subject(view)).map(|view| view.id.clone()).collect())
+        let mut world = self.caught_up();
+        let World { devices, manners, .. } = &mut *world;
+        let here = devices.iter_mut().filter(|device| device.here.0 <= now && now < device.here.1);
+        Ok(here.map(|device| (device.name().clone(), device.view(manners, now))).collect())
     }
 
     fn assign(&self, device: &DeviceId, _: &ModelName, to: Option<&AssignTo>) -> Result<(), FleetError> {

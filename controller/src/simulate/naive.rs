@@ -77,7 +77,7 @@ pub fn walk(plan: &Plan, strategy: &Strategy, effect: Effect, seed: u64) -> Resu
     let views = fleet.devices().map_err(NaiveError::Fleet)?;
     let drawn = Digest::from_bytes(random::bytes(&mut stream(seed, b"order   ", 0)));
     let seat = |id: &DeviceId, stratum| Seat { device: id.clone(), stratum };
-    let order = draw(&drawn, views.iter().map(|view| seat(&view.id, view.stratum(&strategy.stratify))));
+    let order = draw(&drawn, views.values().map(|view| seat(&view.id, view.stratum(&strategy.stratify))));
     let mut counts = [0_u32; 4];
     let mut found = [None; 4];
     let mut reached = 0;

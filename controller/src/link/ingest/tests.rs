@@ -328,7 +328,7 @@ fn a_device_that_knows_newer_orders_has_not_settled() {
         let heard = crate::fleet::heard::Heard { report: Some(Arc::new(said)), ..Default::default() };
         f.ingest.fleet.take_up([(a(), heard)]);
         let views = crate::rollout::fleet::Fleet::devices(f.ingest.fleet.as_ref()).unwrap();
-        assert_eq!(views.iter().find(|view| view.id == a()).unwrap().settled, settled, "{accepted}");
+        assert_eq!(views[&a()].settled, settled, "{accepted}");
     }
 }
 

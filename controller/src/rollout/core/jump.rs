@@ -1,8 +1,8 @@
 //! A wall clock that jumps: nothing is too late because of it, nothing has lasted long enough, and nothing waits for ever.
 
 use super::{Core, CoreError};
-use crate::rollout::core::look::Devices;
 use crate::rollout::events::Event;
+use crate::rollout::fleet::Devices;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::RolloutId;
 use fieldpost_shared::time::{Clock, Timestamp};

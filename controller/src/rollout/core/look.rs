@@ -3,7 +3,7 @@
 use super::{Core, CoreError, LATE_LOOK, needs_care};
 use crate::rollout::events::{Event, Record};
 use crate::rollout::fit::unfit;
-use crate::rollout::fleet::{AssignTo, DeviceView, FleetError, ReleaseInfo};
+use crate::rollout::fleet::{AssignTo, DeviceView, Devices, FleetError, ReleaseInfo, select};
 use crate::rollout::journal;
 use crate::rollout::machine::late::{concerns, left_behind};
 use crate::rollout::machine::sample::Group;
@@ -26,10 +26,8 @@ use std::sync::Arc;
 /// Most decisions in a row without the world changing; more is a defect of the machine, and is stopped here.
 const MAX_STEPS: usize = 10_000;
 
-/// The active devices, by name.
-pub(super) type Devices = BTreeMap<DeviceId, DeviceView>;
 /// Statistics that were asked for within one look.
-type Windows = BTreeMap<(Group, DeviceId, Digest, Timestamp), Option<WindowStats>>;
+type Windows = BTreeMap<(Group, DeviceId, Digest, Timestamp), Option<Arc<WindowStats>>>;
 
 impl Core {
     /// Looks at every rollout that is not at rest, and says which could not go on now: they are looked at again next
@@ -45,7 +43,7 @@ impl Core {
         if ids.is_empty() {
             return Ok(stuck);
         }
-        let mut devices = self.devices()?;
+        let mut devices = self.parts.fleet.devices()?;
         let ahead = self.parts.fleet.take_ahead();
         stuck.extend(self.mind_the_clock(&mut devices));
         if self.parts.clock.monotonic() >= self.late_look {
@@ -53,7 +51,7 @@ impl Core {
         }
         ids.retain(|id| {
             let state = self.rollouts.get(id).map(|entry| &entry.state);
-            state.is_some_and(|state| state.stage != Stage::Completed || concerns(state, devices.values()))
+            state.is_some_and(|state| state.stage != Stage::Completed || concerns(state, &devices))
         });
         // Where two want the same device, the one with the higher priority sees it first.
         let priority = |id: &RolloutId| self.rollouts.get(id).map_or(0, |entry| entry.state.spec.strategy.priority);
@@ -69,20 +67,20 @@ impl Core {
     fn look_at(&mut self, id: &RolloutId, devices: &mut Devices, ahead: &BTreeSet<DeviceId>) -> Result<(), CoreError> {
         self.catch_up(id, devices)?;
         let mut windows = Windows::new();
+        let state = &self.entry(id)?.state;
+        let mut matching = select(&state.spec.selector, devices)?;
+        let release = state.spec.release.clone();
+        let requirements = self.release(&release)?.manifest.requirements.clone();
+        let fits = |view: &Arc<DeviceView>| unfit(&requirements, &view.inventory).is_none();
+        matching.retain(|device| devices.get(device).is_some_and(fits));
         for _ in 0..MAX_STEPS {
             let now = self.parts.clock.now();
             let state = &self.entry(id)?.state;
-            let release = state.spec.release.clone();
             if state.stage == Stage::Completed {
                 // It may have been revoked since.
                 self.releases.remove(&release);
             }
             let candidate = self.release(&release)?;
-            let state = &self.entry(id)?.state;
-            let mut matching = self.parts.fleet.select(&state.spec.selector, devices)?;
-            let requirements = &candidate.manifest.requirements;
-            let fits = |view: &DeviceView| unfit(requirements, &view.inventory).is_none();
-            matching.retain(|device| devices.get(device).is_some_and(fits));
             let claimed = if self.entry(id)?.state.stage == Stage::Completed {
                 self.claimed_by_newer(id, devices)?
             } else {
@@ -173,7 +171,7 @@ impl Core {
             let release = &other.spec.release;
             let known = self.parts.fleet.release(&release.model, &release.version)?;
             if known.is_some_and(|known| known.release == *release && !known.revoked) {
-                claimed.extend(self.parts.fleet.select(&other.spec.selector, devices)?);
+                claimed.extend(select(&other.spec.selector, devices)?);
             }
         }
         Ok(claimed)
@@ -213,6 +211,7 @@ impl Core {
                         None => fleet.windows(&query.device, &digest, query.since)?,
                         Some(until) => fleet.windows_between(&query.device, &digest, query.since, until)?,
                     };
+                    let window = window.map(Arc::new);
                     known.insert(key, window.clone());
                     window
                 }
@@ -275,6 +274,7 @@ impl Core {
                 }
                 if let Some(view) = devices.get_mut(&device) {
                     // What was read before the assignment is out of date in these two points.
+                    let view = Arc::make_mut(view);
                     view.settled = false;
                     match to {
                         Some(to) => drop(view.desired.insert(model, to)),

@@ -10,13 +10,12 @@ use super::turn::{Turns, Wait};
 use crate::rollout::ab::Measured;
 use crate::rollout::duration;
 use crate::rollout::events::Event;
-use crate::rollout::fleet::DeviceView;
+use crate::rollout::fleet::Devices;
 use crate::rollout::trial::score::{Known, read};
 use crate::rollout::trial::{Metric, Reading, Score, contrast};
 use fieldpost_shared::id::{DeviceId, ReleaseRef};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::Phase as DevicePhase;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Most devices of each arm that are measured, first in the order: more make an interval hardly narrower, and a look at a
@@ -38,7 +37,7 @@ struct Place<'a> {
 }
 
 /// The devices of both arms, in the order's order.
-fn places<'a>(state: &'a State, devices: &'a BTreeMap<DeviceId, DeviceView>) -> Vec<Place<'a>> {
+fn places<'a>(state: &'a State, devices: &'a Devices) -> Vec<Place<'a>> {
     let release = &state.spec.release;
     let place = |(device, member): (&'a DeviceId, &'a super::state::Member)| {
         let live = devices.get(device)?.live(&release.model).filter(|live| *live != release);
@@ -75,7 +74,7 @@ fn left(state: &State, since: Timestamp, now: Timestamp) -> Option<Duration> {
 }
 
 /// What a measurement needs to know, once the stated time is over and nothing was measured.
-pub(super) fn queries(state: &State, devices: &BTreeMap<DeviceId, DeviceView>, now: Timestamp) -> Vec<Query> {
+pub(super) fn queries(state: &State, devices: &Devices, now: Timestamp) -> Vec<Query> {
     let Some(since) = state.ab_since() else { return Vec::new() };
     if state.measured.is_some() || left(state, since, now).is_some() {
         return Vec::new();

@@ -188,7 +188,7 @@ fn evidence<'a>(state: &'a State, seen: &Observation<'a>, wave: usize, now: Time
             | Group::AbOld
             | Group::AbBefore => continue,
         };
-        arm.insert(release, seen.samples.manifests.get(release), window.as_ref());
+        arm.insert(release, seen.samples.manifests.get(release), window.as_deref());
     }
     let [treated, controls, before] = arms;
     Evidence {

@@ -4,7 +4,7 @@ use super::sample::{Group, Observation, Query};
 use super::state::{Phase, Progress, Stage, State};
 use crate::rollout::events::Event;
 use crate::rollout::explain::look as words;
-use crate::rollout::fleet::DeviceView;
+use crate::rollout::fleet::Devices;
 use crate::rollout::gates::{GateReport, Verdict};
 use crate::rollout::strategy::{Demand, SmallFleet};
 use crate::rollout::trial::look::At;
@@ -52,7 +52,7 @@ struct Place<'a> {
 
 fn place<'a>(
     state: &'a State,
-    devices: &'a BTreeMap<DeviceId, DeviceView>,
+    devices: &'a Devices,
     index: usize,
     treated: bool,
     starts: Timestamp,
@@ -76,7 +76,7 @@ fn place<'a>(
 /// What a look that is due needs to know; nothing between looks, for a large fleet's statistics are not free.
 pub(super) fn queries(
     state: &State,
-    devices: &BTreeMap<DeviceId, DeviceView>,
+    devices: &Devices,
     listening_since: Option<Timestamp>,
     now: Timestamp,
 ) -> Vec<Query> {

@@ -8,15 +8,15 @@ use super::sample::Observation;
 use super::state::{Member, Progress, State};
 use super::turn::Turns;
 use crate::rollout::events::Event;
-use crate::rollout::fleet::DeviceView;
+use crate::rollout::fleet::{DeviceView, Devices};
 use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
 
 /// Whether a look at a completed rollout could come to anything; cheap, for it is asked again and again.
-pub(crate) fn concerns<'d>(state: &State, devices: impl IntoIterator<Item = &'d DeviceView>) -> bool {
+pub(crate) fn concerns(state: &State, devices: &Devices) -> bool {
     let model = &state.spec.release.model;
     state.members.values().any(|member| (member.late && unsettled(member)) || left_behind(state, member))
-        || devices.into_iter().any(|view| !view.desired.contains_key(model))
+        || devices.values().any(|view| !view.desired.contains_key(model))
 }
 
 fn unsettled(member: &Member) -> bool {
@@ -43,7 +43,8 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> V
     let model = &state.spec.release.model;
     // What runs there already was somebody's doing, also where a restored store does not know whose.
     let bare = |view: &DeviceView| !view.desired.contains_key(model) && view.live(model).is_none();
-    let untold = |device: &DeviceId| !seen.ahead.contains(device) && seen.devices.get(device).is_some_and(bare);
+    let untold =
+        |device: &DeviceId| !seen.ahead.contains(device) && seen.devices.get(device).is_some_and(|view| bare(view));
     let joined: Vec<Event> = observe::joiners(state, seen)
         .into_iter()
         .filter(|event| matches!(event, Event::Joined { seat, .. } if untold(&seat.device)))

@@ -2,7 +2,7 @@
 
 use super::state::{Progress, Stage, State};
 use super::{ab, experiment, past};
-use crate::rollout::fleet::{DeviceView, ReleaseInfo};
+use crate::rollout::fleet::{DeviceView, Devices, ReleaseInfo};
 use crate::rollout::trial::score::Served;
 use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef};
@@ -79,7 +79,7 @@ impl Query {
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
     /// By group and device: the release, and the windows if any came.
-    pub windows: BTreeMap<(Group, DeviceId), (Digest, Option<WindowStats>)>,
+    pub windows: BTreeMap<(Group, DeviceId), (Digest, Option<Arc<WindowStats>>)>,
     /// Manifests of the releases in question.
     pub manifests: BTreeMap<Digest, Arc<Manifest>>,
 }
@@ -88,7 +88,7 @@ pub struct Samples {
 #[derive(Debug)]
 pub struct Observation<'a> {
     /// The active devices.
-    pub devices: &'a BTreeMap<DeviceId, DeviceView>,
+    pub devices: &'a Devices,
     /// Those that the selector matches and that fit the release.
     pub matching: &'a BTreeSet<DeviceId>,
     /// Those that another active rollout of this model owns.
@@ -128,25 +128,20 @@ impl Observation<'_> {
         let (release, window) = self.samples.windows.get(&(group, device.clone()))?;
         let manifest = self.samples.manifests.get(release);
         let baseline = manifest.and_then(|manifest| manifest.baseline.as_ref());
-        window.as_ref().map(|window| Served { window, baseline })
+        window.as_deref().map(|window| Served { window, baseline })
     }
 
     /// Windows of one device in one group.
     #[must_use]
     pub fn window(&self, group: Group, device: &DeviceId) -> Option<&WindowStats> {
-        self.samples.windows.get(&(group, device.clone())).and_then(|(_, window)| window.as_ref())
+        self.samples.windows.get(&(group, device.clone())).and_then(|(_, window)| window.as_deref())
     }
 }
 
 /// The statistics that the next decision needs: of the devices that run the release, since the wave began or since
 /// they got it; what they served before; and of devices without it, in the same time.
 #[must_use]
-pub fn queries(
-    state: &State,
-    devices: &BTreeMap<DeviceId, DeviceView>,
-    listening_since: Option<Timestamp>,
-    now: Timestamp,
-) -> Vec<Query> {
+pub fn queries(state: &State, devices: &Devices, listening_since: Option<Timestamp>, now: Timestamp) -> Vec<Query> {
     let watched = matches!(
         state.stage,
         Stage::Running { .. } | Stage::AwaitingApproval { .. } | Stage::Paused { breached: false, .. }

@@ -3,12 +3,13 @@
 
 use super::sample::Observation;
 use super::state::{Member, Phase, Progress, Stage, State};
-use crate::rollout::fleet::DeviceView;
+use crate::rollout::fleet::{DeviceView, Devices};
 use crate::rollout::maintenance::{Calendar, Opening, Zone};
 use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::Phase as DevicePhase;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Why a device is not told yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,7 +126,7 @@ fn changes(member: &Member) -> bool {
 pub(crate) fn busy_elsewhere<'s>(
     state: &State,
     others: impl IntoIterator<Item = &'s State>,
-    devices: &BTreeMap<DeviceId, DeviceView>,
+    devices: &Devices,
     now: Timestamp,
 ) -> BTreeMap<DeviceId, String> {
     let mut busy = BTreeMap::new();
@@ -150,7 +151,7 @@ pub(crate) fn busy_elsewhere<'s>(
 }
 
 /// Devices that a rollout would tell now if enough could change at the same time.
-fn due<'s>(state: &'s State, devices: &BTreeMap<DeviceId, DeviceView>, now: Timestamp) -> BTreeSet<&'s DeviceId> {
+fn due<'s>(state: &'s State, devices: &Devices, now: Timestamp) -> BTreeSet<&'s DeviceId> {
     let Stage::Running { wave, phase: Phase::Deploying { .. } } = state.stage else { return BTreeSet::new() };
     if state.is_over(now) {
         return BTreeSet::new();
@@ -163,8 +164,8 @@ fn due<'s>(state: &'s State, devices: &BTreeMap<DeviceId, DeviceView>, now: Time
         _ => state.awaits_turn(member, now),
     };
     let may_be = |member: &Member| member.wave <= wave && !member.accepted && open(member);
-    let heard = |view: &DeviceView| view.last_seen.is_some_and(|seen| now.since(seen) <= strategy.silence_after);
-    let tellable = |view: &DeviceView| heard(view) && of_itself(state, &calendar, view).is_none();
+    let heard = |view: &Arc<DeviceView>| view.last_seen.is_some_and(|seen| now.since(seen) <= strategy.silence_after);
+    let tellable = |view: &Arc<DeviceView>| heard(view) && of_itself(state, &calendar, view).is_none();
     let members = state.members.iter().filter(|(_, member)| may_be(member));
     members.filter(|(device, _)| devices.get(*device).is_some_and(tellable)).map(|(device, _)| device).collect()
 }

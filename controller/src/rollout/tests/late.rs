@@ -99,6 +99,6 @@ fn a_release_that_fails_on_a_new_box_is_told_and_taken_back_with_the_others() {
     rig.command(&id, &Command::Rollback { reason: "x".into() });
     rig.until(&id, "rolled-back");
     let views = rig.fleet.devices().unwrap();
-    let new = views.iter().find(|view| view.id.as_str() == "new").unwrap();
+    let new = &views[&"new".parse().unwrap()];
     assert!(!new.desired.contains_key(&model()), "{:?}", new.desired);
 }

@@ -6,8 +6,7 @@ mod rig;
 pub(crate) use device::{Behaviour, FakeDevice, Other};
 pub(crate) use rig::{Rig, quick};
 
-use crate::fleet::selector::Selector;
-use crate::rollout::fleet::{AssignTo, DeviceView, Fleet, FleetError, ReleaseInfo};
+use crate::rollout::fleet::{AssignTo, Devices, Fleet, FleetError, ReleaseInfo};
 use device::CLASSES;
 use fieldpost_shared::bundle::manifest::{Budgets, Manifest, SCHEMA};
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef};
@@ -187,19 +186,8 @@ impl FakeFleet {
 }
 
 impl Fleet for FakeFleet {
-    fn devices(&self) -> Result<Vec<DeviceView>, FleetError> {
-        Ok(self.world().devices.iter().map(|(id, device)| device.view(id)).collect())
-    }
-
-    fn select(
-        &self,
-        selector: &str,
-        devices: &BTreeMap<DeviceId, DeviceView>,
-    ) -> Result<BTreeSet<DeviceId>, FleetError> {
-        let parsed: Result<Selector, _> = selector.parse();
-        let parsed = parsed.map_err(|error| FleetError::new("read the selector", error))?;
-        let matches = |view: &&DeviceView| parsed.matches(view.subject());
-        Ok(devices.values().filter(matches).map(|view| view.id.clone()).collect())
+    fn devices(&self) -> Result<Devices, FleetError> {
+        Ok(self.world().devices.iter().map(|(id, device)| (id.clone(), Arc::new(device.view(id)))).collect())
     }
 
     fn assign(&self, device: &DeviceId, which: &ModelName, to: Option<&AssignTo>) -> Result<(), FleetError> {
