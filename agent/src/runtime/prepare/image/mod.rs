@@ -14,8 +14,9 @@ use crate::runtime::contract::spec_text;
 use crate::runtime::error::{InputError, LoadError};
 use decode::{Pixels, decode, luma};
 use elements::{Elements, shape};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, ImageView, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use fieldpost_shared::bundle::manifest::{Channels, ImageInput, ResizeFilter};
 use fieldpost_shared::bundle::{Dtype, Tensor, TensorSpec};
 use plan::Plan;
@@ -70,8 +71,21 @@ impl ImageToTensor {
             let part = rows.flat_map(|row| row.iter().skip(left * channels).take(part_width * channels));
             return Ok(part.copied().collect());
         }
-        let pixel = if self.declared.channels == Channels::Gray { PixelType::U8 } else { PixelType::U8x3 };
-        let source = ImageRef::new(width, height, &data, pixel).map_err(|error| InputError::Image(error.into()))?;
+        // By type, so that the resizer is compiled for these two of its thirteen.
+        match self.declared.channels {
+            Channels::Gray => self.resized::<U8>((width, height), &data, plan),
+            Channels::Rgb | Channels::Bgr => self.resized::<U8x3>((width, height), &data, plan),
+        }
+    }
+
+    fn resized<P: PixelTrait<Component = u8>>(
+        &self,
+        (width, height): (u32, u32),
+        data: &[u8],
+        plan: &Plan,
+    ) -> Result<Vec<u8>, InputError> {
+        let source = TypedImageRef::<P>::from_buffer(width, height, data);
+        let source = source.map_err(|error| InputError::Image(error.into()))?;
         let [left, top, part_width, part_height] = plan.source;
         let (to_width, to_height) = plan.drawn;
         let (across, down) = (f64::from(width), f64::from(height));
@@ -86,20 +100,19 @@ impl ImageToTensor {
             let second = [left, 0.0, part_width, f64::from(to_height)];
             ((width, to_height), [0.0, top, across, part_height], second)
         };
-        let half = self.pass(&source, pixel, middle, first)?;
-        self.pass(&half, pixel, plan.drawn, second).map(Image::into_vec)
+        let half = self.pass(&source, middle, first)?;
+        self.pass(&half, plan.drawn, second).map(|image| P::components(image.pixels()).to_vec())
     }
 
-    fn pass(
+    fn pass<P: PixelTrait>(
         &self,
-        from: &impl IntoImageView,
-        pixel: PixelType,
+        from: &impl ImageView<Pixel = P>,
         to: (u32, u32),
         [left, top, width, height]: [f64; 4],
-    ) -> Result<Image<'static>, InputError> {
-        let mut target = Image::new(to.0, to.1, pixel);
+    ) -> Result<TypedImage<'static, P>, InputError> {
+        let mut target = TypedImage::new(to.0, to.1);
         let options = self.resize.crop(left, top, width, height);
-        let resized = Resizer::new().resize(from, &mut target, &options);
+        let resized = Resizer::new().resize_typed(from, &mut target, &options);
         resized.map_err(|error| InputError::Image(error.into())).map(|()| target)
     }
 
