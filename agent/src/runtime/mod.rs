@@ -14,11 +14,9 @@ pub mod engine;
 mod error;
 mod example;
 pub(crate) mod memory;
-pub mod ml;
 mod model;
 mod prepare;
 pub mod selftest;
-mod standard;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

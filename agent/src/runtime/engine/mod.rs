@@ -11,6 +11,9 @@ mod open;
 mod plans;
 mod tract;
 
+#[cfg(test)]
+mod standard_tests;
+
 pub(crate) use intra_op::Helpers;
 
 use super::error::{InferError, LoadError};
@@ -94,5 +97,5 @@ pub fn external_files(dir: &Path, file: &str) -> Result<Vec<String>, LoadError> 
 /// # Errors
 /// When the file is not a whole ONNX model.
 pub fn classes(dir: &Path, file: &str) -> Result<Vec<String>, LoadError> {
-    Ok(super::ml::classes(&graph::read(&dir.join(file))?))
+    Ok(fieldpost_operators::ml::classes(&graph::read(&dir.join(file))?))
 }

@@ -8,7 +8,7 @@ use super::plans::{Base, BySizes, Plan, Plans};
 use super::tract::{Free, TractEngine};
 use super::{Ends, convert};
 use crate::runtime::error::{LoadError, Side};
-use crate::runtime::{ml, standard};
+use fieldpost_operators::{ml, standard};
 use fieldpost_shared::bundle::TensorSpec;
 use std::path::Path;
 use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt, Symbol, TractError, TypedNode};

@@ -1,8 +1,8 @@
 //! `Squeeze` without axes: every axis of size 1 goes. With axes it is tract's.
 
 use super::{Built, tracts};
-use crate::runtime::ml::attributes::Attributes;
-use crate::runtime::ml::kernel::{self, Fact, FromNode, Kernel};
+use crate::ml::attributes::Attributes;
+use crate::ml::kernel::{self, Fact, FromNode, Kernel};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;

@@ -10,7 +10,7 @@
 //! - `RNN`, `GRU`, `LSTM`: tract reads neither `direction = "reverse"` nor `activations`, `clip` or `input_forget`.
 //! - `Celu`, `Swish`: tract's have no `alpha`.
 //! - `Upsample`, and `Resize` of opset 10, as the `Resize` that they are.
-//! - [`unread`]: attributes that tract passes over, so that the answer would be another one; such a graph is refused.
+//! - `unread`: attributes that tract passes over, so that the answer would be another one; such a graph is refused.
 
 mod activation;
 mod branch;
@@ -21,10 +21,7 @@ mod resize;
 mod squeeze;
 mod unread;
 
-#[cfg(test)]
-mod tests;
-
-use super::ml::kernel::build;
+use crate::ml::kernel::build;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
@@ -43,7 +40,7 @@ fn tracts(name: &str, context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 }
 
 /// Replaces tract's operators of the same names.
-pub(super) fn register(operators: &mut OnnxOpRegister) {
+pub fn register(operators: &mut OnnxOpRegister) {
     unread::register(operators);
     operators.insert("Celu", activation::build::<activation::Celu>);
     operators.insert("DequantizeLinear", build::<quantize::DequantizeLinear>);

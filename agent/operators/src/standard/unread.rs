@@ -5,7 +5,7 @@
 //! (`tests/zoo/operators.py`).
 
 use super::{Built, tracts};
-use crate::runtime::ml::attributes::Attributes;
+use crate::ml::attributes::Attributes;
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;

@@ -8,19 +8,19 @@ use tract_onnx::tract_hir::internal::*;
 
 /// Type and shape of one tensor while a graph is being read; sizes may be symbols.
 #[derive(Debug, Clone)]
-pub(in crate::runtime) struct Fact {
-    pub(in crate::runtime) dtype: DatumType,
-    pub(in crate::runtime) shape: TVec<TDim>,
+pub(crate) struct Fact {
+    pub(crate) dtype: DatumType,
+    pub(crate) shape: TVec<TDim>,
 }
 
 impl Fact {
-    pub(in crate::runtime) fn new(dtype: DatumType, shape: impl IntoIterator<Item = TDim>) -> Self {
+    pub(crate) fn new(dtype: DatumType, shape: impl IntoIterator<Item = TDim>) -> Self {
         Self { dtype, shape: shape.into_iter().collect() }
     }
 }
 
 /// An operator with its attributes read and checked.
-pub(in crate::runtime) trait Kernel: Debug + Send + Sync + 'static {
+pub(crate) trait Kernel: Debug + Send + Sync + 'static {
     /// Types and shapes of all its outputs. An error refuses the graph, so whatever can be checked of the inputs is
     /// checked here; [`Kernel::run`] checks again what depends on sizes.
     fn outputs(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>>;
@@ -35,14 +35,14 @@ pub(in crate::runtime) trait Kernel: Debug + Send + Sync + 'static {
 }
 
 /// A kernel that is read from a node's attributes.
-pub(in crate::runtime) trait FromNode: Kernel + Sized {
+pub(crate) trait FromNode: Kernel + Sized {
     /// # Errors
     /// When attributes are missing, contradict each other, or could make a run fail or not end.
     fn from_node(attributes: &Attributes<'_>) -> TractResult<Self>;
 }
 
 /// The builder that tract's register takes: `register.insert("Scaler", build::<Scaler>)`.
-pub(in crate::runtime) fn build<K: FromNode>(
+pub(crate) fn build<K: FromNode>(
     _context: &ParsingContext<'_>,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
@@ -55,7 +55,7 @@ pub(in crate::runtime) fn build<K: FromNode>(
 }
 
 /// An operator with one output for a typed model that is put together by hand.
-pub(in crate::runtime) fn operation(name: &'static str, kernel: impl Kernel, inputs: usize) -> impl TypedOp + Clone {
+pub(crate) fn operation(name: &'static str, kernel: impl Kernel, inputs: usize) -> impl TypedOp + Clone {
     Operator { name: name.into(), kernel: Arc::new(kernel), wanted: tvec![0], inputs }
 }
 

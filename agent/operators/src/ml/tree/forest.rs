@@ -1,7 +1,7 @@
 //! Trees made flat: every test is `x <= threshold`, so that a step is a comparison and a choice of two places.
 
 use super::declared::{Child, Declared, Split, Test};
-use crate::runtime::ml::real::Real;
+use crate::ml::real::Real;
 use tract_onnx::tract_hir::internal::*;
 
 /// A branch or a leaf, 16 bytes in binary32.

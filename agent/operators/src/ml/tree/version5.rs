@@ -1,8 +1,8 @@
 //! `TreeEnsemble`, version 5: branches and leaves in tables of their own.
 
 use super::declared::{self, Child, Declared, Split, Test, Weights};
-use crate::runtime::ml::attributes::Attributes;
-use crate::runtime::ml::scalars::Scalars;
+use crate::ml::attributes::Attributes;
+use crate::ml::scalars::Scalars;
 use tract_onnx::tract_hir::internal::*;
 
 pub(super) fn read(attributes: &Attributes<'_>) -> TractResult<Declared> {

@@ -2,8 +2,8 @@
 //! `alpha`, 1, they are tract's, which are quicker.
 
 use super::{Built, tracts};
-use crate::runtime::ml::attributes::Attributes;
-use crate::runtime::ml::kernel::{self, Fact, FromNode, Kernel};
+use crate::ml::attributes::Attributes;
+use crate::ml::kernel::{self, Fact, FromNode, Kernel};
 use std::fmt::Debug;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;

@@ -1,7 +1,7 @@
 //! From rows to scores: eight descents at a time, whose loads overlap.
 
 use super::forest::{Forest, Leaves, NAN_YES, Node};
-use crate::runtime::ml::real::Real;
+use crate::ml::real::Real;
 
 /// Descents at a time.
 const LANES: usize = 8;

@@ -8,17 +8,17 @@ use tract_onnx::pb_helpers::AttrTVecType;
 use tract_onnx::tract_hir::internal::*;
 
 /// A node whose attributes are being read.
-pub(in crate::runtime) struct Attributes<'a> {
+pub(crate) struct Attributes<'a> {
     node: &'a NodeProto,
 }
 
 impl<'a> Attributes<'a> {
-    pub(in crate::runtime) const fn new(node: &'a NodeProto) -> Self {
+    pub(crate) const fn new(node: &'a NodeProto) -> Self {
         Self { node }
     }
 
     /// The node and its operator, for messages. A node without a name goes by its first output, as in tract.
-    pub(in crate::runtime) fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         let first_output = || self.node.output.first().map_or("", String::as_str);
         let name = if self.node.name.is_empty() { first_output() } else { self.node.name.as_str() };
         format!("node \"{name}\" ({})", self.node.op_type)
@@ -29,7 +29,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// A list that may be left out: empty then.
-    pub(in crate::runtime) fn list_or_empty<T: AttrTVecType<'a>>(&self, name: &str) -> TractResult<Vec<T>> {
+    pub(crate) fn list_or_empty<T: AttrTVecType<'a>>(&self, name: &str) -> TractResult<Vec<T>> {
         Ok(self.list(name)?.unwrap_or_default())
     }
 
@@ -45,15 +45,15 @@ impl<'a> Attributes<'a> {
         if self.list::<f32>(name)?.is_none() { Ok(Vec::new()) } else { self.floats(name) }
     }
 
-    pub(in crate::runtime) fn int(&self, name: &str) -> TractResult<Option<i64>> {
+    pub(crate) fn int(&self, name: &str) -> TractResult<Option<i64>> {
         self.node.get_attr_opt(name)
     }
 
-    pub(in crate::runtime) fn float(&self, name: &str) -> TractResult<Option<f32>> {
+    pub(crate) fn float(&self, name: &str) -> TractResult<Option<f32>> {
         self.node.get_attr_opt(name)
     }
 
-    pub(in crate::runtime) fn text(&self, name: &str) -> TractResult<Option<String>> {
+    pub(crate) fn text(&self, name: &str) -> TractResult<Option<String>> {
         self.node.get_attr_opt(name)
     }
 
@@ -97,7 +97,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    pub(in crate::runtime) fn unexpected<T>(&self, name: &str, found: impl Display) -> TractResult<T> {
+    pub(crate) fn unexpected<T>(&self, name: &str, found: impl Display) -> TractResult<T> {
         bail!("attribute `{name}` has the unexpected value {found}")
     }
 }

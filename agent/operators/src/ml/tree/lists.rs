@@ -1,7 +1,7 @@
 //! `TreeEnsembleClassifier` and `TreeEnsembleRegressor`, versions 1 and 3: parallel lists of nodes and of weights.
 
 use super::declared::{self, Child, Declared, Split, Test, Weights};
-use crate::runtime::ml::attributes::{Attributes, Reals};
+use crate::ml::attributes::{Attributes, Reals};
 use std::collections::HashMap;
 use tract_onnx::tract_hir::internal::*;
 

@@ -1,8 +1,8 @@
 //! From sums of weights to answers. Where the specification is silent (two classes above all) it is as in ONNX Runtime.
 
 use super::walk::{Fold, Scores};
-use crate::runtime::ml::post::{Post, logistic};
-use crate::runtime::ml::real::Real;
+use crate::ml::post::{Post, logistic};
+use crate::ml::real::Real;
 use tract_onnx::tract_hir::internal::*;
 
 /// What a regressor does with its sums.

@@ -3,8 +3,8 @@
 //! `q = saturate(round_half_even(x / scale) + zero_point)`, `x = (q - zero_point) * scale`, in binary32. NaN becomes the
 //! least of nothing: 0. Scales and zero points are read at each run, so those that a graph computes serve as well.
 
-use crate::runtime::ml::attributes::Attributes;
-use crate::runtime::ml::kernel::{Fact, FromNode, Kernel};
+use crate::ml::attributes::Attributes;
+use crate::ml::kernel::{Fact, FromNode, Kernel};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::tract_hir::internal::*;
 

@@ -5,8 +5,8 @@
 use super::activation::Relu;
 use super::flip::Flip;
 use super::{Built, tracts};
-use crate::runtime::ml::attributes::Attributes;
-use crate::runtime::ml::kernel::operation;
+use crate::ml::attributes::Attributes;
+use crate::ml::kernel::operation;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::ops::rec::common::CommonRec;
 use tract_onnx::ops::rec::rnn::RNN;

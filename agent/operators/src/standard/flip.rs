@@ -1,6 +1,6 @@
 //! A tensor backwards along one axis.
 
-use crate::runtime::ml::kernel::{Fact, Kernel};
+use crate::ml::kernel::{Fact, Kernel};
 use tract_onnx::tract_hir::internal::*;
 
 /// The last of an axis first.

@@ -25,7 +25,7 @@ fn texts(tensor: &Tensor) -> Vec<String> {
 
 /// All cases of a group.
 pub(super) fn read(group: &str) -> Vec<Case> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/models/ml/{group}.jsonl"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/models/ml/{group}.jsonl"));
     let text = std::fs::read_to_string(path).unwrap();
     let cases: Vec<Case> = text.lines().map(|line| case(&serde_json::from_str(line).unwrap())).collect();
     assert!(!cases.is_empty());
