@@ -4,6 +4,7 @@
 //! The order of things, in every case: look, decide, store the events, step the state, do the effects. A stop between
 //! any two is caught up with by [`outstanding`](super::machine::outstanding): what the state stands for and the fleet does not show is done again.
 
+mod claims;
 mod jump;
 mod look;
 

@@ -5,7 +5,7 @@ use crate::rollout::events::{Event, Record};
 use crate::rollout::fit::unfit;
 use crate::rollout::fleet::{AssignTo, DeviceView, Devices, FleetError, ReleaseInfo, select};
 use crate::rollout::journal;
-use crate::rollout::machine::late::{concerns, left_behind};
+use crate::rollout::machine::late::concerns;
 use crate::rollout::machine::sample::Group;
 use crate::rollout::machine::turn::busy_elsewhere;
 use crate::rollout::machine::{
@@ -13,7 +13,6 @@ use crate::rollout::machine::{
     taken_over,
 };
 use crate::rollout::order::{ALGORITHM, GROUPED, SCHEMA, SignedOrder, Statement, Stretch};
-use crate::rollout::start::owns;
 use fieldpost_shared::bundle::manifest::Manifest;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef, RolloutId};
@@ -88,9 +87,9 @@ impl Core {
             };
             let others = self.rollouts.iter().filter(|(other, _)| *other != id).map(|(_, entry)| &entry.state);
             let mut busy = busy_elsewhere(&self.entry(id)?.state, others, devices, now);
-            if self.entry(id)?.state.stage == Stage::Completed {
-                busy.extend(self.told_since(id, devices)?);
-            }
+            let why = || "another rollout has it since".to_owned();
+            busy.extend(self.taken_since(id, devices)?.into_iter().map(|device| (device, why())));
+            let later: BTreeSet<RolloutId> = self.later(id)?.map(|other| other.id.clone()).collect();
             let listening_since = self.parts.fleet.listening_since().map(|since| since.max(self.since));
             let seen = Observation {
                 devices,
@@ -98,6 +97,7 @@ impl Core {
                 claimed: &claimed,
                 busy: &busy,
                 ahead,
+                later: &later,
                 listening_since,
                 candidate: &candidate,
                 samples: &Samples::default(),
@@ -123,58 +123,6 @@ impl Core {
             self.record(id, decision.events, devices)?;
         }
         Err(CoreError::Restless(id.clone()))
-    }
-
-    /// Devices that other active rollouts of the same model own.
-    fn claimed(&self, id: &RolloutId) -> BTreeSet<DeviceId> {
-        let model = self.rollouts.get(id).map(|entry| &entry.state.spec.release.model);
-        let others = self.rollouts.iter().filter(|(other, entry)| {
-            *other != id && entry.state.stage.active() && Some(&entry.state.spec.release.model) == model
-        });
-        others
-            .flat_map(|(_, entry)| entry.state.members.keys().filter(|device| owns(&entry.state, device)).cloned())
-            .collect()
-    }
-
-    /// Devices that took part in a rollout which has completed, were never told, and are another rollout's since.
-    fn told_since(&self, id: &RolloutId, devices: &Devices) -> Result<BTreeMap<DeviceId, String>, CoreError> {
-        let own = &self.entry(id)?.state;
-        let behind = own.members.iter().filter(|(_, member)| left_behind(own, member)).map(|(device, _)| device);
-        let behind: Vec<&DeviceId> = behind.collect();
-        if behind.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let claimed = self.claimed(id);
-        let later = |told: &AssignTo| {
-            let by = told.rollout.as_ref().and_then(|rollout| self.rollouts.get(rollout));
-            by.is_some_and(|other| (other.state.created, &other.state.id) > (own.created, &own.id))
-        };
-        let told = |device: &&DeviceId| {
-            let view = devices.get(*device);
-            view.and_then(|view| view.desired.get(&own.spec.release.model)).is_some_and(later)
-        };
-        let taken = behind.into_iter().filter(|device| claimed.contains(*device) || told(device));
-        Ok(taken.map(|device| (device.clone(), "another rollout has it since".to_owned())).collect())
-    }
-
-    /// Devices that a rollout which completed later takes, when they come: only the newest that matches gives a device
-    /// its release.
-    fn claimed_by_newer(&self, id: &RolloutId, devices: &Devices) -> Result<BTreeSet<DeviceId>, CoreError> {
-        let own = &self.entry(id)?.state;
-        let newer = self.rollouts.values().map(|entry| &entry.state).filter(|other| {
-            other.stage == Stage::Completed
-                && other.spec.release.model == own.spec.release.model
-                && (other.created, &other.id) > (own.created, &own.id)
-        });
-        let mut claimed = BTreeSet::new();
-        for other in newer {
-            let release = &other.spec.release;
-            let known = self.parts.fleet.release(&release.model, &release.version)?;
-            if known.is_some_and(|known| known.release == *release && !known.revoked) {
-                claimed.extend(select(&other.spec.selector, devices)?);
-            }
-        }
-        Ok(claimed)
     }
 
     fn release(&mut self, release: &ReleaseRef) -> Result<ReleaseInfo, CoreError> {
@@ -317,11 +265,12 @@ impl Core {
     fn catch_up(&mut self, id: &RolloutId, devices: &mut Devices) -> Result<(), CoreError> {
         let state = &self.entry(id)?.state;
         let model = state.spec.release.model.clone();
+        let since = self.taken_since(id, devices)?;
         let undone = |effect: &Effect| match effect {
             Effect::SignOrder => true,
             Effect::Assign { device, to } => devices.get(device).is_some_and(|view| {
                 let told = view.desired.get(&model);
-                told != to.as_ref() && !taken(state, device, told)
+                told != to.as_ref() && !taken(state, device, told) && !since.contains(device)
             }),
         };
         let effects: Vec<Effect> = outstanding(state).into_iter().filter(undone).collect();

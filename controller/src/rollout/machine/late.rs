@@ -15,8 +15,13 @@ use fieldpost_shared::time::Timestamp;
 /// Whether a look at a completed rollout could come to anything; cheap, for it is asked again and again.
 pub(crate) fn concerns(state: &State, devices: &Devices) -> bool {
     let model = &state.spec.release.model;
-    state.members.values().any(|member| (member.late && unsettled(member)) || left_behind(state, member))
+    state.members.values().any(|member| awaited(state, member))
         || devices.values().any(|view| !view.desired.contains_key(model))
+}
+
+/// Whether something may still come of a device, by what it was told or is to be told.
+pub(crate) fn awaited(state: &State, member: &Member) -> bool {
+    (member.late && unsettled(member)) || left_behind(state, member)
 }
 
 fn unsettled(member: &Member) -> bool {
@@ -24,7 +29,7 @@ fn unsettled(member: &Member) -> bool {
 }
 
 /// Whether a device took part and was never told, or not that it may leave the shadow.
-pub(crate) fn left_behind(state: &State, member: &Member) -> bool {
+fn left_behind(state: &State, member: &Member) -> bool {
     let of_waves = !member.late && member.wave < state.waves.len();
     let in_shadow = member.progress == Progress::Shadowing && state.shadowed.contains(&member.wave);
     of_waves && (in_shadow || (member.progress == Progress::Waiting && !member.accepted))
@@ -37,6 +42,9 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> V
     let mut events = observe::members_where(state, seen, now, is_late);
     // Silence is not worth an event each here: nothing waits for these devices.
     events.retain(|event| matches!(event, Event::Live { .. } | Event::Failed { .. } | Event::Gone { .. }));
+    if events.is_empty() {
+        events = taken_over(state, seen);
+    }
     if !events.is_empty() || seen.candidate.revoked {
         return events;
     }
@@ -63,4 +71,15 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> V
         let late = member.late || left_behind(state, member);
         late && member.wave < state.waves.len() && open && seen.matching.contains(device)
     })
+}
+
+/// Devices that were to take the release later, and that a later rollout has told what to run before that.
+fn taken_over(state: &State, seen: &Observation<'_>) -> Vec<Event> {
+    let was_to = |member: &Member| matches!(member.progress, Progress::Shadowing | Progress::Retrying { .. });
+    let taken = |(device, member): (&DeviceId, &Member)| {
+        let told = seen.devices.get(device)?.desired.get(&state.spec.release.model)?;
+        let by = told.rollout.clone().filter(|by| was_to(member) && seen.later.contains(by))?;
+        Some(Event::Superseded { device: device.clone(), by: Some(by) })
+    };
+    state.members.iter().filter(|(_, member)| member.late).filter_map(taken).collect()
 }

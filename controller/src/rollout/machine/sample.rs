@@ -5,7 +5,7 @@ use super::{ab, experiment, past};
 use crate::rollout::fleet::{DeviceView, Devices, ReleaseInfo};
 use crate::rollout::trial::score::Served;
 use fieldpost_shared::bundle::manifest::Manifest;
-use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef};
+use fieldpost_shared::id::{DeviceId, Digest, ReleaseRef, RolloutId};
 use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +97,8 @@ pub struct Observation<'a> {
     pub busy: &'a BTreeMap<DeviceId, String>,
     /// Those that know newer orders than the controller does.
     pub ahead: &'a BTreeSet<DeviceId>,
+    /// Rollouts of this model that began after this one.
+    pub later: &'a BTreeSet<RolloutId>,
     /// Since when the controller can hear devices; none while it cannot.
     pub listening_since: Option<Timestamp>,
     /// What is rolled out.

@@ -7,6 +7,7 @@ mod commands;
 mod fake;
 mod gates;
 mod late;
+mod late_shadow;
 mod restart;
 mod scenarios;
 mod schedule;

@@ -1,0 +1,69 @@
+//! Whose a device is, where several rollouts of a model want it.
+
+use super::{Core, CoreError};
+use crate::rollout::fleet::{Devices, select};
+use crate::rollout::machine::late::awaited;
+use crate::rollout::machine::{Stage, State};
+use crate::rollout::start::owns;
+use fieldpost_shared::id::{DeviceId, RolloutId};
+use std::collections::BTreeSet;
+
+impl Core {
+    /// Devices that other active rollouts of the same model own.
+    pub(super) fn claimed(&self, id: &RolloutId) -> BTreeSet<DeviceId> {
+        let model = self.rollouts.get(id).map(|entry| &entry.state.spec.release.model);
+        let others = self.rollouts.iter().filter(|(other, entry)| {
+            *other != id && entry.state.stage.active() && Some(&entry.state.spec.release.model) == model
+        });
+        others
+            .flat_map(|(_, entry)| entry.state.members.keys().filter(|device| owns(&entry.state, device)).cloned())
+            .collect()
+    }
+
+    /// Rollouts of the same model that began after this one.
+    pub(super) fn later(&self, id: &RolloutId) -> Result<impl Iterator<Item = &State>, CoreError> {
+        let own = &self.entry(id)?.state;
+        Ok(self.rollouts.values().map(|entry| &entry.state).filter(|other| {
+            other.spec.release.model == own.spec.release.model && (other.created, &other.id) > (own.created, &own.id)
+        }))
+    }
+
+    /// Devices that a completed rollout could still tell something, and that are another rollout's since: an active one
+    /// owns them, a later one has told them, or one that has completed as well is going to.
+    pub(super) fn taken_since(&self, id: &RolloutId, devices: &Devices) -> Result<BTreeSet<DeviceId>, CoreError> {
+        let own = &self.entry(id)?.state;
+        let open = own.members.iter().filter(|(_, member)| own.stage == Stage::Completed && awaited(own, member));
+        let open: Vec<&DeviceId> = open.map(|(device, _)| device).collect();
+        if open.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let (claimed, newer) = (self.claimed(id), self.claimed_by_newer(id, devices)?);
+        let later: Vec<&State> = self.later(id)?.collect();
+        let told = |device: &DeviceId| {
+            let told = devices.get(device).and_then(|view| view.desired.get(&own.spec.release.model));
+            let by = told.and_then(|told| told.rollout.as_ref());
+            by.is_some_and(|by| later.iter().any(|other| other.id == *by))
+        };
+        let waits = |device: &DeviceId, other: &State| {
+            let member = other.members.get(device);
+            other.stage == Stage::Completed && member.is_some_and(|member| awaited(other, member))
+        };
+        let to_be_told = |device: &DeviceId| newer.contains(device) && later.iter().any(|other| waits(device, other));
+        let taken = open.into_iter().filter(|device| claimed.contains(*device) || told(device) || to_be_told(device));
+        Ok(taken.cloned().collect())
+    }
+
+    /// Devices that a rollout which completed later takes, when they come: only the newest that matches gives a device
+    /// its release.
+    pub(super) fn claimed_by_newer(&self, id: &RolloutId, devices: &Devices) -> Result<BTreeSet<DeviceId>, CoreError> {
+        let mut claimed = BTreeSet::new();
+        for other in self.later(id)?.filter(|other| other.stage == Stage::Completed) {
+            let release = &other.spec.release;
+            let known = self.parts.fleet.release(&release.model, &release.version)?;
+            if known.is_some_and(|known| known.release == *release && !known.revoked) {
+                claimed.extend(select(&other.spec.selector, devices)?);
+            }
+        }
+        Ok(claimed)
+    }
+}
