@@ -165,11 +165,12 @@ fn reached_by(state: &State, wave: usize) -> usize {
     state.members.values().filter(|member| member.wave <= wave).count()
 }
 
-/// What a device returns to if this goes wrong: what it is told to run, unless that failed on it; else what it runs.
+/// What a device returns to if this goes wrong: what it is told to run, unless that failed on it or was to stand beside
+/// what answers; else what it runs.
 pub(super) fn previous_of(view: &DeviceView, release: &ReleaseRef) -> Option<AssignTo> {
     let told = view.desired.get(&release.model).filter(|told| told.release != *release);
     let failed = |release: &ReleaseRef| view.quarantine.iter().any(|entry| entry.release == *release);
-    if let Some(told) = told.filter(|told| !failed(&told.release)) {
+    if let Some(told) = told.filter(|told| told.beside.is_none() && !failed(&told.release)) {
         return Some(told.clone());
     }
     let report = view.model(&release.model)?;

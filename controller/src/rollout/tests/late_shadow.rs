@@ -1,23 +1,30 @@
 //! Devices that joined after their wave's shadow, and are still in their own when the rollout has completed.
 
-use super::fake::{Behaviour, Rig, device, quick};
+use super::fake::{Behaviour, FakeDevice, Rig, device, quick};
 use crate::rollout::events::Event;
-use crate::rollout::machine::{Command, Progress};
+use crate::rollout::machine::{AbortMode, Command, Progress};
 use crate::rollout::strategy::StrategyFile;
 use fieldpost_shared::id::RolloutId;
 use std::time::Duration;
 
 /// Two boxes on which 1.1.0 has completed after twenty seconds in shadow, and `late`, which joined while they soaked.
 fn completed() -> (Rig, RolloutId) {
+    completed_with(|_| {})
+}
+
+/// The same, with something about `late` when it joins.
+fn completed_with(edit: impl FnOnce(&mut FakeDevice)) -> (Rig, RolloutId) {
     let mut rig = Rig::new(2);
     rig.fleet.edit_manifest("1.1.0", |manifest| manifest.budgets.max_disagreement = Some(0.05));
     rig.fleet.understand();
-    let strategy = StrategyFile { shadow: Some(Duration::from_secs(20)), ..quick("2") };
+    let (shadow, selector) = (Some(Duration::from_secs(20)), Some("tier!=lab".to_owned()));
+    let strategy = StrategyFile { shadow, selector, ..quick("2") };
     let id = rig.start_with("1.1.0", strategy);
     rig.until(&id, "soaking");
     let old = rig.fleet.world().releases[&"1.0.0".parse().unwrap()].0.release.clone();
     rig.fleet.add_device("late", Some(&old));
     rig.fleet.understand();
+    rig.fleet.edit("late", edit);
     rig.until(&id, "completed");
     assert_eq!(progress(&rig, &id), Progress::Shadowing);
     (rig, id)
@@ -59,7 +66,7 @@ fn a_device_that_waits_in_a_newer_rollout_does_not_leave_its_shadow_for_an_older
     let newer = rig.start_with("1.2.0", StrategyFile { approve_before: Some(vec![1.into()]), ..quick("3") });
     rig.run(60);
     assert_eq!((rig.stage(&newer), progress(&rig, &id)), ("awaiting-approval", Progress::Shadowing));
-    rig.command(&newer, &Command::Abort { mode: crate::rollout::machine::AbortMode::Keep, reason: "x".into() });
+    rig.command(&newer, &Command::Abort { mode: AbortMode::Keep, reason: "x".into() });
     rig.run(30);
     assert_eq!((told(&rig), progress(&rig, &id)), (vec!["1.1.0+".into(), "1.1.0".into()], Progress::Live));
 }
@@ -79,4 +86,14 @@ fn two_rollouts_do_not_tell_a_device_in_turns() {
     rig.fleet.edit("late", |device| device.deaf = false);
     rig.until(&newer, "completed");
     assert_eq!(rig.running("1.2.0").len(), 3);
+}
+
+#[test]
+fn a_device_does_not_return_to_what_it_ran_in_shadow_alone() {
+    let (mut rig, _) = completed();
+    rig.release("1.2.0", Behaviour::OneClass);
+    let newer = rig.start("1.2.0", "3");
+    rig.until(&newer, "rolled-back");
+    rig.run(30);
+    assert_eq!((rig.running("1.1.0").len(), rig.running("1.0.0")), (2, vec!["late".to_owned()]));
 }
