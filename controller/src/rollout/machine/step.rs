@@ -431,6 +431,9 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
         {
             Some(assign(device, Some(state.beside(member.attempt))))
         }
+        Progress::Shadowing if state.stage == Stage::Completed => {
+            Some(assign(device, Some(state.beside(member.attempt))))
+        }
         Progress::Reverting => Some(assign(device, state.return_to(member))),
         _ => None,
     };

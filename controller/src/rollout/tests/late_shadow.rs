@@ -5,6 +5,7 @@ use crate::rollout::events::Event;
 use crate::rollout::machine::{AbortMode, Command, Progress};
 use crate::rollout::strategy::StrategyFile;
 use fieldpost_shared::id::RolloutId;
+use fieldpost_shared::wire::v1::FailureKind;
 use std::time::Duration;
 
 /// Two boxes on which 1.1.0 has completed after twenty seconds in shadow, and `late`, which joined while they soaked.
@@ -96,4 +97,29 @@ fn a_device_does_not_return_to_what_it_ran_in_shadow_alone() {
     rig.until(&newer, "rolled-back");
     rig.run(30);
     assert_eq!((rig.running("1.1.0").len(), rig.running("1.0.0")), (2, vec!["late".to_owned()]));
+}
+
+#[test]
+fn a_controller_that_died_before_it_told_a_device_to_try_the_shadow_again_tells_it() {
+    let (mut rig, id) = completed();
+    let becomes = |rig: &Rig, behaviour| {
+        rig.fleet.world().releases.get_mut(&"1.1.0".parse().unwrap()).unwrap().1 = behaviour;
+    };
+    becomes(&rig, Behaviour::Fails(FailureKind::Fetch));
+    while !matches!(progress(&rig, &id), Progress::Retrying { .. }) {
+        rig.second();
+    }
+    becomes(&rig, Behaviour::Good);
+    rig.fleet.world().untellable = Some(device("late"));
+    while progress(&rig, &id) != Progress::Shadowing {
+        rig.second();
+    }
+    assert_eq!(told(&rig), ["1.1.0+"]);
+    rig.fleet.world().untellable = None;
+    rig.restart();
+    rig.run(60);
+    assert_eq!(
+        (told(&rig), progress(&rig, &id)),
+        (["1.1.0+", "1.1.0+", "1.1.0"].map(String::from).into(), Progress::Live)
+    );
 }

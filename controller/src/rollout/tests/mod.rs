@@ -13,7 +13,6 @@ mod scenarios;
 mod schedule;
 mod several;
 mod shadow;
-
 mod silence;
 mod table;
 mod trial;
