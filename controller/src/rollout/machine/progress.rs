@@ -8,7 +8,7 @@ use super::past;
 use super::sample::{Group, Observation};
 use super::shadow;
 use super::state::{Member, Phase, Progress, State};
-use super::turn::{Turns, Wait};
+use super::turn::{Turns, WINDOWS_OPEN, Wait};
 use crate::rollout::approval::Needed;
 use crate::rollout::duration;
 use crate::rollout::events::Event;
@@ -175,7 +175,8 @@ pub(super) fn assignments(
         let attempt = next_attempt(view, release, member);
         let previous = if member.touched { member.previous.clone() } else { previous_of(view, release) };
         let device = device.clone();
-        let alone = member.late && state.shadowed.contains(&member.wave) && shadow::can_stand_beside(view, release);
+        let came_later = member.late || member.progress == Progress::Waiting;
+        let alone = came_later && state.shadowed.contains(&member.wave) && shadow::can_stand_beside(view, release);
         events.push(match alone {
             true => Event::Shadowed { device, attempt, previous, reachable },
             false => Event::Assigned { device, attempt, previous, reachable },
@@ -218,6 +219,8 @@ impl Tally<'_> {
 fn tally<'a>(state: &'a State, turns: &Turns<'_>, wave: usize, soaking: bool) -> Tally<'a> {
     let accepted = state.members.values().any(|member| member.wave == wave && member.accepted);
     let mut tally = Tally { accepted, ..Tally::default() };
+    // Where somebody shows what the release does, nobody waits for the windows of devices that are away.
+    let shown = state.counted(wave).any(|(_, member)| member.wave == wave && member.progress == Progress::Live);
     for (device, member) in state.counted(wave) {
         let here = member.wave == wave;
         tally.all += 1;
@@ -234,7 +237,7 @@ fn tally<'a>(state: &'a State, turns: &Turns<'_>, wave: usize, soaking: bool) ->
             (Progress::Waiting | Progress::Shadowing | Progress::Retrying { .. }, _) => match turns.wait(device) {
                 Some(Wait::Away { .. }) => tally.away.push(device),
                 // The others are not kept from soaking by one that came back at the wrong hour.
-                Some(Wait::Window { .. }) if soaking => tally.away.push(device),
+                Some(Wait::Window { .. }) if soaking || (shown && !turns.reachable(device)) => tally.away.push(device),
                 Some(Wait::Window { opens, .. }) => {
                     tally.windows.push((opens, device));
                     tally.changing.push(device);
@@ -296,12 +299,18 @@ fn deploying(
             seen.waited(last.map_or(since, |last| last.max(since)), now)
         }
     };
-    if quiet > strategy.wave_timeout && !known_to_open {
+    let told = state.counted(wave).filter(|(_, m)| !matches!(m.progress, Progress::Waiting | Progress::Shadowing));
+    let still = now.since(told.map(|(_, member)| member.since).max().map_or(since, |last| last.max(since)));
+    let (idle, most) = match known_to_open {
+        true => (still, strategy.wave_timeout.saturating_add(WINDOWS_OPEN)),
+        false => (quiet, strategy.wave_timeout),
+    };
+    if idle > most {
         let waits = busy(state, seen, turns, &tally, Duration::ZERO);
         return Decision::pause(format!(
             "wave {} is not live after {}: {} of {} are; {}{}",
             wave + 1,
-            duration::text(strategy.wave_timeout),
+            duration::text(most),
             tally.live.len(),
             tally.all,
             troubles(state, &tally),

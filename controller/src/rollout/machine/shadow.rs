@@ -4,7 +4,7 @@ use super::decide::Decision;
 use super::progress::{assignments, names};
 use super::sample::{Group, Observation};
 use super::state::{Progress, State};
-use super::turn::{Turns, Wait};
+use super::turn::{Turns, WINDOWS_OPEN, Wait};
 use crate::rollout::duration;
 use crate::rollout::events::Event;
 use crate::rollout::fleet::DeviceView;
@@ -66,7 +66,7 @@ pub(super) fn decide(
     let closed =
         |device: &&DeviceId| able(device) && matches!(turns.wait(device), Some(Wait::Window { opens: Some(_), .. }));
     let of_wave = state.members.iter().filter(|(_, m)| m.wave == wave && m.counts() && m.progress == Progress::Waiting);
-    let windows: Vec<&DeviceId> = of_wave.map(|(device, _)| device).filter(closed).collect();
+    let mut windows: Vec<&DeviceId> = of_wave.map(|(device, _)| device).filter(closed).collect();
     let told_at = |device: &&DeviceId| state.members.get(*device).map(|member| member.since);
     let tries_again =
         state.members.values().any(|m| m.wave == wave && matches!(m.progress, Progress::Retrying { .. }) && m.counts());
@@ -75,6 +75,20 @@ pub(super) fn decide(
             "no device of wave {} can run the release in shadow: it needs a live release to be held against, an agent that \
              understands, and to have passed its self-test; resume tries again",
             wave + 1
+        ));
+    }
+    // Others show what the release does: one that is away has a shadow of its own when it comes.
+    windows.retain(|device| devices.is_empty() || turns.reachable(device));
+    let most = strategy.shadow.saturating_add(strategy.wave_timeout);
+    let in_wave = now.since(since);
+    if !strategy.maintenance.is_empty() && in_wave >= most.saturating_add(WINDOWS_OPEN) {
+        return Decision::pause(format!(
+            "the shadow of wave {} is not over after {}: in shadow on {} devices, {} wait for their maintenance windows; \
+             resume waits for more",
+            wave + 1,
+            duration::text(Duration::from_secs(in_wave.as_secs())),
+            devices.len(),
+            windows.len()
         ));
     }
     let Some(report) = reports.last().filter(|report| report.gate == crate::rollout::gates::shadow::NAME) else {
@@ -87,7 +101,7 @@ pub(super) fn decide(
     if shown && waited >= strategy.shadow {
         return Decision::events(vec![Event::ShadowPassed { wave, evidence: reports.to_vec(), in_turn: true }]);
     }
-    if windows.is_empty() && waited >= strategy.shadow.saturating_add(strategy.wave_timeout) {
+    if windows.is_empty() && waited >= most {
         let waited = duration::text(Duration::from_secs(waited.as_secs()));
         return Decision::pause(format!(
             "the shadow of wave {} is inconclusive after {waited}: {}; resume waits for more",

@@ -349,8 +349,8 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
                 member.previous.clone_from(previous);
                 member.assigned = Some(at);
             }
-            // Nothing waits any more for one that is told after the end.
-            member.late |= state.stage == Stage::Completed;
+            // Nothing waits any more for one that is told after the end, or has a shadow after its wave's.
+            member.late |= state.stage == Stage::Completed || (beside && state.shadowed.contains(&member.wave));
             (member.touched, member.attempt) = (true, *attempt);
             member.tries = member.tries.saturating_add(1);
             member.silence = (!reachable).then_some(Silence { since: at, after_change: false });

@@ -10,6 +10,10 @@ use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::Phase as DevicePhase;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Each window opens within so long: they come every week, and the clock can jump over one of them.
+pub(super) const WINDOWS_OPEN: Duration = Duration::from_secs(15 * 24 * 3_600);
 
 /// Why a device is not told yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +81,11 @@ impl<'a> Turns<'a> {
             }
             why => why,
         }
+    }
+
+    /// Whether a device would hear what it is told.
+    pub(super) fn reachable(&self, device: &DeviceId) -> bool {
+        self.seen.devices.get(device).is_some_and(|view| self.seen.reachable(self.state, view, self.now))
     }
 
     /// When the window of a device that waits for nothing else has opened.

@@ -13,6 +13,7 @@ mod scenarios;
 mod schedule;
 mod several;
 mod shadow;
+mod shadow_windows;
 mod silence;
 mod table;
 mod trial;
