@@ -21,8 +21,10 @@ pub(super) fn can_stand_beside(view: &DeviceView, release: &ReleaseRef) -> bool 
     understood_by(&view.inventory.agent_version) && live.is_some_and(|live| live != release)
 }
 
+/// The devices in shadow that a wave waits for; whoever joined since has a shadow of its own.
 fn in_shadow(state: &State, wave: usize) -> Vec<&DeviceId> {
-    let of_wave = state.members.iter().filter(|(_, m)| m.wave == wave && m.progress == Progress::Shadowing);
+    let of_wave = state.members.iter().filter(|(_, m)| m.wave == wave && m.counts());
+    let of_wave = of_wave.filter(|(_, member)| member.progress == Progress::Shadowing);
     of_wave.map(|(device, _)| device).collect()
 }
 

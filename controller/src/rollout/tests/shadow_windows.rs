@@ -100,3 +100,24 @@ fn windows_that_open_for_nobody_pause_the_wave_at_last() {
         assert!(long >= 7 * DAY, "a window that opens once a week has opened: {long:?} {}", rig.reason(&id));
     }
 }
+
+#[test]
+fn who_joins_does_not_make_a_shadow_longer() {
+    let mut rig = rig(3);
+    let id = rig.start_with("1.1.0", StrategyFile { shadow: Some(3 * HOUR), ..within("00:00-24:00", "3") });
+    rig.run(5);
+    let old = rig.fleet.world().releases[&"1.0.0".parse().unwrap()].0.release.clone();
+    let end = rig.clock.now().plus(7 * HOUR);
+    while rig.stage(&id) == "shadowing" {
+        assert!(rig.clock.now() < end, "still in shadow: {}", rig.waiting(&id));
+        let name = format!("new-{}", rig.clock.now().as_millis());
+        rig.fleet.add_device(&name, Some(&old));
+        rig.fleet.understand();
+        for _ in 0..60 {
+            rig.clock.advance(MINUTE);
+            rig.fleet.tick();
+            rig.second();
+        }
+    }
+    assert_eq!(rig.stage(&id), "deploying");
+}
