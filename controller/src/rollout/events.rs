@@ -158,6 +158,11 @@ pub enum Event {
         #[serde(default)]
         in_turn: bool,
     },
+    /// A device reports that it is in a shadow of its own, which lasts from now on.
+    InShadow {
+        /// Who.
+        device: DeviceId,
+    },
     /// A device that ran the release in shadow is told to make it live.
     SwapAsked {
         /// Who.

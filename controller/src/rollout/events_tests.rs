@@ -84,7 +84,8 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::Resumed { by: text(), accepted: vec![], unproven: true },
         Event::Shadowed { device: device.clone(), attempt: 1, previous: None, reachable: true },
         Event::ShadowPassed { wave: 0, evidence: vec![], in_turn: true },
-        Event::SwapAsked { device, reachable: true },
+        Event::SwapAsked { device: device.clone(), reachable: true },
+        Event::InShadow { device },
     ]
 }
 

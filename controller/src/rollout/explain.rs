@@ -213,6 +213,7 @@ fn sentence(event: &Event) -> String {
         Event::ShadowPassed { wave, .. } => {
             format!("Wave {} has shown in shadow what it had to; its devices swap.", wave + 1)
         }
+        Event::InShadow { device } => format!("{device} runs the release in a shadow of its own from now on."),
         Event::SwapAsked { device, reachable } => {
             let away = if *reachable { "" } else { "; it is away, and reads it when it comes back" };
             format!("{device} is told to let the release that it runs in shadow answer{away}.")

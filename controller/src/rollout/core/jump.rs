@@ -3,6 +3,7 @@
 use super::{Core, CoreError};
 use crate::rollout::events::Event;
 use crate::rollout::fleet::Devices;
+use crate::rollout::machine::late::lasts;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::id::RolloutId;
 use fieldpost_shared::time::{Clock, Timestamp};
@@ -45,7 +46,8 @@ impl Core {
         let touched = self
             .rollouts
             .iter()
-            .filter(|(_, entry)| entry.state.stage.active() && (jumped || ahead(entry.state.updated)));
+            .filter(|(_, entry)| entry.state.stage.active() || lasts(&entry.state))
+            .filter(|(_, entry)| jumped || ahead(entry.state.updated));
         let ids: Vec<RolloutId> = touched.map(|(id, _)| id.clone()).collect();
         let mut stuck = Vec::new();
         if (jumped || !ids.is_empty())

@@ -5,7 +5,7 @@
 use super::observe;
 use super::progress::assignments;
 use super::sample::Observation;
-use super::state::{Member, Progress, State};
+use super::state::{Member, Progress, Stage, State};
 use super::turn::Turns;
 use crate::rollout::events::Event;
 use crate::rollout::fleet::{DeviceView, Devices};
@@ -22,6 +22,11 @@ pub(crate) fn concerns(state: &State, devices: &Devices) -> bool {
 /// Whether something may still come of a device, by what it was told or is to be told.
 pub(crate) fn awaited(state: &State, member: &Member) -> bool {
     (member.late && unsettled(member)) || left_behind(state, member)
+}
+
+/// Whether something lasts in a completed rollout: a device's shadow, or the time until it tries again or is late.
+pub(crate) fn lasts(state: &State) -> bool {
+    state.stage == Stage::Completed && state.members.values().any(|member| member.late && unsettled(member))
 }
 
 fn unsettled(member: &Member) -> bool {
@@ -41,7 +46,8 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> V
     let is_late = |device: &DeviceId| state.members.get(device).is_some_and(|member| member.late && unsettled(member));
     let mut events = observe::members_where(state, seen, now, is_late);
     // Silence is not worth an event each here: nothing waits for these devices.
-    events.retain(|event| matches!(event, Event::Live { .. } | Event::Failed { .. } | Event::Gone { .. }));
+    let told = |event: &Event| !matches!(event, Event::Silent { .. } | Event::Heard { .. } | Event::Left { .. });
+    events.retain(told);
     if events.is_empty() {
         events = taken_over(state, seen);
     }

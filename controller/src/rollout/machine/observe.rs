@@ -52,6 +52,10 @@ fn of_member(
     if member.progress == Progress::Live && view.settled && live != Some(release) {
         return Some(Event::Left { device, live: live.cloned() });
     }
+    let in_own = member.late && member.progress == Progress::Shadowing && member.in_shadow.is_none();
+    if in_own && view.settled && is_in(view, release, &DevicePhase::Shadowing) {
+        return Some(Event::InShadow { device });
+    }
     let reachable = seen.reachable(state, view, now);
     match (reachable, member.silence) {
         (false, None) if tries => {
@@ -110,9 +114,13 @@ pub(super) fn doing(view: &DeviceView, release: &ReleaseRef) -> String {
 
 /// Whether the release may still be taken back by the device itself.
 pub(super) fn in_probation(view: &DeviceView, release: &ReleaseRef) -> bool {
-    view.model(&release.model)
-        .and_then(|report| report.candidate.as_ref())
-        .is_some_and(|(candidate, phase)| candidate == release && matches!(phase, DevicePhase::Probation))
+    is_in(view, release, &DevicePhase::Probation)
+}
+
+/// Whether the release is in this phase on a device, by its own word.
+fn is_in(view: &DeviceView, release: &ReleaseRef, phase: &DevicePhase) -> bool {
+    let candidate = view.model(&release.model).and_then(|report| report.candidate.as_ref());
+    candidate.is_some_and(|(candidate, is)| candidate == release && is == phase)
 }
 
 /// Devices that match now and did not when the order was drawn. Each enters the wave of its place in the order, or a

@@ -256,6 +256,9 @@ pub struct Member {
     pub progress: Progress,
     /// Since when.
     pub since: Timestamp,
+    /// Since when it was seen in a shadow of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_shadow: Option<Timestamp>,
     /// When it was first told.
     pub assigned: Option<Timestamp>,
     /// Whether this rollout changed what it should run.
@@ -288,6 +291,7 @@ impl Member {
             late,
             progress: Progress::Waiting,
             since,
+            in_shadow: None,
             assigned: None,
             touched: false,
             previous: None,
@@ -424,14 +428,15 @@ impl State {
     }
 
     /// Whether a device is to be told when its turn comes: to fetch the release, or to let what it runs in shadow answer.
-    /// One that joined after its wave's shadow has a shadow of its own, as long, in which it judges by itself.
+    /// One that joined after its wave's shadow has a shadow of its own, in which it judges by itself: as long, from when it
+    /// was seen there.
     #[must_use]
     pub fn awaits_turn(&self, member: &Member, now: Timestamp) -> bool {
         match member.progress {
             Progress::Waiting | Progress::Retrying { .. } => true,
             Progress::Shadowing => {
-                let seen = !member.late || now.since(member.since) >= self.spec.strategy.shadow;
-                seen && self.shadowed.contains(&member.wave)
+                let lasted = |since| now.since(since) >= self.spec.strategy.shadow;
+                (!member.late || member.in_shadow.is_some_and(lasted)) && self.shadowed.contains(&member.wave)
             }
             _ => false,
         }

@@ -131,6 +131,7 @@ const fn device_of(event: &Event) -> Option<&DeviceId> {
     match event {
         Event::Assigned { device, .. }
         | Event::Shadowed { device, .. }
+        | Event::InShadow { device }
         | Event::SwapAsked { device, .. }
         | Event::Adopted { device }
         | Event::Live { device }
@@ -195,6 +196,11 @@ fn stage_event(state: &mut State, event: &Event, at: Timestamp) -> Vec<Effect> {
             state.wave_since = at;
             state.begin_looks();
             Some(Stage::Running { wave: *wave, phase: first_phase(state, *wave, at) })
+        }
+        (Event::ClockJumped { .. }, Stage::Completed) => {
+            let late = state.members.values_mut().filter(|member| member.late);
+            late.for_each(|member| member_anew(member, at));
+            None
         }
         (Event::ClockJumped { .. }, stage) if stage.active() => {
             let stage = stage.clone();
@@ -300,18 +306,21 @@ fn begin_anew(state: &mut State, at: Timestamp) {
     state.holding.clear();
     state.measured = None;
     state.begin_looks();
-    for member in state.members.values_mut() {
-        match &mut member.progress {
-            Progress::Retrying { at: again } => *again = at,
-            Progress::Assigned | Progress::Shadowing | Progress::Splitting | Progress::Reverting => {}
-            // What it answers from now on counts, though it is live since tomorrow.
-            Progress::Live if member.since > at => {}
-            _ => continue,
-        }
-        member.since = at;
-        if let Some(silence) = &mut member.silence {
-            silence.since = at;
-        }
+    state.members.values_mut().for_each(|member| member_anew(member, at));
+}
+
+fn member_anew(member: &mut Member, at: Timestamp) {
+    match &mut member.progress {
+        Progress::Retrying { at: again } => *again = at,
+        Progress::Assigned | Progress::Shadowing | Progress::Splitting | Progress::Reverting => {}
+        // What it answers from now on counts, though it is live since tomorrow.
+        Progress::Live if member.since > at => {}
+        _ => return,
+    }
+    member.since = at;
+    member.in_shadow = member.in_shadow.map(|_| at);
+    if let Some(silence) = &mut member.silence {
+        silence.since = at;
     }
 }
 
@@ -351,7 +360,7 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
             }
             // Nothing waits any more for one that is told after the end, or has a shadow after its wave's.
             member.late |= state.stage == Stage::Completed || (beside && state.shadowed.contains(&member.wave));
-            (member.touched, member.attempt) = (true, *attempt);
+            (member.touched, member.attempt, member.in_shadow) = (true, *attempt, None);
             member.tries = member.tries.saturating_add(1);
             member.silence = (!reachable).then_some(Silence { since: at, after_change: false });
             let to = if beside { state.beside(*attempt) } else { state.candidate(*attempt) };
@@ -361,6 +370,10 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
                 (true, None) => Progress::Shadowing,
                 (true, Some(_)) => Progress::Splitting,
             })
+        }
+        Event::InShadow { .. } if member.progress == Progress::Shadowing => {
+            member.in_shadow = Some(at);
+            None
         }
         Event::SwapAsked { reachable, .. } if member.progress == Progress::Shadowing && may_swap(&state.stage) => {
             // Nothing waits any more for one that is told after the end.

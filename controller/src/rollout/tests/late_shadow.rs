@@ -5,6 +5,7 @@ use crate::rollout::events::Event;
 use crate::rollout::machine::{AbortMode, Command, Progress};
 use crate::rollout::strategy::StrategyFile;
 use fieldpost_shared::id::RolloutId;
+use fieldpost_shared::time::Clock as _;
 use fieldpost_shared::wire::v1::FailureKind;
 use std::time::Duration;
 
@@ -122,4 +123,26 @@ fn a_controller_that_died_before_it_told_a_device_to_try_the_shadow_again_tells_
         (told(&rig), progress(&rig, &id)),
         (["1.1.0+", "1.1.0+", "1.1.0"].map(String::from).into(), Progress::Live)
     );
+}
+
+#[test]
+fn a_shadow_of_its_own_lasts_from_when_it_is_seen_there() {
+    let (mut rig, id) = completed_with(|device| device.deaf = true);
+    rig.run(60);
+    assert_eq!((progress(&rig, &id), told(&rig)), (Progress::Shadowing, vec!["1.1.0+".into()]));
+    rig.fleet.edit("late", |device| device.deaf = false);
+    rig.run(15);
+    assert_eq!(progress(&rig, &id), Progress::Shadowing);
+    rig.run(40);
+    assert_eq!((progress(&rig, &id), told(&rig)), (Progress::Live, vec!["1.1.0+".into(), "1.1.0".into()]));
+}
+
+#[test]
+fn a_clock_that_jumps_ends_no_shadow() {
+    let (mut rig, id) = completed();
+    rig.clock.jump_to(rig.clock.now().plus(Duration::from_secs(86_400)));
+    rig.run(15);
+    assert_eq!(progress(&rig, &id), Progress::Shadowing);
+    rig.run(40);
+    assert_eq!(progress(&rig, &id), Progress::Live);
 }
