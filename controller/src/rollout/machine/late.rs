@@ -75,7 +75,9 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> V
             _ => false,
         };
         let late = member.late || left_behind(state, member);
-        late && member.wave < state.waves.len() && open && seen.matching.contains(device)
+        // As before the end, who leaves the selector in shadow does not stay there.
+        let matches = member.progress == Progress::Shadowing || seen.matching.contains(device);
+        late && member.wave < state.waves.len() && open && matches
     })
 }
 

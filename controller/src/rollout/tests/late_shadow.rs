@@ -126,6 +126,14 @@ fn a_controller_that_died_before_it_told_a_device_to_try_the_shadow_again_tells_
 }
 
 #[test]
+fn a_device_that_leaves_the_selector_leaves_its_shadow_too() {
+    let (mut rig, id) = completed();
+    rig.fleet.edit("late", |device| drop(device.labels.insert("tier".into(), "lab".into())));
+    rig.run(60);
+    assert_eq!(progress(&rig, &id), Progress::Live);
+}
+
+#[test]
 fn a_shadow_of_its_own_lasts_from_when_it_is_seen_there() {
     let (mut rig, id) = completed_with(|device| device.deaf = true);
     rig.run(60);
