@@ -75,11 +75,14 @@ impl Query {
     }
 }
 
+/// Of which release, and the windows if any came.
+type Sample = (Digest, Option<Arc<WindowStats>>);
+
 /// What the fleet answered.
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
     /// By group and device: the release, and the windows if any came.
-    pub windows: BTreeMap<(Group, DeviceId), (Digest, Option<Arc<WindowStats>>)>,
+    pub windows: BTreeMap<(Group, DeviceId), Sample>,
     /// Manifests of the releases in question.
     pub manifests: BTreeMap<Digest, Arc<Manifest>>,
 }
