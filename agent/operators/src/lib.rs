@@ -3,5 +3,6 @@
 //! The crate knows tract and nothing else of fieldpost, so that each part can be offered upstream as it is; and it is built for
 //! speed, where the agent around it is built for size.
 
+pub mod cnn;
 pub mod ml;
 pub mod standard;

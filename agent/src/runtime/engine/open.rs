@@ -8,6 +8,7 @@ use super::plans::{Base, BySizes, Plan, Plans};
 use super::tract::{Free, TractEngine};
 use super::{Ends, convert};
 use crate::runtime::error::{LoadError, Side};
+use fieldpost_operators::cnn::optimized;
 use fieldpost_operators::{ml, standard};
 use fieldpost_shared::bundle::TensorSpec;
 use std::path::Path;
@@ -82,7 +83,7 @@ fn build(
         Ok(typed) => {
             let outputs = ends::output_specs(&typed, declared)?;
             if free.is_empty() {
-                let plan = guarded(|| Plan::new(typed.into_optimized()?)).map_err(refuse)?;
+                let plan = guarded(|| Plan::new(optimized(typed)?)).map_err(refuse)?;
                 return Ok((Plans::One(plan), outputs));
             }
             let recurrent = typed.nodes().iter().any(TypedNode::op_is::<Scan>);

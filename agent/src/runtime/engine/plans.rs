@@ -3,6 +3,7 @@
 use super::caught::caught;
 use super::intra_op::IntraOp;
 use crate::runtime::error::{Cause, InferError, panic_message};
+use fieldpost_operators::cnn::optimized;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,7 +80,7 @@ impl Base {
         }
         match self {
             Self::Typed(model, recurrent) => {
-                let plan = model.set_symbols(&values).and_then(|model| Plan::new(model.into_optimized()?));
+                let plan = model.set_symbols(&values).and_then(|model| Plan::new(optimized(model)?));
                 match recurrent {
                     Some(model) => plan.or_else(|error| Self::from_inference(model, &values).map_err(|_| error)),
                     None => plan,
@@ -92,7 +93,7 @@ impl Base {
     fn from_inference(model: &InferenceModel, values: &HashMap<Symbol, TDim>) -> TractResult<Plan> {
         let mut model = model.clone();
         model.set_symbols(values)?;
-        Plan::new(model.into_optimized()?)
+        Plan::new(optimized(model.into_typed()?)?)
     }
 
     fn weight_bytes(&self) -> usize {
