@@ -173,6 +173,51 @@ def recurrences():
             yield graph(name, 14, [node], [5, 2, 4], weights, tuple(filter(None, outputs)))
 
 
+def edges():
+    """Large numbers, indices from the back, and inputs that count only together with some attributes."""
+    far = floats([100, 101, 1000, -1000], [0, -120, 5, 80])
+    for opset in [11, 13]:
+        yield one("LogSoftmax", opset, far, label="far")
+        yield one("LogSoftmax", opset, far, axis=0, label="far-columns")
+    yield one("LogSoftmax", 13, floats([-np.inf, 0, 3], [-5, 1, -np.inf]), label="infinite")
+    yield one("Softplus", 11, floats(-200, -100, -1, 0, 1, 50, 89, 200))
+    for keep in [0, 1]:
+        yield one("ReduceLogSumExp", 13, floats([100, 101], [-200, -201]), axes=[1], keepdims=keep)
+        yield one("ReduceLogSumExp", 18, floats([100, 101], [-np.inf, -np.inf]), {"axes": np.array([-1])}, keepdims=keep, label=f"axes-{keep}")
+        yield one("ReduceLogSumExp", 18, [2, 3, 4], keepdims=keep, label=f"all-{keep}")
+    for mode in ["reflect", "edge", "constant"]:
+        weights = {"pads": np.array([0, 0, 1, 2, 0, 0, 2, 1]), "value": floats(7).reshape(())}
+        yield one("Pad", 13, [1, 2, 4, 5], weights, mode=mode)
+        yield one("Pad", 18, [1, 2, 4, 5], {**weights, "pads": np.array([1, 2, 2, 1]), "axes": np.array([2, 3])}, mode=mode)
+    yield one("GatherND", 13, [3, 4, 5], {"indices": np.array([[-1, 0], [2, -4]])}, label="back")
+    yield one("GatherND", 13, [2, 4, 5], {"indices": np.array([[[-1]], [[0]]])}, batch_dims=1, label="back-batch")
+    for opset in [11, 16]:
+        yield one("ScatterND", opset, [3, 4], {"indices": np.array([[-1], [0]]), "updates": noise(2, 4)}, label="back")
+    for attributes in [{"output_shape": [10, 12]}, {"output_shape": [9, 11]}, {"auto_pad": "SAME_UPPER", "output_padding": [1, 1]}]:
+        yield one("ConvTranspose", 11, [1, 4, 5, 6], {"w": noise(4, 3, 3, 3)}, strides=[2, 2], **attributes)
+    query = helper.make_node("Reshape", ["x", "heads"], ["q"])
+    for width in [8, 6]:
+        keys, values, mask = noise(2, 4, 7, 8), noise(2, 4, 7, width), RANDOM.random((5, 7)) < 0.6
+        weights = {"heads": np.array([2, 4, 5, 8]), "k": keys, "v": values, "mask": mask}
+        attention = helper.make_node("Attention", ["q", "k", "v", "mask"], ["y"])
+        yield graph(f"Attention-23-yes-or-no-{width}", 23, [query, attention], [2, 4, 5, 8], weights)
+
+
+def contrib():
+    """ONNX Runtime's own operators."""
+    def domain(case):
+        case[1].opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        for node in case[1].graph.node:
+            node.domain = "com.microsoft"
+        return case
+    small = noise(2, 3, 8) * 1e-3
+    weights = {"skip": noise(2, 3, 8) * 1e-3, "gamma": noise(8), "beta": noise(8)}
+    yield domain(one("SkipLayerNormalization", 17, small, weights, label="small"))
+    for unidirectional in [0, 1]:
+        weights = {"k": noise(2, 5, 8), "v": noise(2, 5, 8)}
+        yield domain(one("MultiHeadAttention", 17, [2, 5, 8], weights, num_heads=2, unidirectional=unidirectional))
+
+
 def variants():
-    for group in [activations, sizes, windows, norms, places, sums, recurrences]:
+    for group in [activations, sizes, windows, norms, places, sums, recurrences, edges, contrib]:
         yield from group()

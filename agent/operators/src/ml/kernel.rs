@@ -48,10 +48,14 @@ pub(crate) fn build<K: FromNode>(
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     let attributes = Attributes::new(node);
     let kernel = K::from_node(&attributes).with_context(|| attributes.title())?;
+    Ok((from_kernel(node, kernel), vec![]))
+}
+
+/// The operator of a node, by a kernel that needs more than its attributes.
+pub(crate) fn from_kernel(node: &NodeProto, kernel: impl Kernel) -> Box<dyn InferenceOp> {
     let wanted = node.output.iter().zip(0..).filter(|(name, _)| !name.is_empty()).map(|(_, at)| at).collect();
     let inputs = node.input.iter().filter(|name| !name.is_empty()).count();
-    let operator = Operator { name: node.op_type.clone().into(), kernel: Arc::new(kernel), wanted, inputs };
-    Ok((expand(operator), vec![]))
+    expand(Operator { name: node.op_type.clone().into(), kernel: Arc::new(kernel), wanted, inputs })
 }
 
 /// An operator with one output for a typed model that is put together by hand.

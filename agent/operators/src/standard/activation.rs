@@ -29,6 +29,14 @@ pub(super) struct Swish {
     alpha: f32,
 }
 
+/// `log(1 + exp(x))` (ONNX `Softplus`), which is `x` where `exp(x)` is no number any more.
+#[derive(Debug)]
+pub(super) struct Softplus;
+
+/// The number, or zero for one that is none or infinite: what sums of exponentials are shifted by.
+#[derive(Debug)]
+pub(super) struct FiniteOrZero;
+
 /// `max(0, x)`, for operators that hold an activation.
 #[derive(Debug)]
 pub(super) struct Relu;
@@ -72,6 +80,38 @@ impl Each for Swish {
 
     fn double(&self, x: f64) -> f64 {
         x / (1.0 + (-f64::from(self.alpha) * x).exp())
+    }
+}
+
+impl FromNode for Softplus {
+    fn from_node(_: &Attributes<'_>) -> TractResult<Self> {
+        Ok(Self)
+    }
+}
+
+impl FromNode for FiniteOrZero {
+    fn from_node(_: &Attributes<'_>) -> TractResult<Self> {
+        Ok(Self)
+    }
+}
+
+impl Each for Softplus {
+    fn single(&self, x: f32) -> f32 {
+        x.max(0.0) + (-x.abs()).exp().ln_1p()
+    }
+
+    fn double(&self, x: f64) -> f64 {
+        x.max(0.0) + (-x.abs()).exp().ln_1p()
+    }
+}
+
+impl Each for FiniteOrZero {
+    fn single(&self, x: f32) -> f32 {
+        if x.is_finite() { x } else { 0.0 }
+    }
+
+    fn double(&self, x: f64) -> f64 {
+        if x.is_finite() { x } else { 0.0 }
     }
 }
 

@@ -9,6 +9,8 @@
 //! - `If`: a branch that the condition rules out need not make sense.
 //! - `RNN`, `GRU`, `LSTM`: tract reads neither `direction = "reverse"` nor `activations`, `clip` or `input_forget`.
 //! - `Celu`, `Swish`: tract's have no `alpha`.
+//! - `LogSoftmax`, `Softplus`, `ReduceLogSumExp` as far as numbers go: tract's end where an exponential does.
+//! - [`rewrite`]: what is said in another way before tract reads it.
 //! - `Upsample`, and `Resize` of opset 10, as the `Resize` that they are.
 //! - `unread`: attributes that tract passes over, so that the answer would be another one; such a graph is refused.
 
@@ -18,8 +20,12 @@ mod flip;
 mod quantize;
 mod recurrent;
 mod resize;
+mod rewrite;
 mod squeeze;
+mod stable;
 mod unread;
+
+pub use rewrite::rewrite;
 
 use crate::ml::kernel::build;
 use std::collections::HashMap;
@@ -46,11 +52,17 @@ pub fn register(operators: &mut OnnxOpRegister) {
     operators.insert("DequantizeLinear", build::<quantize::DequantizeLinear>);
     operators.insert("GRU", recurrent::build);
     operators.insert("If", branch::build);
+    operators.insert("LogSoftmax", stable::log_softmax);
     operators.insert("LSTM", recurrent::build);
     operators.insert("QuantizeLinear", build::<quantize::QuantizeLinear>);
     operators.insert("RNN", recurrent::build);
     operators.insert("Resize", resize::resize);
+    operators.insert("Softplus", build::<activation::Softplus>);
     operators.insert("Squeeze", squeeze::build);
     operators.insert("Swish", activation::build::<activation::Swish>);
     operators.insert("Upsample", resize::upsample);
+    // What `rewrite` puts into graphs.
+    operators.insert(rewrite::ADDED, build::<rewrite::Added>);
+    operators.insert(rewrite::FINITE, build::<activation::FiniteOrZero>);
+    operators.insert(rewrite::FROM_THE_FRONT, build::<rewrite::FromTheFront>);
 }

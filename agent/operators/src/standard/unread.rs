@@ -19,12 +19,15 @@ enum Usual {
 }
 
 /// Operators, an attribute of theirs, and what it may be.
-const UNREAD: [(&[&str], &str, Usual); 7] = [
+const UNREAD: [(&[&str], &str, Usual); 9] = [
     // Broadcasting as before opset 7: along an axis that is named.
     (&["Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor"], "axis", Usual::Absent),
     (&["Attention"], "left_window_size", Usual::Int(-1)),
     (&["Attention"], "right_window_size", Usual::Int(-1)),
     (&["BatchNormalization"], "training_mode", Usual::Int(0)),
+    // By it the standard works out the padding anew; tract cuts at the end instead.
+    (&["ConvTranspose"], "output_shape", Usual::Absent),
+    (&["MultiHeadAttention"], "unidirectional", Usual::Int(0)),
     (&["Pad"], "paddings", Usual::Absent),
     (&["Scan"], "directions", Usual::Absent),
     (&["SpaceToDepth"], "mode", Usual::Text("DCR")),
@@ -56,6 +59,13 @@ fn check(node: &NodeProto, attributes: &Attributes<'_>) -> TractResult<()> {
             Usual::Absent => false,
         };
         ensure!(same, "attribute `{attribute}` has a value that is not supported");
+    }
+    let same = attributes.text("auto_pad")?.is_some_and(|auto| auto.starts_with("SAME"));
+    if node.op_type == "ConvTranspose"
+        && same
+        && attributes.list_or_empty::<i64>("output_padding")?.iter().any(|n| *n != 0)
+    {
+        bail!("`auto_pad` together with `output_padding` is not supported");
     }
     // Which positions are in the past is counted from the last query, which tract does not know of.
     let past = node.input.iter().skip(4).take(2).any(|name| !name.is_empty());

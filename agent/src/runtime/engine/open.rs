@@ -30,6 +30,7 @@ pub(super) fn open(
     standard::register(&mut onnx.op_register);
     let mut proto = graph::read(path)?;
     ml::maps_as_rows(&mut proto);
+    standard::rewrite(&mut proto);
     let nodes = graph::check_operators(&proto, &onnx)?;
     graph::check_external(&proto, dir, file, allowed)?;
     let fail = |source: TractError| blame(path, &nodes, source.into());
