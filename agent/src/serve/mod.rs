@@ -23,6 +23,7 @@
 //! | 504 | the caller's deadline passed |
 
 mod batch;
+mod browser;
 mod call;
 mod coding;
 mod connection;

@@ -1,5 +1,6 @@
 //! The HTTP server: binding, accepting, and ending without cutting anybody off.
 
+use super::browser;
 use super::doors::{self, Grpc, Http, Rules};
 use super::pool::Pool;
 use super::registry::Registry;
@@ -7,6 +8,7 @@ use super::request::{RequestIds, Room};
 use super::rival::Portion;
 use super::router::{App, router};
 use super::unix::{Socket, SocketError};
+use axum::middleware::from_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -207,14 +209,16 @@ impl Server {
         tracing::info!(%address, grpc = grpc_address, socket = path, "serving predictions");
         let mut doors = JoinSet::new();
         doors.spawn(stand_in(Arc::clone(&app), shutdown.clone()));
-        let http = Http(router(Arc::clone(&app)));
+        let paths = router(Arc::clone(&app));
         if let Some((listener, _)) = grpc {
             doors.spawn(doors::open(listener, Grpc(app), rules.clone(), shutdown.clone()));
         }
         if let Some(socket) = socket {
-            doors.spawn(doors::open(socket, http.clone(), rules.clone(), shutdown.clone()));
+            // No browser opens it, and what clients say as its host is the path often enough.
+            doors.spawn(doors::open(socket, Http(paths.clone()), rules.clone(), shutdown.clone()));
         }
-        doors.spawn(doors::open(listener, http, rules, shutdown));
+        let guarded = Http(paths.layer(from_fn(browser::guard)));
+        doors.spawn(doors::open(listener, guarded, rules, shutdown));
         while doors.join_next().await.is_some() {}
     }
 }

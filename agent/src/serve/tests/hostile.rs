@@ -30,6 +30,19 @@ async fn sender(server: &Running, what: &str) -> TcpStream {
     stream
 }
 
+#[tokio::test]
+async fn a_page_of_another_site_feeds_no_model_requests() {
+    let mut server = small().await;
+    for (header, value) in [("host", "evil.example"), ("origin", "http://evil.example"), ("origin", "null")] {
+        let refused = send(server.image().header(header, value)).await;
+        assert_eq!(refused.status, 403, "{header}: {value}");
+        assert!(refused.error().contains("another site"), "{}", refused.error());
+    }
+    let own = format!("http://{}", server.address);
+    assert_eq!(send(server.image().header("origin", own)).await.status, 200);
+    assert_eq!(server.window().await.requests, 1);
+}
+
 /// How many files this process may open.
 fn most_files() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();

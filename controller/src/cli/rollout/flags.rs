@@ -94,10 +94,10 @@ pub struct StrategyFlags {
     #[arg(long, value_name = "WHAT", value_parser = ["ask", "limits"])]
     pub small_fleet: Option<String>,
     /// Probability of rolling back a harmless release [default: 0.05]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = number)]
     pub alpha: Option<f64>,
     /// How many times worse is too much [default: 1.5]
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", value_parser = number)]
     pub margin: Option<f64>,
     /// Time until a wave's first look; the others come at 2, 4, 8, 16 times it [default: the soak]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
@@ -128,13 +128,13 @@ pub struct StrategyFlags {
     #[arg(long, value_name = "WHAT", value_parser = ["rollback", "pause"])]
     pub on_failure: Option<String>,
     /// Limit of the model's error rate, 0 to 1 [default: the bundle's budget, else 0.05]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = number)]
     pub max_error_rate: Option<f64>,
     /// Limit of p95 latency, milliseconds [default: the bundle's budget, else none]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = number)]
     pub max_p95_ms: Option<f64>,
     /// Limit of the outputs' drift, adjusted PSI [default: the bundle's budget, else 0.25]
-    #[arg(long, value_name = "PSI")]
+    #[arg(long, value_name = "PSI", value_parser = number)]
     pub max_psi: Option<f64>,
     /// Tell no device before this instant: `2026-11-30T01:00:00Z`
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
@@ -166,6 +166,12 @@ pub struct StrategyFlags {
     /// One line for people
     #[arg(long, value_name = "TEXT")]
     pub note: Option<String>,
+}
+
+/// JSON has neither NaN nor infinity: what is sent for them is nothing, and a limit that is asked for would be gone.
+fn number(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if number.is_finite() { Ok(number) } else { Err("it must be a finite number".to_owned()) }
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
