@@ -21,6 +21,7 @@ mod quantize;
 mod recurrent;
 mod resize;
 mod rewrite;
+mod rewritten;
 mod squeeze;
 mod stable;
 mod unread;
@@ -62,7 +63,9 @@ pub fn register(operators: &mut OnnxOpRegister) {
     operators.insert("Swish", activation::build::<activation::Swish>);
     operators.insert("Upsample", resize::upsample);
     // What `rewrite` puts into graphs.
-    operators.insert(rewrite::ADDED, build::<rewrite::Added>);
-    operators.insert(rewrite::FINITE, build::<activation::FiniteOrZero>);
-    operators.insert(rewrite::FROM_THE_FRONT, build::<rewrite::FromTheFront>);
+    operators.insert(rewritten::ADDED, build::<rewritten::Added>);
+    operators.insert(rewritten::FINITE, build::<activation::FiniteOrZero>);
+    operators.insert(rewritten::FROM_THE_FRONT, build::<rewritten::FromTheFront>);
+    operators.insert(rewritten::LIST, build::<rewritten::List>);
+    operators.insert(rewritten::NUMBERS, build::<rewritten::Numbers>);
 }

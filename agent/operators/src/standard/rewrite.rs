@@ -4,18 +4,17 @@
 //! - `ReduceLogSumExp` of numbers that are shifted by their largest, which is added again.
 //! - `GatherND`, `ScatterND`: indices that count from the back are counted from the front.
 //! - `Attention`: a mask that says yes or no becomes one that is added; tract adds 1 for yes.
+//! - `ConstantOfShape` without a value is of float32; tract makes it of float64.
+//! - `CumSum` of sizes counts integers, `NonMaxSuppression` takes scalars for lists of one.
+//! - `Gemm` of float16 and float64 without factors is a product and a sum; tract's is of float32 alone.
 //! - `SkipLayerNormalization` without `epsilon` has ONNX Runtime's, 1e-12; tract's is 1e-5.
 
+use super::rewritten::{ADDED, FINITE, FROM_THE_FRONT, LIST, NUMBERS};
 use crate::ml::attributes::Attributes;
-use crate::ml::kernel::{Fact, FromNode, Kernel};
+use std::collections::HashSet;
 use tract_onnx::pb::attribute_proto::AttributeType;
-use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto};
-use tract_onnx::tract_hir::internal::*;
-
-/// Operators that graphs get here; no graph from outside says them.
-pub(super) const ADDED: &str = "fieldpost.AddedMask";
-pub(super) const FINITE: &str = "fieldpost.FiniteOrZero";
-pub(super) const FROM_THE_FRONT: &str = "fieldpost.IndicesFromTheFront";
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Says a graph and those inside of it in the other words.
 pub fn rewrite(model: &mut ModelProto) {
@@ -25,17 +24,28 @@ pub fn rewrite(model: &mut ModelProto) {
 }
 
 fn of_graph(graph: &mut GraphProto) {
+    let other: HashSet<String> = other_reals(graph).collect();
     let mut nodes = Vec::with_capacity(graph.node.len());
     for mut node in std::mem::take(&mut graph.node) {
         for attribute in &mut node.attribute {
             attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(of_graph);
         }
-        of_node(node, &mut nodes);
+        of_node(node, &other, &mut nodes);
     }
     graph.node = nodes;
 }
 
-fn of_node(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
+/// Constants of float16 and float64.
+fn other_reals(graph: &GraphProto) -> impl Iterator<Item = String> {
+    let is = |tensor: &&TensorProto| [DataType::Float16 as i32, DataType::Double as i32].contains(&tensor.data_type);
+    let weights = graph.initializer.iter().filter(is).map(|weight| &weight.name);
+    let constant = |node: &NodeProto| node.attribute.iter().filter_map(|value| value.t.as_ref()).any(|t| is(&t));
+    let constants = graph.node.iter().filter(move |node| node.op_type == "Constant" && constant(node));
+    let names: Vec<String> = weights.chain(constants.flat_map(|node| &node.output)).cloned().collect();
+    names.into_iter()
+}
+
+fn of_node(mut node: NodeProto, other: &HashSet<String>, nodes: &mut Vec<NodeProto>) {
     let there = |node: &NodeProto, at: usize| node.input.get(at).is_some_and(|name| !name.is_empty());
     match node.op_type.as_str() {
         "Pad" => {
@@ -65,6 +75,33 @@ fn of_node(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
                 ..AttributeProto::default()
             });
         }
+        "ConstantOfShape" if node.attribute.is_empty() => {
+            let zero = TensorProto {
+                dims: vec![1],
+                data_type: DataType::Float.into(),
+                float_data: vec![0.0],
+                ..TensorProto::default()
+            };
+            node.attribute.push(AttributeProto {
+                name: "value".to_owned(),
+                r#type: AttributeType::Tensor.into(),
+                t: Some(zero),
+                ..AttributeProto::default()
+            });
+        }
+        "CumSum" if there(&node, 0) => {
+            let numbers = before(&node, NUMBERS, &[0], "numbers");
+            read(&mut node, 0, numbers, nodes);
+        }
+        "NonMaxSuppression" => {
+            for (at, what) in [(2, "most"), (3, "overlap"), (4, "score")] {
+                if there(&node, at) {
+                    let list = before(&node, LIST, &[at], what);
+                    read(&mut node, at, list, nodes);
+                }
+            }
+        }
+        "Gemm" if node.input.iter().any(|input| other.contains(input)) && is_plain(&node) => return gemm(node, nodes),
         "ReduceLogSumExp" if there(&node, 0) => return log_sum_exp(node, nodes),
         _ => {}
     }
@@ -118,72 +155,33 @@ fn log_sum_exp(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
     nodes.extend([node, sum]);
 }
 
-/// Indices of `GatherND` and `ScatterND` (ONNX version 11 on), none of which is negative: inputs are the data and the indices.
-#[derive(Debug)]
-pub(super) struct FromTheFront {
-    batch_dims: usize,
+/// Whether a `Gemm` multiplies by nothing but its matrices.
+fn is_plain(node: &NodeProto) -> bool {
+    let factor = |attribute: &AttributeProto| ["alpha", "beta"].contains(&attribute.name.as_str());
+    node.attribute.iter().filter(|attribute| factor(attribute)).all(|factor| factor.f.to_bits() == 1.0_f32.to_bits())
 }
 
-impl FromNode for FromTheFront {
-    fn from_node(attributes: &Attributes<'_>) -> TractResult<Self> {
-        let batch_dims = attributes.int("batch_dims")?.unwrap_or(0);
-        Ok(Self { batch_dims: usize::try_from(batch_dims).context("attribute `batch_dims` is negative")? })
+fn gemm(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
+    let turns = |name: &str| node.attribute.iter().any(|attribute| attribute.name == name && attribute.i != 0);
+    let turned: Vec<(usize, NodeProto)> = [(0, "transA"), (1, "transB")]
+        .into_iter()
+        .filter(|(_, attribute)| turns(attribute))
+        .map(|(at, attribute)| (at, before(&node, "Transpose", &[at], attribute)))
+        .collect();
+    for (at, transpose) in turned {
+        read(&mut node, at, transpose, nodes);
     }
-}
-
-impl Kernel for FromTheFront {
-    fn outputs(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
-        let [_, indices] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
-        Ok(tvec![Fact::new(i64::datum_type(), indices.shape.clone())])
-    }
-
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
-        let [data, indices] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
-        let mut out = indices.cast_to::<i64>()?.into_owned();
-        let columns = out.shape().last().copied().context("indices are at least a list")?;
-        let axes = data.shape().get(self.batch_dims..).and_then(|axes| axes.get(..columns));
-        let axes = axes.with_context(|| format!("{columns} indices at a time for data of {} axes", data.rank()))?;
-        let mut plain = out.try_as_plain_ram_mut()?;
-        for row in plain.as_slice_mut::<i64>()?.chunks_mut(columns.max(1)) {
-            for (index, axis) in row.iter_mut().zip(axes) {
-                let axis = i64::try_from(*axis)?;
-                ensure!((-axis..axis).contains(index), "index {index} is outside of an axis of {axis}");
-                if *index < 0 {
-                    *index += axis;
-                }
-            }
+    let mut product = before(&node, "MatMul", &[0, 1], "product");
+    let bias = node.input.get(2).filter(|bias| !bias.is_empty()).cloned();
+    match bias {
+        None => {
+            (product.name, product.output) = (node.name, node.output);
+            nodes.push(product);
         }
-        Ok(tvec![out.into_tvalue()])
-    }
-}
-
-/// A mask of `Attention` that is added to the scores: inputs are the mask and the queries, whose type it has.
-#[derive(Debug)]
-pub(super) struct Added;
-
-impl FromNode for Added {
-    fn from_node(_: &Attributes<'_>) -> TractResult<Self> {
-        Ok(Self)
-    }
-}
-
-impl Kernel for Added {
-    fn outputs(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
-        let [mask, queries] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
-        let dtype = if mask.dtype == bool::datum_type() { queries.dtype } else { mask.dtype };
-        Ok(tvec![Fact::new(dtype, mask.shape.clone())])
-    }
-
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
-        let [mask, queries] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
-        if mask.datum_type() != bool::datum_type() {
-            return Ok(tvec![mask.clone()]);
+        Some(bias) => {
+            let input = product.output.iter().cloned().chain([bias]).collect();
+            let sum = NodeProto { op_type: "Add".to_owned(), input, attribute: Vec::new(), ..node };
+            nodes.extend([product, sum]);
         }
-        // No score comes near the least number; minus infinity makes NaN of a row that sees nothing.
-        let least = if queries.datum_type() == f16::datum_type() { f32::from(f16::MIN) } else { f32::MIN };
-        let yes = mask.try_as_plain_ram()?.as_slice::<bool>()?;
-        let added: Vec<f32> = yes.iter().map(|yes| if *yes { 0.0 } else { least }).collect();
-        let added = Tensor::from_shape(mask.shape(), &added)?;
-        Ok(tvec![added.cast_to_dt(queries.datum_type())?.into_owned().into_tvalue()])
     }
 }

@@ -8,6 +8,10 @@ use std::path::Path;
 pub(super) const FUNCTION: &str = "inline the model's functions first (onnx.inliner.inline_local_functions)";
 const GENERIC: &str = "export with another opset (9 to 18 are run best), run a graph simplifier, or replace it by operators that are supported";
 
+/// For a graph some of whose axes are open, when nothing better is known: many can be read only once their sizes are.
+const OPEN: &str = "say the sizes of the model's open axes under `[shapes]` in bundle.toml, or export it with fixed ones; else export \
+                    with another opset (9 to 18 are run best)";
+
 /// What to do about an operator that is not there, or that refuses.
 pub(super) fn for_operator(operator: &str, domain: &str) -> &'static str {
     match operator {
@@ -15,14 +19,14 @@ pub(super) fn for_operator(operator: &str, domain: &str) -> &'static str {
             "compute the spectrum before the model, or write it as a Conv with a fixed basis"
         }
         "Loop" | "SequenceAt" | "SequenceConstruct" | "SequenceEmpty" | "SequenceInsert" | "SplitToSequence" => {
-            "unroll the loop when exporting (trace the model instead of scripting it)"
+            "unroll the loop when exporting: PyTorch by tracing the model instead of scripting it, Keras by `unroll=True` of its layers"
         }
         "NonMaxSuppression" | "RoiAlign" => "end the graph before it and do this step on the raw outputs",
         "StringNormalizer" | "TfIdfVectorizer" | "StringSplit" | "StringConcat" | "RegexFullMatch" => {
             "strings are not served: tokenise before the model and feed numbers"
         }
         _ if domain.starts_with("com.microsoft") => {
-            "it is ONNX Runtime's own: export without ONNX Runtime's graph optimisations or quantisation"
+            "it is ONNX Runtime's own: export without ONNX Runtime's graph optimisations, and quantise with `QuantFormat.QDQ`"
         }
         _ if domain.starts_with("ai.onnx.ml") => {
             "every operator of this domain is supported: correct what is said of it, or export the model again"
@@ -31,8 +35,12 @@ pub(super) fn for_operator(operator: &str, domain: &str) -> &'static str {
     }
 }
 
-/// Names the node in an engine's error, where the error speaks of one.
-pub(super) fn blame(path: &Path, nodes: &[NodeName], source: Cause) -> LoadError {
+/// Names the node in an engine's error, where the error speaks of one. `open` is whether axes other than the batch are.
+pub(super) fn blame(path: &Path, nodes: &[NodeName], open: bool, source: Cause) -> LoadError {
+    let hint_for = |operator: &str, domain: &str| match for_operator(operator, domain) {
+        GENERIC if open => OPEN,
+        hint => hint,
+    };
     match culprit(nodes, source.as_ref()) {
         Some(name) => LoadError::Node {
             node: name.node.clone(),
@@ -40,7 +48,7 @@ pub(super) fn blame(path: &Path, nodes: &[NodeName], source: Cause) -> LoadError
             hint: name
                 .operator
                 .rsplit_once('.')
-                .map_or_else(|| for_operator(&name.operator, ""), |(domain, operator)| for_operator(operator, domain)),
+                .map_or_else(|| hint_for(&name.operator, ""), |(domain, operator)| hint_for(operator, domain)),
             source,
         },
         None => LoadError::Graph { path: path.to_path_buf(), source },

@@ -4,7 +4,7 @@ use super::diagnose::{Fault, blame_panic, guarded};
 use super::ends::{self, Output};
 use super::graph::{self, NodeName};
 use super::hints::blame;
-use super::plans::{Base, BySizes, Plan, Plans};
+use super::plans::{Base, BySizes, Plan, Plans, bytes};
 use super::tract::{Free, TractEngine};
 use super::{Ends, convert};
 use crate::runtime::error::{LoadError, Side};
@@ -33,7 +33,7 @@ pub(super) fn open(
     standard::rewrite(&mut proto);
     let nodes = graph::check_operators(&proto, &onnx)?;
     graph::check_external(&proto, dir, file, allowed)?;
-    let fail = |source: TractError| blame(path, &nodes, source.into());
+    let fail = |source: TractError| blame(path, &nodes, false, source.into());
 
     let parsed = onnx.parse(&proto, path.parent().and_then(Path::to_str)).map_err(fail)?;
     if let Some(missing) = parsed.unresolved_inputs.first() {
@@ -62,6 +62,13 @@ pub(super) fn open(
     Ok(TractEngine { inputs: inputs.into_iter().map(ends::spec).collect(), outputs, free, derived, plans })
 }
 
+/// Sizes of axes other than the batch by which a graph is tried that can be read only with sizes, and for how many of them at
+/// most: one step of a sequence, what pictures that are halved again and again still have something of, a second of sound.
+const TRIED: [(usize, usize); 4] = [(1, usize::MAX), (64, usize::MAX), (256, usize::MAX), (16_384, 1)];
+/// Weights of graphs that are kept as they were read, too, for sizes by which what was tidied up cannot be optimised: of
+/// larger ones a second copy could be what the box has no memory for.
+const SPARE_BYTES: usize = 64 << 20;
+
 fn build(
     model: InferenceModel,
     path: &Path,
@@ -69,15 +76,16 @@ fn build(
     free: &[Free],
     declared: &[Output],
 ) -> Result<(Plans, Vec<TensorSpec>), LoadError> {
+    let is_batch = |free: &Free| free.at.iter().all(|(_, axis)| *axis == 0);
+    let batch_alone = free.iter().all(is_batch);
     let refuse = |fault: Fault| match fault {
-        Fault::Error(source) => blame(path, nodes, source.into()),
+        Fault::Error(source) => blame(path, nodes, !batch_alone, source.into()),
         Fault::Panic(message) => blame_panic(path, nodes, &model, message),
     };
     let symbols: Vec<Symbol> = free.iter().map(|free| free.symbol.clone()).collect();
     let ones = vec![1; symbols.len()];
     // A batch of one is nearly always asked for: its plan is made now, and shows now whether the graph can be optimised.
     // A picture of 1x1 or a text of one token may be more than a sound graph can take.
-    let batch_alone = free.iter().all(|free| free.at.iter().all(|(_, axis)| *axis == 0));
     let by_sizes = |plans: BySizes| Plans::BySizes(Box::new(plans));
     let typed = guarded(|| model.clone().into_typed()?.into_decluttered());
     let fault = match typed {
@@ -88,7 +96,9 @@ fn build(
                 return Ok((Plans::One(plan), outputs));
             }
             let recurrent = typed.nodes().iter().any(TypedNode::op_is::<Scan>);
-            let base = Base::Typed(typed, recurrent.then(|| model.clone()));
+            let spare = recurrent
+                || (!batch_alone && bytes(model.nodes().iter().filter_map(|node| node.op_as())) <= SPARE_BYTES);
+            let base = Base::Typed(typed, spare.then(|| model.clone()));
             if !batch_alone {
                 return Ok((by_sizes(BySizes::new(base, symbols)), outputs));
             }
@@ -102,9 +112,14 @@ fn build(
     };
     // Some graphs can be understood only once every size is known: recurrent ones with an open batch, for example.
     let base = Base::Inference(model.clone());
-    let Ok(plan) = guarded(|| base.plan(&symbols, &ones)) else { return Err(refuse(fault)) };
+    let sizes = |other: usize| free.iter().map(move |free| if is_batch(free) { 1 } else { other }).collect::<Vec<_>>();
+    let others = free.iter().filter(|free| !is_batch(free)).count();
+    let tried = TRIED.iter().filter(|(_, axes)| others <= *axes).take(if batch_alone { 1 } else { TRIED.len() });
+    let mut plans = tried.map(|(other, _)| sizes(*other));
+    let made = plans.find_map(|sizes| Some((guarded(|| base.plan(&symbols, &sizes)).ok()?, sizes)));
+    let Some((plan, sizes)) = made else { return Err(refuse(fault)) };
     let outputs = ends::believe(ends::output_specs(plan.model(), declared)?, declared);
-    Ok((by_sizes(BySizes::new(base, symbols).with(&ones, plan)), outputs))
+    Ok((by_sizes(BySizes::new(base, symbols).with(&sizes, plan)), outputs))
 }
 
 #[cfg(test)]

@@ -64,8 +64,8 @@ impl Plan {
 
 /// What plans are made from.
 pub(super) enum Base {
-    /// Types and shapes are known but for the values of symbols. A recurrent graph is kept as it was read, too: what was
-    /// tidied up for an open batch cannot always be optimised for a batch of two.
+    /// Types and shapes are known but for the values of symbols. Some graphs are kept as they were read, too:
+    /// what was tidied up with open sizes cannot always be optimised for those of a request.
     Typed(TypedModel, Option<InferenceModel>),
     /// Shapes could be inferred only once sizes were concrete.
     Inference(InferenceModel),
@@ -97,12 +97,16 @@ impl Base {
     }
 
     fn weight_bytes(&self) -> usize {
-        let bytes = |konst: &Const| konst.val().len().saturating_mul(konst.val().datum_type().size_of());
         match self {
-            Self::Typed(model, _) => model.nodes().iter().filter_map(|node| node.op_as::<Const>()).map(bytes).sum(),
-            Self::Inference(model) => model.nodes().iter().filter_map(|node| node.op_as::<Const>()).map(bytes).sum(),
+            Self::Typed(model, _) => bytes(model.nodes().iter().filter_map(|node| node.op_as())),
+            Self::Inference(model) => bytes(model.nodes().iter().filter_map(|node| node.op_as())),
         }
     }
+}
+
+/// What constants hold.
+pub(super) fn bytes<'c>(constants: impl Iterator<Item = &'c Const>) -> usize {
+    constants.map(|konst| konst.val().len().saturating_mul(konst.val().datum_type().size_of())).sum()
 }
 
 /// The place of one plan.
