@@ -74,10 +74,7 @@ pub(super) enum Base {
 impl Base {
     /// Optimises for these sizes. Slow: milliseconds to seconds.
     pub(super) fn plan(&self, symbols: &[Symbol], sizes: &[usize]) -> TractResult<Plan> {
-        let mut values = HashMap::with_capacity(symbols.len());
-        for (symbol, size) in symbols.iter().zip(sizes) {
-            values.insert(symbol.clone(), TDim::Val(i64::try_from(*size)?));
-        }
+        let values = values(symbols, sizes)?;
         match self {
             Self::Typed(model, recurrent) => {
                 let plan = model.set_symbols(&values).and_then(|model| Plan::new(optimized(model)?));
@@ -87,6 +84,16 @@ impl Base {
                 }
             }
             Self::Inference(model) => Self::from_inference(model, &values),
+        }
+    }
+
+    /// The same from the graph as it was read, where that is kept.
+    fn spare(&self, symbols: &[Symbol], sizes: &[usize]) -> Option<TractResult<Plan>> {
+        match self {
+            Self::Typed(_, Some(spare)) => {
+                Some(values(symbols, sizes).and_then(|values| Self::from_inference(spare, &values)))
+            }
+            Self::Typed(_, None) | Self::Inference(_) => None,
         }
     }
 
@@ -104,6 +111,11 @@ impl Base {
     }
 }
 
+fn values(symbols: &[Symbol], sizes: &[usize]) -> TractResult<HashMap<Symbol, TDim>> {
+    let value = |(symbol, size): (&Symbol, &usize)| Ok((symbol.clone(), TDim::Val(i64::try_from(*size)?)));
+    symbols.iter().zip(sizes).map(value).collect()
+}
+
 /// What constants hold.
 pub(super) fn bytes<'c>(constants: impl Iterator<Item = &'c Const>) -> usize {
     constants.map(|konst| konst.val().len().saturating_mul(konst.val().datum_type().size_of())).sum()
@@ -116,6 +128,8 @@ pub(super) struct Slot {
     building: Mutex<()>,
     /// Whether a run with these sizes ever succeeded.
     proven: AtomicBool,
+    /// Whether the graph as it was read was tried, too.
+    spared: AtomicBool,
 }
 
 impl Slot {
@@ -204,7 +218,7 @@ impl BySizes {
     fn run(&self, sizes: &[usize], inputs: TVec<TValue>) -> Result<Result<TVec<TValue>, InferError>, NoPlan> {
         let slot = slot(&mut lock(&self.kept), self.bound, sizes);
         if let Some(plan) = slot.plan.get() {
-            return slot.run(plan, inputs);
+            return self.run_in(&slot, plan, sizes, inputs);
         }
         let building = lock(&slot.building);
         if slot.plan.get().is_none() {
@@ -223,9 +237,41 @@ impl BySizes {
         }
         drop(building);
         match slot.plan.get() {
-            Some(plan) => slot.run(plan, inputs),
+            Some(plan) => self.run_in(&slot, plan, sizes, inputs),
             None => Err(NoPlan::Panic("a plan vanished".to_owned())),
         }
+    }
+
+    /// What was tidied up with open sizes may show only when it runs that it was done wrong: then, once for these sizes, by the
+    /// graph as it was read.
+    fn run_in(
+        &self,
+        slot: &Slot,
+        plan: &Plan,
+        sizes: &[usize],
+        inputs: TVec<TValue>,
+    ) -> Result<Result<TVec<TValue>, InferError>, NoPlan> {
+        let again = (!slot.proven.load(Ordering::Relaxed)).then(|| inputs.clone());
+        let run = slot.run(plan, inputs);
+        match (run, again) {
+            (Err(NoPlan::Refused(why)), Some(inputs)) if !slot.spared.swap(true, Ordering::Relaxed) => {
+                self.run_spare(sizes, inputs).ok_or(NoPlan::Refused(why))
+            }
+            (run, _) => run,
+        }
+    }
+
+    fn run_spare(&self, sizes: &[usize], inputs: TVec<TValue>) -> Option<Result<TVec<TValue>, InferError>> {
+        let plan = caught(|| self.base.spare(&self.symbols, sizes)).ok()??.ok()?;
+        let spare = Arc::new(Slot { spared: AtomicBool::new(true), ..Slot::default() });
+        let answer = spare.run(&plan, inputs).ok()?;
+        // A new slot has no plan yet.
+        drop(spare.plan.set(plan));
+        let mut kept = lock(&self.kept);
+        if let Some((_, slot)) = kept.iter_mut().find(|(held, _)| held.as_ref() == sizes) {
+            *slot = spare;
+        }
+        Some(answer)
     }
 }
 
