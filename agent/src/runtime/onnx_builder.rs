@@ -65,6 +65,13 @@ impl Onnx {
         self
     }
 
+    /// Integers of 64 bits in the file.
+    pub(super) fn integers(mut self, name: &str, shape: &[u64], values: &[i64]) -> Self {
+        let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.graph.extend(message(5, &[tensor(name, data_type(Dtype::Int64), shape), message(9, &raw)].concat()));
+        self
+    }
+
     /// A weight of float32 in another file, from an offset on.
     pub(super) fn external(mut self, name: &str, shape: &[u64], location: &str, offset: usize) -> Self {
         let entry = |key: &str, value: &str| message(13, &[text(1, key), text(2, value)].concat());

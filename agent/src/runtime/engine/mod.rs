@@ -12,6 +12,8 @@ mod plans;
 mod tract;
 
 #[cfg(test)]
+mod rewritten_tests;
+#[cfg(test)]
 mod standard_tests;
 
 pub(crate) use intra_op::Helpers;

@@ -1,0 +1,117 @@
+//! Operators that are said in other words, or have a kernel of their own, since tract's answer is another one.
+
+use super::{Ends, Engine, open_engine};
+use crate::runtime::fixtures::f32s;
+use crate::runtime::onnx_builder::{Attribute, Onnx, data_type};
+use fieldpost_shared::bundle::{Dtype, Tensor};
+use fieldpost_shared::durable::write_atomic;
+use std::collections::BTreeMap;
+
+const FLOAT: u64 = data_type(Dtype::Fp32);
+const INT64: u64 = data_type(Dtype::Int64);
+
+fn opened(onnx: &Onnx) -> Box<dyn Engine> {
+    let dir = tempfile::tempdir().unwrap();
+    write_atomic(dir.path(), "model.onnx", &onnx.bytes()).unwrap();
+    open_engine(dir.path(), "model.onnx", None, Ends::Graph(&BTreeMap::new())).unwrap()
+}
+
+fn ints(shape: &[usize], values: &[i64]) -> Tensor {
+    let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Tensor::new(Dtype::Int64, shape.to_vec(), data).unwrap()
+}
+
+fn close(found: &Tensor, expected: &[f64]) {
+    let found = found.to_f64();
+    let same = |(found, expected): (&f64, &f64)| found == expected || (found - expected).abs() <= 1e-5 * expected.abs();
+    assert!(found.len() == expected.len() && found.iter().zip(expected).all(same), "{found:?} {expected:?}");
+}
+
+fn one(op: &str, attributes: &[Attribute<'_>], shape: &[&str], out: &[&str]) -> Box<dyn Engine> {
+    let graph = Onnx::default().node_with("n", op, &["x"], &["y"], attributes);
+    opened(&graph.input("x", FLOAT, shape).output("y", FLOAT, out))
+}
+
+#[test]
+fn a_logit_far_below_the_largest_has_a_logarithm() {
+    let x = f32s(&[2, 3], &[100.0, 101.0, 1000.0, -120.0, 0.0, 0.0]);
+    let engine = one("LogSoftmax", &[], &["2", "3"], &["2", "3"]);
+    let half = 0.5_f64.ln();
+    close(&engine.run(&[x]).unwrap()[0], &[-900.0, -899.0, 0.0, -120.0 + half, half, half]);
+    // Along the columns, in a batch of any size.
+    let engine = one("LogSoftmax", &[Attribute::Int("axis", 0)], &["N", "2"], &["N", "2"]);
+    let y = engine.run(&[f32s(&[2, 2], &[0.0, 500.0, 200.0, 0.0])]).unwrap();
+    close(&y[0], &[-200.0, 0.0, 0.0, -500.0]);
+}
+
+#[test]
+fn sums_of_exponentials_end_where_the_numbers_do() {
+    let x = f32s(&[2, 2], &[100.0, 100.0, -300.0, f32::NEG_INFINITY]);
+    for (keep, out) in [(0, &["2"][..]), (1, &["2", "1"][..])] {
+        let attributes = [Attribute::Ints("axes", &[1]), Attribute::Int("keepdims", keep)];
+        let y = one("ReduceLogSumExp", &attributes, &["2", "2"], out).run(&[x.clone()]).unwrap();
+        close(&y[0], &[100.0 + 2.0_f64.ln(), -300.0]);
+        assert_eq!(y[0].shape.len(), out.len());
+    }
+    let y = one("Softplus", &[], &["3"], &["3"]).run(&[f32s(&[3], &[-200.0, 0.0, 200.0])]).unwrap();
+    close(&y[0], &[0.0, 2.0_f64.ln(), 200.0]);
+}
+
+#[test]
+fn padding_by_reflection_passes_its_constant_over() {
+    let graph = Onnx::default()
+        .node_with("p", "Pad", &["x", "pads", "value"], &["y"], &[Attribute::Text("mode", "reflect")])
+        .integers("pads", &[2], &[1, 1])
+        .weight("value", &[], &[7.0])
+        .input("x", FLOAT, &["3"])
+        .output("y", FLOAT, &["5"]);
+    let y = opened(&graph).run(&[f32s(&[3], &[1.0, 2.0, 3.0])]).unwrap();
+    assert_eq!(y[0].to_f64(), [2.0, 1.0, 2.0, 3.0, 2.0]);
+}
+
+#[test]
+fn indices_count_from_the_back_and_those_outside_are_an_error_of_the_request() {
+    let graph = Onnx::default()
+        .node("g", "GatherND", &["x", "at"], &["y"])
+        .input("x", FLOAT, &["2", "2"])
+        .input("at", INT64, &["1", "2"])
+        .output("y", FLOAT, &["1"]);
+    let engine = opened(&graph);
+    let x = f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(engine.run(&[x.clone(), ints(&[1, 2], &[-1, 0])]).unwrap()[0].to_f64(), [3.0]);
+    let outside = engine.run(&[x, ints(&[1, 2], &[2, 0])]).unwrap_err();
+    assert!(format!("{outside:?}").contains("index 2 is outside of an axis of 2"), "{outside:?}");
+}
+
+#[test]
+fn zeros_of_no_type_are_of_float32() {
+    let graph = Onnx::default()
+        .node("s", "Shape", &["x"], &["shape"])
+        .node("z", "ConstantOfShape", &["shape"], &["zeros"])
+        .node("a", "Add", &["x", "zeros"], &["y"])
+        .input("x", FLOAT, &["N", "2"])
+        .output("y", FLOAT, &["N", "2"]);
+    let y = opened(&graph).run(&[f32s(&[3, 2], &[1.0; 6])]).unwrap();
+    assert_eq!((y[0].dtype, y[0].to_f64()), (Dtype::Fp32, vec![1.0; 6]));
+}
+
+#[test]
+fn a_graph_that_can_be_read_only_with_sizes_runs_with_every_size() {
+    // What is halved and doubled again is as long as before for even lengths: tract does not see that.
+    let halves = [Attribute::Ints("kernel_shape", &[2]), Attribute::Ints("strides", &[2])];
+    let graph = Onnx::default()
+        .node_with("down", "MaxPool", &["x"], &["half"], &halves)
+        .node_with("up", "Resize", &["half", "", "scales"], &["again"], &[Attribute::Text("mode", "nearest")])
+        .node("add", "Add", &["x", "again"], &["y"])
+        .weight("scales", &[3], &[1.0, 1.0, 2.0])
+        .input("x", FLOAT, &["1", "1", "L"])
+        .output("y", FLOAT, &["1", "1", "L"]);
+    let engine = opened(&graph);
+    for length in [2, 64, 10] {
+        let x: Vec<f32> = (0_u8..length).map(f32::from).collect();
+        let y = engine.run(&[f32s(&[1, 1, usize::from(length)], &x)]).unwrap();
+        let expected: Vec<f64> = (0..length).map(|at| f64::from(at) + f64::from(at | 1)).collect();
+        assert_eq!(y[0].to_f64(), expected);
+    }
+    assert!(engine.run(&[f32s(&[1, 1, 3], &[0.0; 3])]).is_err(), "a half of three is one");
+}
