@@ -72,8 +72,10 @@ impl Kernel for Added {
         if mask.datum_type() != bool::datum_type() {
             return Ok(tvec![mask.clone()]);
         }
+        // No score comes near the least number; minus infinity makes NaN of all of a query that sees nothing.
+        let least = if queries.datum_type() == f16::datum_type() { f32::from(f16::MIN) } else { f32::MIN };
         let yes = mask.try_as_plain_ram()?.as_slice::<bool>()?;
-        let added: Vec<f32> = yes.iter().map(|yes| if *yes { 0.0 } else { f32::NEG_INFINITY }).collect();
+        let added: Vec<f32> = yes.iter().map(|yes| if *yes { 0.0 } else { least }).collect();
         let added = Tensor::from_shape(mask.shape(), &added)?;
         Ok(tvec![added.cast_to_dt(queries.datum_type())?.into_owned().into_tvalue()])
     }
