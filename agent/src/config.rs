@@ -21,6 +21,8 @@ pub struct ConfigFile {
     pub grpc: Option<String>,
     /// The Unix socket on which they are served over HTTP, or `off`.
     pub http_socket: Option<String>,
+    /// Names with dots by which a proxy on the box hands on who asks for them.
+    pub http_hosts: Vec<String>,
     /// Base URL of the controller, for enrolment and for the time.
     pub controller: Option<String>,
     /// PEM file with the CA of controller and broker, when it is a private one.
@@ -72,6 +74,8 @@ pub struct Config {
     pub grpc: Option<GrpcAddress>,
     /// The Unix socket on which they are served over HTTP.
     pub http_socket: Option<PathBuf>,
+    /// Names with dots that HTTP answers to.
+    pub http_hosts: Vec<String>,
     /// Base URL of the controller.
     pub controller: Option<String>,
     /// The CA of controller and broker; without it the machine's authorities are believed.
@@ -199,6 +203,7 @@ impl Config {
                 Some(path) => Some(PathBuf::from(path)),
                 None => Some(environment.runtime_dir.as_deref().unwrap_or(&data_dir).join(HTTP_SOCKET)),
             },
+            http_hosts: file.http_hosts,
             data_dir,
             http: flags.http.or(file.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8000))),
             controller: flags.controller.or_else(|| environment.controller.clone()).or(file.controller),
@@ -430,6 +435,7 @@ mod tests {
             labels: BTreeMap::new(),
             download_budget_bytes: None,
             http_socket: silent.http_socket.clone(),
+            http_hosts: Vec::new(),
             grpc: said.grpc.map(|stated| GrpcAddress { required: false, ..stated }),
             ..said
         };

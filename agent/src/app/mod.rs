@@ -187,6 +187,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
     let settings = ServeSettings {
         grpc: config.grpc,
         socket: config.http_socket.clone(),
+        hosts: config.http_hosts.as_slice().into(),
         max_body_bytes: config.max_body_bytes,
         queue: NonZeroUsize::new(config.queue).unwrap_or(defaults.queue),
         threads: config.inference_threads(defaults.threads),

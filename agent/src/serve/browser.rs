@@ -3,31 +3,32 @@
 //! could feed a model requests, which then count as evidence of a rollout, or read what the box is.
 
 use super::error::ApiError;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Refuses what comes by a name of somebody else's, or from a page there.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    match check(request.headers()) {
+pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+    match check(request.headers(), &hosts) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn check(headers: &HeaderMap) -> Result<(), ApiError> {
+fn check(headers: &HeaderMap, hosts: &[String]) -> Result<(), ApiError> {
     let refuse = |message: String| Err(ApiError::new(StatusCode::FORBIDDEN, message));
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    if let Some(host) = headers.get(header::HOST).map(text).filter(|host| !is_ours(host)) {
+    if let Some(host) = headers.get(header::HOST).map(text).filter(|host| !is_ours(host, hosts)) {
         return refuse(format!(
-            "`Host: {host}` is a name of another site: this server answers to addresses, `localhost` and names without a dot (a \
-             proxy on the box sets one of them)"
+            "`Host: {host}` is a name of another site: this server answers to addresses, `localhost`, names without a dot, and \
+             those of `http_hosts` in agent.toml"
         ));
     }
     let origin = headers.get(header::ORIGIN).map(text);
-    let page = |origin: &String| origin.split_once("://").is_some_and(|(_, host)| is_ours(host));
+    let page = |origin: &String| origin.split_once("://").is_some_and(|(_, host)| is_ours(host, hosts));
     match origin.filter(|origin| !page(origin)) {
         Some(origin) => {
             refuse(format!("a page of another site (`Origin: {origin}`) may not send requests to this server"))
@@ -36,14 +37,15 @@ fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Whether a host with or without port is an address, or a name that nobody outside can register.
-fn is_ours(host: &str) -> bool {
+/// Whether a host with or without port is an address, a name that nobody outside can register, or one that was named.
+fn is_ours(host: &str, hosts: &[String]) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
+    let named = hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
     let address = name.trim_start_matches('[').trim_end_matches(']');
-    address.parse::<IpAddr>().is_ok() || name.ends_with(".localhost") || !name.contains('.')
+    address.parse::<IpAddr>().is_ok() || name.ends_with(".localhost") || !name.contains('.') || named
 }
 
 #[cfg(test)]
@@ -53,7 +55,7 @@ mod tests {
     fn status(headers: &[(header::HeaderName, &str)]) -> Option<StatusCode> {
         let headers =
             headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect();
-        check(&headers).err().map(|refusal| refusal.status)
+        check(&headers, &["box.example".to_owned()]).err().map(|refusal| refusal.status)
     }
 
     #[test]
@@ -84,6 +86,8 @@ mod tests {
             let headers = [(header::HOST, "127.0.0.1:8000"), (header::ORIGIN, origin)];
             assert_eq!(status(&headers), Some(StatusCode::FORBIDDEN), "{origin}");
         }
+        let proxied = [(header::HOST, "box.example"), (header::ORIGIN, "https://BOX.example")];
+        assert_eq!(status(&proxied), None);
         let own = [(header::HOST, "localhost:8000"), (header::ORIGIN, "http://localhost:8000")];
         assert_eq!(status(&own), None);
     }

@@ -8,7 +8,7 @@ use super::request::{RequestIds, Room};
 use super::rival::Portion;
 use super::router::{App, router};
 use super::unix::{Socket, SocketError};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -42,6 +42,8 @@ pub struct ServeSettings {
     pub grpc: Option<GrpcAddress>,
     /// A Unix socket for HTTP, if any.
     pub socket: Option<PathBuf>,
+    /// Names with dots by which HTTP is asked beside addresses and `localhost`: those that a proxy on the box hands on.
+    pub hosts: Arc<[String]>,
     /// Largest body of a request.
     pub max_body_bytes: usize,
     /// Memory for the bodies of all large requests together, read or being read; more are refused at once. At least one
@@ -74,6 +76,7 @@ impl ServeSettings {
             http,
             grpc: None,
             socket: None,
+            hosts: Arc::new([]),
             max_body_bytes: 16 << 20,
             body_memory_bytes: 64 << 20,
             queue: at_least_one(64),
@@ -205,6 +208,7 @@ impl Server {
         let rules =
             Rules { connections: settings.connections.get(), timeout: settings.read_timeout, drain: settings.drain };
         let grpc_address = grpc.as_ref().map(|(_, address)| tracing::field::display(*address));
+        let hosts = Arc::clone(&settings.hosts);
         let path = socket.as_ref().map(|socket| tracing::field::display(socket.path.display().to_string()));
         tracing::info!(%address, grpc = grpc_address, socket = path, "serving predictions");
         let mut doors = JoinSet::new();
@@ -217,7 +221,7 @@ impl Server {
             // No browser opens it, and what clients say as its host is the path often enough.
             doors.spawn(doors::open(socket, Http(paths.clone()), rules.clone(), shutdown.clone()));
         }
-        let guarded = Http(paths.layer(from_fn(browser::guard)));
+        let guarded = Http(paths.layer(from_fn_with_state(hosts, browser::guard)));
         doors.spawn(doors::open(listener, guarded, rules, shutdown));
         while doors.join_next().await.is_some() {}
     }

@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use tract_linalg::WeightType;
 use tract_linalg::mmm::{EagerPackedInput, MMMInputFormat, MMMInputValue, PackedMatrixStorage};
 use tract_linalg::pack::PackedFormat;
@@ -82,17 +81,19 @@ struct Columns {
 
 /// Neighbouring places of the output that see a row of the picture, or zeros, side by side.
 struct Run {
+    /// Within the part of a panel that a channel has.
     at: usize,
     len: usize,
     /// Within the plane; none is beside it.
     from: Option<usize>,
 }
 
-/// What one weight of a filter sees of a panel's places.
-enum Tap {
-    Runs(Vec<Run>),
-    /// With a stride: place by place; beyond the plane is beside it.
-    Each(Vec<usize>),
+/// Places of a panel that lie in one row of the output.
+struct Span {
+    at: usize,
+    len: usize,
+    y: usize,
+    x: usize,
 }
 
 impl Columns {
@@ -108,85 +109,90 @@ impl Columns {
         self.height.size * self.width.size
     }
 
-    fn taps<const R: usize>(&self, panel: usize) -> Vec<Tap> {
+    fn spans<const R: usize>(&self, panel: usize) -> TVec<Span> {
         let first = panel * R;
-        let places = first..self.places().min(first + R);
-        let of = |row: usize, column: usize| {
-            if self.width.stride == 1 {
-                Tap::Runs(self.runs::<R>(&places, row, column))
-            } else {
-                Tap::Each(self.each::<R>(&places, row, column))
-            }
-        };
-        let cells = (0..self.height.kernel).flat_map(|row| (0..self.width.kernel).map(move |column| (row, column)));
-        cells.map(|(row, column)| of(row, column)).collect()
+        let count = R.min(self.places().saturating_sub(first));
+        let (mut y, mut x) = (first / self.width.places.max(1), first % self.width.places.max(1));
+        let mut spans = tvec!();
+        let mut at = 0;
+        while at < count {
+            let len = (count - at).min(self.width.places - x);
+            spans.push(Span { at, len, y, x });
+            at += len;
+            (y, x) = (y + 1, 0);
+        }
+        spans
     }
 
-    fn each<const R: usize>(&self, places: &Range<usize>, row: usize, column: usize) -> Vec<usize> {
-        let seen = |place: usize| {
-            let y = self.height.seen(place / self.width.places, row)?;
-            Some(y * self.width.size + self.width.seen(place % self.width.places, column)?)
-        };
-        let mut sources = vec![usize::MAX; R];
-        let seen = places.clone().map(|place| seen(place).unwrap_or(usize::MAX));
-        sources.iter_mut().zip(seen).for_each(|(source, seen)| *source = seen);
+    /// The weights of a filter for one channel, in the order of a panel's rows.
+    fn cells(&self) -> impl Iterator<Item = (usize, usize)> {
+        let columns = self.width.kernel;
+        (0..self.height.kernel).flat_map(move |row| (0..columns).map(move |column| (row, column)))
+    }
+
+    /// Place by place what each weight sees within a plane; beyond the plane is beside it.
+    fn each<const R: usize>(&self, spans: &[Span]) -> Vec<usize> {
+        let mut sources = vec![usize::MAX; self.height.kernel * self.width.kernel * R];
+        for ((row, column), lanes) in self.cells().zip(sources.chunks_exact_mut(R)) {
+            for span in spans {
+                let Some(y) = self.height.seen(span.y, row) else { continue };
+                for (x, source) in (span.x..).zip(lanes.iter_mut().skip(span.at).take(span.len)) {
+                    *source = self.width.seen(x, column).map_or(usize::MAX, |x| y * self.width.size + x);
+                }
+            }
+        }
         sources
     }
 
-    fn runs<const R: usize>(&self, places: &Range<usize>, row: usize, column: usize) -> Vec<Run> {
+    fn runs<const R: usize>(&self, spans: &[Span]) -> Vec<Run> {
         let width = &self.width;
-        let mut runs: Vec<Run> = Vec::with_capacity(4);
-        let mut add = |at: usize, len: usize, from: Option<usize>| {
-            if len > 0 {
-                runs.push(Run { at, len, from });
-            }
-        };
-        let (mut done, count) = (0, places.len());
-        while done < count {
-            let (y, x) = ((places.start + done) / width.places, (places.start + done) % width.places);
-            let len = (count - done).min(width.places - x);
-            let Some(seen) = self.height.seen(y, row) else {
-                add(done, len, None);
-                done += len;
-                continue;
+        let mut runs: Vec<Run> = Vec::with_capacity(self.height.kernel * width.kernel * (spans.len() + 2));
+        for (cell, (row, column)) in self.cells().enumerate() {
+            let mut add = |at: usize, len: usize, from: Option<usize>| {
+                if len > 0 {
+                    runs.push(Run { at: cell * R + at, len, from });
+                }
             };
-            // Of the places from `x` on the first few may lie before the row, the last few behind it.
-            let shift = x + column * width.dilation;
-            let left = width.before.saturating_sub(shift).min(len);
-            let from = (shift + left).saturating_sub(width.before);
-            let inside = width.size.saturating_sub(from).min(len - left);
-            add(done, left, None);
-            add(done + left, inside, Some(seen * width.size + from));
-            add(done + left + inside, len - left - inside, None);
-            done += len;
+            for Span { at, len, y, x } in spans {
+                let Some(seen) = self.height.seen(*y, row) else {
+                    add(*at, *len, None);
+                    continue;
+                };
+                // Of the places from `x` on the first few may lie before the row, the last few behind it.
+                let shift = x + column * width.dilation;
+                let left = width.before.saturating_sub(shift).min(*len);
+                let from = (shift + left).saturating_sub(width.before);
+                let inside = width.size.saturating_sub(from).min(len - left);
+                add(*at, left, None);
+                add(at + left, inside, Some(seen * width.size + from));
+                add(at + left + inside, len - left - inside, None);
+            }
+            // The kernel computes with the places of the last panel that are none, too.
+            let count = spans.last().map_or(0, |last| last.at + last.len);
+            add(count, R - count, None);
         }
-        // The kernel computes with the places of the last panel that are none, too.
-        add(count, R - count, None);
         runs
     }
 
     /// Writes a panel: for each channel and weight `R` values.
     fn fill<const R: usize>(&self, image: &[f32], panel: usize, out: &mut [MaybeUninit<f32>]) {
-        let taps = self.taps::<R>(panel);
+        let spans = self.spans::<R>(panel);
         let size = self.plane();
-        let mut at = 0;
-        for channel in 0..self.channels {
-            // As far as the picture goes: a copy of `R` values may read on in the next channel.
-            let plane = image.get(channel * size..).unwrap_or_default();
-            for tap in &taps {
-                match tap {
-                    Tap::Runs(runs) => runs
-                        .iter()
-                        .for_each(|run| copy::<R>(plane, run, out.get_mut(at + run.at..).unwrap_or_default())),
-                    Tap::Each(sources) => {
-                        let own = plane.get(..size).unwrap_or_default();
-                        let to = out.get_mut(at..).unwrap_or_default();
-                        for (to, from) in to.iter_mut().zip(sources) {
-                            to.write(own.get(*from).copied().unwrap_or(0.0));
-                        }
-                    }
+        let rows = self.height.kernel * self.width.kernel * R;
+        if self.width.stride == 1 {
+            let runs = self.runs::<R>(&spans);
+            for channel in 0..self.channels {
+                // As far as picture and panel go: a copy of `R` values may read and write on in the next channel.
+                let plane = image.get(channel * size..).unwrap_or_default();
+                let out = out.get_mut(channel * rows..).unwrap_or_default();
+                runs.iter().for_each(|run| copy::<R>(plane, run, out.get_mut(run.at..).unwrap_or_default()));
+            }
+        } else {
+            let sources = self.each::<R>(&spans);
+            for (plane, out) in image.chunks_exact(size.max(1)).zip(out.chunks_exact_mut(rows)).take(self.channels) {
+                for (to, from) in out.iter_mut().zip(&sources) {
+                    to.write(plane.get(*from).copied().unwrap_or(0.0));
                 }
-                at += R;
             }
         }
     }
