@@ -44,15 +44,18 @@ impl Helpers {
     /// So many threads, which sleep until they are needed. None where one processor is all that there is, or the system
     /// gives no threads: then every run is by itself.
     pub(crate) fn start(threads: NonZeroUsize, clock: Arc<dyn Clock>) -> Option<Self> {
+        // What panics in a helper panics in the run that it helps, which is where it is caught.
+        let pool = |name: &'static str| {
+            let builder = ThreadPoolBuilder::new().num_threads(threads.get());
+            builder.thread_name(move |index| format!("{name}-{index}")).start_handler(|_| caught::always())
+        };
+        // tract's attention spreads its heads over rayon's global pool, which has every processor of the box unless somebody
+        // says otherwise first. Whoever did has said so: one process serves once.
+        drop(pool("attention").build_global());
         if threads.get() == 1 {
             return None;
         }
-        let builder = ThreadPoolBuilder::new()
-            .num_threads(threads.get())
-            .thread_name(|index| format!("helper-{index}"))
-            // What panics in a helper panics in the run that it helps, which is where it is caught.
-            .start_handler(|_| caught::always());
-        match builder.build() {
+        match pool("helper").build() {
             Ok(pool) => Some(Self { executor: Executor::MultiThread(Arc::new(pool)), clock }),
             Err(error) => {
                 tracing::warn!(%error, "no threads to help large models: each request runs on one");
