@@ -13,6 +13,8 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
+use crate::standard::resize::align_whole_sizes;
+use crate::standard::square;
 use im2col::Convolutions;
 use tract_onnx::tract_core::internal::*;
 
@@ -22,9 +24,11 @@ use tract_onnx::tract_core::internal::*;
 /// When tract cannot optimise it.
 pub fn optimized(model: TypedModel) -> TractResult<TypedModel> {
     let mut model = model.into_decluttered()?;
+    align_whole_sizes(&mut model)?;
     let convolutions = Convolutions::of(&model)?;
     model.optimize()?;
     convolutions.replace(&mut model)?;
     max_pool::replace(&mut model)?;
+    square::of_integers(&mut model)?;
     Ok(model)
 }

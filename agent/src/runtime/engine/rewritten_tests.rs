@@ -84,6 +84,27 @@ fn indices_count_from_the_back_and_those_outside_are_an_error_of_the_request() {
 }
 
 #[test]
+fn aligned_corners_lie_on_corners_whatever_the_scale() {
+    let attributes =
+        [Attribute::Text("mode", "linear"), Attribute::Text("coordinate_transformation_mode", "align_corners")];
+    let graph = Onnx::default()
+        .node_with("r", "Resize", &["x", "", "scales"], &["y"], &attributes)
+        .weight("scales", &[3], &[1.0, 1.0, 1.8])
+        .input("x", FLOAT, &["1", "1", "L"])
+        .output("y", FLOAT, &["1", "1", "M"]);
+    // 1.8 times 4 is 7: a place every half.
+    let y = opened(&graph).run(&[f32s(&[1, 1, 4], &[0.0, 1.0, 2.0, 3.0])]).unwrap();
+    close(&y[0], &[0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]);
+}
+
+#[test]
+fn integers_of_64_bits_have_squares() {
+    let graph =
+        Onnx::default().node("m", "Mul", &["x", "x"], &["y"]).input("x", INT64, &["N"]).output("y", INT64, &["N"]);
+    assert_eq!(opened(&graph).run(&[ints(&[2], &[-3, 3_000_000_000])]).unwrap()[0].to_f64(), [9.0, 9e18]);
+}
+
+#[test]
 fn zeros_of_no_type_are_of_float32() {
     let graph = Onnx::default()
         .node("s", "Shape", &["x"], &["shape"])
