@@ -27,10 +27,10 @@ const COMPARED: usize = 64;
 const EXACT: usize = 1 << 24;
 
 /// The convolutions of a graph before it is optimised: afterwards nothing says what they were.
-pub(super) struct Convolutions(HashMap<String, (Conv, TVec<usize>)>);
+pub(crate) struct Convolutions(HashMap<String, (Conv, TVec<usize>)>);
 
 impl Convolutions {
-    pub(super) fn of(model: &TypedModel) -> TractResult<Self> {
+    pub(crate) fn of(model: &TypedModel) -> TractResult<Self> {
         let mut found = HashMap::new();
         for node in model.nodes() {
             let Some(conv) = node.op_as::<Conv>() else { continue };
@@ -42,7 +42,7 @@ impl Convolutions {
     }
 
     /// Replaces tract's columns of these convolutions, wherever the same come out.
-    pub(super) fn replace(&self, model: &mut TypedModel) -> TractResult<()> {
+    pub(crate) fn replace(&self, model: &mut TypedModel) -> TractResult<()> {
         for id in 0..model.nodes().len() {
             let node = model.node(id);
             let Some((conv, shape)) = self.0.get(&node.name).filter(|_| node.op.name() == "LazyIm2col") else {

@@ -5,7 +5,7 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::{OptMaxPool, PoolSpec};
 
 /// Puts this operator where tract has its own over two axes, channels first, of float32 and without places of the maxima.
-pub(super) fn replace(model: &mut TypedModel) -> TractResult<()> {
+pub(crate) fn replace(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
         let node = model.node(id);
         let Some(pool) = node.op_as::<OptMaxPool>() else { continue };

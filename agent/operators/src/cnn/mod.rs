@@ -13,22 +13,5 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-use crate::standard::resize::align_whole_sizes;
-use crate::standard::square;
-use im2col::Convolutions;
-use tract_onnx::tract_core::internal::*;
-
-/// What tract makes of a graph whose sizes are known, with these operators in it.
-///
-/// # Errors
-/// When tract cannot optimise it.
-pub fn optimized(model: TypedModel) -> TractResult<TypedModel> {
-    let mut model = model.into_decluttered()?;
-    align_whole_sizes(&mut model)?;
-    let convolutions = Convolutions::of(&model)?;
-    model.optimize()?;
-    convolutions.replace(&mut model)?;
-    max_pool::replace(&mut model)?;
-    square::of_integers(&mut model)?;
-    Ok(model)
-}
+pub(crate) use im2col::Convolutions;
+pub(crate) use max_pool::replace as replace_pools;

@@ -1,4 +1,4 @@
-use super::optimized;
+use crate::optimized;
 use std::fmt::Debug;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec};

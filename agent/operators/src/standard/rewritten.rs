@@ -1,4 +1,5 @@
-//! Operators that [`rewrite`](super::rewrite()) puts into graphs; no graph from outside says them.
+//! Operators that [`rewrite`](super::rewrite()) puts into graphs. A graph from outside that names one gets it: they check
+//! their inputs as all others do.
 
 use crate::ml::attributes::Attributes;
 use crate::ml::kernel::{Fact, FromNode, Kernel};

@@ -3,7 +3,7 @@
 use super::caught::caught;
 use super::intra_op::IntraOp;
 use crate::runtime::error::{Cause, InferError, panic_message};
-use fieldpost_operators::cnn::optimized;
+use fieldpost_operators::optimized;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
