@@ -126,8 +126,12 @@ impl Machine<'_> {
             (State::Fetching { candidate, tries, .. }, Event::Failed(failure))
             | (State::Verifying { candidate, tries }, Event::Failed(failure))
             | (State::SelfTesting { candidate, tries, .. }, Event::Failed(failure))
-            | (State::Beside { candidate, tries, .. }, Event::Failed(failure))
-            | (State::Swapping { candidate, tries, .. }, Event::Failed(failure)) => {
+            | (State::Beside { candidate, tries, .. }, Event::Failed(failure)) => {
+                self.candidate_failed(candidate, tries, failure);
+            }
+            (State::Swapping { candidate, tries, .. }, Event::Failed(failure)) => {
+                // It may have stood beside the live release before.
+                self.effects.push(Effect::Alone);
                 self.candidate_failed(candidate, tries, failure);
             }
             (State::Reverting { must_leave, tries, deaths }, Event::Failed(failure)) => {

@@ -171,8 +171,9 @@ impl Device {
         if let (true, Some(live)) = (enters_removing, &before.live) {
             let unwanted = self.known && self.wanted.is_none() && !self.held;
             let failed = self.memory.quarantine.iter().chain(&next.failed).any(|q| q.release == live.release);
+            let broken = matches!(before.state, State::Restoring { .. }) && matches!(event, Event::Failed(_));
             let nowhere = next.slot.previous.is_none();
-            assert!(unwanted || (failed && nowhere), "removed without a reason: {event:?} {before:?}");
+            assert!(unwanted || ((failed || broken) && nowhere), "removed without a reason: {event:?} {before:?}");
         }
         if let Event::Failed(failure) = event {
             let blamed = !next.failed.is_empty();
@@ -474,4 +475,40 @@ fn going_back_by_order_needs_no_download() {
     device.come_to_rest();
     assert_eq!(device.answering, Some(release("m", 1).manifest));
     assert!(device.memory.quarantine.is_empty());
+}
+
+#[test]
+fn what_answers_from_memory_goes_when_neither_release_can_be_loaded_any_more() {
+    let mut device = Device::new();
+    for n in [1, 2] {
+        device.act(&Act::Want(Some(n), 1, false));
+        device.come_to_rest();
+    }
+    device.act(&Act::Rot(1));
+    device.act(&Act::Rot(2));
+    device.act(&Act::LocalRollback);
+    device.come_to_rest();
+    assert_eq!((device.answering, &device.memory.slot.live), (None, &None));
+    assert_eq!(device.memory.quarantine[0].kind, FailureKind::LocalRollback);
+    device.act(&Act::Want(Some(2), 2, false));
+    device.come_to_rest();
+    assert_eq!(device.answering, Some(release("m", 2).manifest));
+}
+
+#[test]
+fn what_stood_beside_goes_when_it_cannot_be_swapped_in() {
+    let mut device = Device::new();
+    device.act(&Act::Want(Some(1), 1, false));
+    device.come_to_rest();
+    device.act(&Act::Want(Some(3), 1, true));
+    while device.beside.is_none() {
+        device.act(&Act::Succeed);
+    }
+    device.act(&Act::Rot(3));
+    device.act(&Act::Want(Some(3), 1, false));
+    device.act(&Act::Succeed);
+    assert!(matches!(device.memory.slot.state, State::Blocked { .. }));
+    assert_eq!(device.beside, None);
+    device.come_to_rest();
+    assert_eq!(device.answering, Some(release("m", 3).manifest));
 }

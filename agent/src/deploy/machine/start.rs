@@ -127,7 +127,12 @@ impl Machine<'_> {
         if in_probation || self.slot.previous.is_some() {
             return self.leave_live(false);
         }
-        // Nothing is loaded, so there is nothing to remove. What is spoilt on the disk comes anew, if it is wanted.
+        // After a way back that failed, live still answers from memory; its files could not be loaded once more, so the next
+        // start would have nothing. Whatever is spoilt on the disk comes anew, if it is wanted.
+        if then == State::Idle {
+            return self.enter(State::Removing);
+        }
+        // Any other state is gone on with only after a start, when nothing is loaded.
         self.slot.live = None;
         self.resume(then);
     }
