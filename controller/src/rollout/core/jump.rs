@@ -17,16 +17,18 @@ const JUMP: Duration = Duration::from_secs(300);
 pub(super) struct Watch {
     wall: Timestamp,
     monotonic: Duration,
+    /// No look has been taken: how the clock stood when the windows of before came, nobody knows.
+    first: bool,
 }
 
 impl Watch {
     pub(super) fn new(clock: &dyn Clock) -> Self {
-        Self { wall: clock.now(), monotonic: clock.monotonic() }
+        Self { wall: clock.now(), monotonic: clock.monotonic(), first: true }
     }
 
     /// Whether the wall clock has jumped since the last look.
     fn jumped(&mut self, clock: &dyn Clock) -> bool {
-        let before = std::mem::replace(self, Self::new(clock));
+        let before = std::mem::replace(self, Self { first: false, ..Self::new(clock) });
         let expected = before.wall.plus(self.monotonic.saturating_sub(before.monotonic));
         self.wall.since(expected).max(expected.since(self.wall)) > JUMP
     }
@@ -37,6 +39,7 @@ impl Core {
     /// Says which could not be written down.
     pub(super) fn mind_the_clock(&mut self, devices: &mut Devices) -> Vec<(RolloutId, CoreError)> {
         let now = self.parts.clock.now();
+        let first = self.watch.first;
         let jumped = self.watch.jumped(self.parts.clock.as_ref());
         if jumped {
             // Whom this controller has heard of, it has heard of by another clock.
@@ -50,7 +53,7 @@ impl Core {
             .filter(|(_, entry)| jumped || ahead(entry.state.updated));
         let ids: Vec<RolloutId> = touched.map(|(id, _)| id.clone()).collect();
         let mut stuck = Vec::new();
-        if (jumped || !ids.is_empty())
+        if (first || jumped || !ids.is_empty())
             && let Err(error) = self.parts.fleet.put_windows_back(now, JUMP)
         {
             let error = Chain(&error);

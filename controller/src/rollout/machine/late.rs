@@ -81,12 +81,11 @@ pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> V
     })
 }
 
-/// Devices that were to take the release later, and that a later rollout has told what to run before that.
+/// Devices that had not taken the release yet, and that a later rollout has told what to run before they did.
 fn taken_over(state: &State, seen: &Observation<'_>) -> Vec<Event> {
-    let was_to = |member: &Member| matches!(member.progress, Progress::Shadowing | Progress::Retrying { .. });
     let taken = |(device, member): (&DeviceId, &Member)| {
         let told = seen.devices.get(device)?.desired.get(&state.spec.release.model)?;
-        let by = told.rollout.clone().filter(|by| was_to(member) && seen.later.contains(by))?;
+        let by = told.rollout.clone().filter(|by| unsettled(member) && seen.later.contains(by))?;
         Some(Event::Superseded { device: device.clone(), by: Some(by) })
     };
     state.members.iter().filter(|(_, member)| member.late).filter_map(taken).collect()

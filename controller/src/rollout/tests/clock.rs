@@ -100,6 +100,24 @@ fn what_arrived_before_the_clock_was_put_back_is_no_evidence_afterwards() {
 }
 
 #[test]
+fn what_arrived_while_only_completed_rollouts_were_there_is_no_evidence_after_a_start_with_an_earlier_clock() {
+    let mut rig = Rig::new(4);
+    let id = rig.start("1.1.0", "1,4");
+    rig.until(&id, "completed");
+    rig.run(5);
+    back(&rig);
+    rig.fleet.world().devices.values_mut().for_each(|device| device.traffic = 0);
+    rig.restart();
+    rig.release("1.2.0", Behaviour::Good);
+    rig.start("1.2.0", "1,4");
+    rig.run(2);
+    let now = rig.clock.now();
+    let world = rig.fleet.world();
+    let arrived = || world.devices.values().flat_map(|device| device.windows.iter().map(|(at, ..)| *at));
+    assert!(arrived().count() > 0 && arrived().all(|at| at <= now));
+}
+
+#[test]
 fn looks_are_made_anew_and_what_they_spent_stays_spent() {
     let mut rig = Rig::new(40);
     let strategy = StrategyFile { evidence: Some(Demand::Trial), max_dwell: None, ..quick("10,100%") };

@@ -85,6 +85,7 @@ fn two_rollouts_do_not_tell_a_device_in_turns() {
     let newer = rig.start_with("1.2.0", StrategyFile { device_timeout: Some(Duration::from_secs(90)), ..quick("3") });
     rig.run(60);
     assert_eq!(told(&rig), ["1.1.0+", "1.1.0", "1.2.0"]);
+    assert_eq!(progress(&rig, &id), Progress::Superseded);
     rig.fleet.edit("late", |device| device.deaf = false);
     rig.until(&newer, "completed");
     assert_eq!(rig.running("1.2.0").len(), 3);

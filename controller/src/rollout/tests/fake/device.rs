@@ -69,7 +69,7 @@ pub(crate) struct FakeDevice {
     pub(super) accepted: u64,
     /// What its newest report said: the view is of that, not of what is so.
     reported: (Vec<ModelReport>, Vec<Quarantined>, u64),
-    pub(super) windows: Vec<(Timestamp, Digest, WindowStats)>,
+    pub(crate) windows: Vec<(Timestamp, Digest, WindowStats)>,
     /// Windows that have not arrived.
     held: Vec<(Digest, WindowStats)>,
     /// Models beside the one that most tests are about.
