@@ -210,6 +210,9 @@ fn sentence(event: &Event) -> String {
         Event::Shadowed { device, attempt, .. } => {
             format!("{device} is told to run the release beside its own (attempt {attempt}).")
         }
+        Event::ShadowPassed { wave, evidence, .. } if evidence.is_empty() => {
+            format!("Nobody of wave {} is left to run the release in shadow: a person went on without them.", wave + 1)
+        }
         Event::ShadowPassed { wave, .. } => {
             format!("Wave {} has shown in shadow what it had to; its devices swap.", wave + 1)
         }

@@ -37,18 +37,17 @@ impl Core {
         if open.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let (claimed, newer) = (self.claimed(id), self.claimed_by_newer(id, devices)?);
+        let (claimed, newer) = (self.claimed(id), self.completed_later(id, devices)?);
         let later: Vec<&State> = self.later(id)?.collect();
         let told = |device: &DeviceId| {
             let told = devices.get(device).and_then(|view| view.desired.get(&own.spec.release.model));
             let by = told.and_then(|told| told.rollout.as_ref());
             by.is_some_and(|by| later.iter().any(|other| other.id == *by))
         };
-        let waits = |device: &DeviceId, other: &State| {
-            let member = other.members.get(device);
-            other.stage == Stage::Completed && member.is_some_and(|member| awaited(other, member))
+        let to_be_told = |device: &DeviceId| {
+            let waits = |other: &State| other.members.get(device).is_some_and(|member| awaited(other, member));
+            newer.iter().any(|(other, takes)| takes.contains(device) && waits(other))
         };
-        let to_be_told = |device: &DeviceId| newer.contains(device) && later.iter().any(|other| waits(device, other));
         let taken = open.into_iter().filter(|device| claimed.contains(*device) || told(device) || to_be_told(device));
         Ok(taken.cloned().collect())
     }
@@ -56,14 +55,23 @@ impl Core {
     /// Devices that a rollout which completed later takes, when they come: only the newest that matches gives a device
     /// its release.
     pub(super) fn claimed_by_newer(&self, id: &RolloutId, devices: &Devices) -> Result<BTreeSet<DeviceId>, CoreError> {
-        let mut claimed = BTreeSet::new();
+        Ok(self.completed_later(id, devices)?.into_iter().flat_map(|(_, takes)| takes).collect())
+    }
+
+    /// The rollouts that completed later and still give their release away, each with the devices that match.
+    fn completed_later(
+        &self,
+        id: &RolloutId,
+        devices: &Devices,
+    ) -> Result<Vec<(&State, BTreeSet<DeviceId>)>, CoreError> {
+        let mut found = Vec::new();
         for other in self.later(id)?.filter(|other| other.stage == Stage::Completed) {
             let release = &other.spec.release;
             let known = self.parts.fleet.release(&release.model, &release.version)?;
             if known.is_some_and(|known| known.release == *release && !known.revoked) {
-                claimed.extend(select(&other.spec.selector, devices)?);
+                found.push((other, select(&other.spec.selector, devices)?));
             }
         }
-        Ok(claimed)
+        Ok(found)
     }
 }

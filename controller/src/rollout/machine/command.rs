@@ -101,9 +101,11 @@ pub fn command(state: &State, command: &Command, person: &Person) -> Result<Vec<
         }
         (Command::Resume { accept }, Stage::Paused { wave, .. }) => {
             let accepted = if *accept { troubled(state, *wave) } else { Vec::new() };
-            // With devices to accept, these are what it paused for; without any it was the missing proof.
+            // With devices to accept, these are what it paused for; without any it was the missing proof. A wave in shadow
+            // has nothing to prove yet.
             let unproven = *accept
                 && accepted.is_empty()
+                && !in_shadow(state, *wave)
                 && (experiment::awaits_proof(state, *wave) || past::watched(state, *wave));
             Ok(vec![Event::Resumed { by, accepted, unproven }])
         }
@@ -139,10 +141,21 @@ const fn stoppable(stage: &Stage) -> bool {
     stage.active() && !matches!(stage, Stage::RollingBack { .. })
 }
 
-/// Devices of the waves so far that failed, are away, or are not live; those that left too, since a wave of which
-/// nobody is left goes on by a person's word alone.
+/// Whether a wave, when it goes on, goes on in shadow.
+fn in_shadow(state: &State, wave: usize) -> bool {
+    state.begins_in_shadow(wave) && state.spec.strategy.ab.mode().is_none()
+}
+
+/// Devices of the waves so far that failed, are away, or are not where they should be: live, or in shadow with their wave.
+/// Those that left too, since a wave of which nobody is left goes on by a person's word alone.
 fn troubled(state: &State, wave: usize) -> Vec<DeviceId> {
-    let trouble = |member: &Member| member.progress != Progress::Live || member.silence.is_some();
+    let shadowing = in_shadow(state, wave);
+    let arrived = |member: &Member| match member.progress {
+        Progress::Live => true,
+        Progress::Shadowing => shadowing && member.wave == wave,
+        _ => false,
+    };
+    let trouble = |member: &Member| !arrived(member) || member.silence.is_some();
     let of_waves = |member: &Member| member.wave <= wave && !member.late && !member.accepted;
     let troubled = state.members.iter().filter(|(_, member)| of_waves(member) && trouble(member));
     troubled.map(|(device, _)| device.clone()).collect()

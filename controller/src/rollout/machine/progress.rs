@@ -175,8 +175,9 @@ pub(super) fn assignments(
         let attempt = next_attempt(view, release, member);
         let previous = if member.touched { member.previous.clone() } else { previous_of(view, release) };
         let device = device.clone();
-        let came_later = member.late || member.progress == Progress::Waiting;
-        let alone = came_later && state.shadowed.contains(&member.wave) && shadow::can_stand_beside(view, release);
+        // What it ran in shadow when it failed has not been seen to the end.
+        let unseen = member.late || member.progress == Progress::Waiting || member.beside;
+        let alone = unseen && state.shadowed.contains(&member.wave) && shadow::can_stand_beside(view, release);
         events.push(match alone {
             true => Event::Shadowed { device, attempt, previous, reachable },
             false => Event::Assigned { device, attempt, previous, reachable },

@@ -73,9 +73,14 @@ pub(super) fn decide(
     let tries_again =
         state.members.values().any(|m| m.wave == wave && matches!(m.progress, Progress::Retrying { .. }) && m.counts());
     if devices.is_empty() && windows.is_empty() && !tries_again {
+        let mut of_wave = state.members.values().filter(|member| member.wave == wave);
+        // A person goes on without everybody of it: nobody is left to show anything, here as in what follows.
+        if of_wave.clone().any(|member| member.accepted) && !of_wave.any(|member| member.counts()) {
+            return Decision::events(vec![Event::ShadowPassed { wave, evidence: Vec::new(), in_turn: true }]);
+        }
         return Decision::pause(format!(
             "no device of wave {} can run the release in shadow: it needs a live release to be held against, an agent that \
-             understands, and to have passed its self-test; resume tries again",
+             understands, and to have passed its self-test; resume tries again, resume --accept goes on without them",
             wave + 1
         ));
     }

@@ -259,6 +259,9 @@ pub struct Member {
     /// Since when it was seen in a shadow of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_shadow: Option<Timestamp>,
+    /// Whether it was last told to run the release beside its live one: it has not left its shadow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
     /// When it was first told.
     pub assigned: Option<Timestamp>,
     /// Whether this rollout changed what it should run.
@@ -292,6 +295,7 @@ impl Member {
             progress: Progress::Waiting,
             since,
             in_shadow: None,
+            beside: false,
             assigned: None,
             touched: false,
             previous: None,

@@ -276,7 +276,7 @@ fn first_phase(state: &State, wave: usize, at: Timestamp) -> Phase {
 fn leave_shadow(state: &mut State, at: Timestamp) -> Vec<Effect> {
     let mut told = Vec::new();
     for (device, member) in state.members.iter_mut().filter(|(_, member)| member.progress == Progress::Shadowing) {
-        (member.progress, member.since) = (Progress::Assigned, at);
+        (member.progress, member.since, member.beside) = (Progress::Assigned, at, false);
         told.push((device.clone(), member.attempt));
     }
     told.into_iter().map(|(device, attempt)| Effect::Assign { device, to: Some(state.candidate(attempt)) }).collect()
@@ -360,7 +360,7 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
             }
             // Nothing waits any more for one that is told after the end, or has a shadow after its wave's.
             member.late |= state.stage == Stage::Completed || (beside && state.shadowed.contains(&member.wave));
-            (member.touched, member.attempt, member.in_shadow) = (true, *attempt, None);
+            (member.touched, member.attempt, member.in_shadow, member.beside) = (true, *attempt, None, beside);
             member.tries = member.tries.saturating_add(1);
             member.silence = (!reachable).then_some(Silence { since: at, after_change: false });
             let to = if beside { state.beside(*attempt) } else { state.candidate(*attempt) };
@@ -378,6 +378,7 @@ fn member_event(state: &mut State, device: &DeviceId, event: &Event, at: Timesta
         Event::SwapAsked { reachable, .. } if member.progress == Progress::Shadowing && may_swap(&state.stage) => {
             // Nothing waits any more for one that is told after the end.
             member.late |= state.stage == Stage::Completed;
+            member.beside = false;
             member.silence = (!reachable).then_some(Silence { since: at, after_change: false });
             effects.push(Effect::Assign { device: device.clone(), to: Some(state.candidate(member.attempt)) });
             Some(Progress::Assigned)
@@ -434,7 +435,9 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
         Progress::Assigned | Progress::Live | Progress::Failed | Progress::Retrying { .. }
             if member.touched && matches!(state.stage, Stage::Running { .. } | Stage::Paused { .. }) =>
         {
-            Some(assign(device, Some(state.candidate(member.attempt))))
+            // One that failed in shadow stays told to run it there.
+            let told = if member.beside { state.beside(member.attempt) } else { state.candidate(member.attempt) };
+            Some(assign(device, Some(told)))
         }
         Progress::Assigned if member.touched && member.late && state.stage == Stage::Completed => {
             Some(assign(device, Some(state.candidate(member.attempt))))

@@ -3,10 +3,10 @@
 use super::fake::{Behaviour, Rig, device, quick};
 use crate::rollout::events::Event;
 use crate::rollout::machine::{Command, Progress};
-use crate::rollout::strategy::StrategyFile;
+use crate::rollout::strategy::{Demand, StrategyFile};
 use fieldpost_shared::id::RolloutId;
 use fieldpost_shared::time::Clock as _;
-use fieldpost_shared::wire::v1::FailureKind;
+use fieldpost_shared::wire::v1::{FailureKind, Quarantined};
 use std::time::Duration;
 
 fn shadowed(waves: &str) -> StrategyFile {
@@ -85,6 +85,72 @@ fn agents_that_do_not_understand_are_not_swapped_unseen() {
     rig.until(&id, "paused");
     assert!(rig.reason(&id).contains("an agent that understands"), "{}", rig.reason(&id));
     assert_eq!(rig.running("1.1.0").len(), 0);
+}
+
+#[test]
+fn a_wave_that_cannot_run_the_release_in_shadow_is_left_out_by_a_persons_word() {
+    let mut rig = rig(3, Behaviour::Good);
+    rig.fleet.edit("box-1", |device| device.inventory.agent_version = "0.1.0".into());
+    let id = rig.start_with("1.1.0", shadowed("1,2,3"));
+    let mut accepted = 0;
+    while rig.stage(&id) != "completed" {
+        rig.second();
+        if rig.stage(&id) == "paused" {
+            assert!(rig.reason(&id).contains("resume --accept goes on without them"), "{}", rig.reason(&id));
+            rig.command(&id, &Command::Resume { accept: true });
+            accepted += 1;
+        }
+    }
+    let alone = |event: &Event| matches!(event, Event::ShadowPassed { evidence, .. } if evidence.is_empty());
+    assert_eq!((accepted, rig.count(&id, alone), rig.running("1.1.0").len()), (1, 1, 2));
+}
+
+#[test]
+fn a_person_who_accepts_what_failed_accepts_nobody_that_is_in_shadow_and_no_missing_proof() {
+    let mut rig = rig(4, Behaviour::Good);
+    let id = rig.start_with("1.1.0", StrategyFile { evidence: Some(Demand::Trial), ..shadowed("2,4") });
+    rig.until(&id, "shadowing");
+    rig.run(2);
+    rig.command(&id, &Command::Pause { reason: "a look".into() });
+    rig.command(&id, &Command::Resume { accept: true });
+    rig.run(3);
+    assert_eq!(rig.stage(&id), "shadowing", "{}", rig.waiting(&id));
+    let state = rig.state(&id);
+    assert!(state.members.values().all(|member| !member.accepted) && state.unproven.is_empty());
+}
+
+#[test]
+fn a_device_that_failed_in_shadow_and_tries_again_after_it_has_a_shadow_of_its_own() {
+    let mut rig = rig(3, Behaviour::Good);
+    let id = rig.start_with("1.1.0", StrategyFile { retry_after: Some(Duration::from_secs(30)), ..shadowed("3") });
+    rig.until(&id, "shadowing");
+    rig.run(1);
+    let first = rig.nth(&id, 0);
+    let release = rig.fleet.world().releases[&"1.1.0".parse().unwrap()].0.release.clone();
+    let failed = Quarantined {
+        release,
+        attempt: 1,
+        rollout: Some(id.clone()),
+        kind: FailureKind::Fetch,
+        detail: "the link broke".into(),
+        at: rig.clock.now(),
+    };
+    rig.fleet.edit(&first, |device| device.quarantine.push(failed));
+    rig.until(&id, "deploying");
+    let is = |rig: &Rig| rig.state(&id).members[&device(&first)].progress;
+    assert!(matches!(is(&rig), Progress::Retrying { .. }), "{:?}", is(&rig));
+    rig.restart();
+    while matches!(is(&rig), Progress::Retrying { .. }) {
+        rig.second();
+    }
+    assert_eq!(is(&rig), Progress::Shadowing);
+    let told: Vec<bool> = {
+        let world = rig.fleet.world();
+        world.devices[&device(&first)].assigned.iter().flatten().map(|to| to.beside.is_some()).collect()
+    };
+    assert_eq!(told, [true, true], "twice beside, never live unseen");
+    rig.run(60);
+    assert_eq!((is(&rig), rig.running("1.1.0").len()), (Progress::Live, 3));
 }
 
 #[test]
