@@ -287,7 +287,20 @@ impl StrategyFlags {
 pub(super) fn read(path: &Path) -> Result<StrategyFile, Failure> {
     let refuse = || Failure::usage(format!("cannot use the strategy in `{}`", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| refuse().because(&error))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| refuse().because_text(error.to_string()))?;
+    if let Some(field) = not_finite(&table) {
+        return Err(refuse().because_text(format!("`{field}` must be a finite number")));
+    }
     toml::from_str(&text).map_err(|error| refuse().because_text(error.to_string()))
+}
+
+/// The first field that is NaN or infinite; see [`number`].
+fn not_finite(table: &toml::Table) -> Option<String> {
+    table.iter().find_map(|(name, value)| match value {
+        toml::Value::Float(number) if !number.is_finite() => Some(name.clone()),
+        toml::Value::Table(inner) => Some(format!("{name}.{}", not_finite(inner)?)),
+        _ => None,
+    })
 }
 
 /// Reads `MODEL@VERSION`.
@@ -298,4 +311,26 @@ pub(super) fn release(text: &str) -> Result<(ModelName, Version), Failure> {
     let model = model.parse::<ModelName>().map_err(|error| refuse().because(&error))?;
     let version = version.parse::<Version>().map_err(|error| refuse().because(&error))?;
     Ok((model, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_refused_by_the_name_of_their_field() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("strategy.toml");
+        for (text, field) in [
+            ("[limits]\nerror_rate = nan", "limits.error_rate"),
+            ("[limits]\nmax_psi = -inf", "limits.max_psi"),
+            ("[trial]\nmargin = inf", "trial.margin"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let refused = format!("{:?}", read(&path).unwrap_err());
+            assert!(refused.contains(&format!("`{field}` must be a finite number")), "{refused}");
+        }
+        std::fs::write(&path, "[limits]\nerror_rate = 0.5").unwrap();
+        assert_eq!(read(&path).unwrap().limits.unwrap().error_rate, Some(0.5));
+    }
 }
