@@ -13,6 +13,7 @@ use fieldpost_shared::bundle::TensorSpec;
 use std::path::Path;
 use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt, Symbol, TractError, TypedNode};
 use tract_onnx::tract_core::ops::scan::Scan;
+use tract_onnx::tract_hir::infer::Factoid as _;
 
 pub(super) fn open(
     dir: &Path,
@@ -61,9 +62,12 @@ pub(super) fn open(
     Ok(TractEngine { inputs: inputs.into_iter().map(ends::spec).collect(), outputs, free, derived, plans })
 }
 
-/// Sizes of axes other than the batch by which a graph is tried that can be read only with sizes, and for how many of them at
-/// most: one step of a sequence, what pictures that are halved again and again still have something of, a second of sound.
-const TRIED: [(usize, usize); 4] = [(1, usize::MAX), (64, usize::MAX), (256, usize::MAX), (16_384, 1)];
+/// Sizes of axes other than the batch by which a graph is tried that can be read only with sizes: one step of a sequence, what
+/// pictures that are halved again and again still have something of.
+const TRIED: [usize; 3] = [1, 64, 256];
+/// The same for an axis of samples, of which a graph for sound takes no fewer: a second of it. A graph that makes constants
+/// of its sizes would make them as large.
+const SECOND: usize = 16_384;
 /// Weights of graphs that are kept as they were read, too, for sizes by which what was tidied up cannot be optimised: of
 /// larger ones a second copy could be what the box has no memory for.
 const SPARE_BYTES: usize = 64 << 20;
@@ -113,12 +117,20 @@ fn build(
     let base = Base::Inference(model.clone());
     let sizes = |other: usize| free.iter().map(move |free| if is_batch(free) { 1 } else { other }).collect::<Vec<_>>();
     let others = free.iter().filter(|free| !is_batch(free)).count();
-    let tried = TRIED.iter().filter(|(_, axes)| others <= *axes).take(if batch_alone { 1 } else { TRIED.len() });
-    let mut plans = tried.map(|(other, _)| sizes(*other));
+    let second = (others == 1 && hears(&model)).then_some(SECOND);
+    let tried = TRIED.into_iter().chain(second).take(if batch_alone { 1 } else { usize::MAX });
+    let mut plans = tried.map(sizes);
     let made = plans.find_map(|sizes| Some((guarded(|| base.plan(&symbols, &sizes)).ok()?, sizes)));
     let Some((plan, sizes)) = made else { return Err(refuse(fault)) };
     let outputs = ends::believe(ends::output_specs(plan.model(), declared)?, declared);
     Ok((by_sizes(BySizes::new(base, symbols).with(&sizes, plan)), outputs))
+}
+
+/// Whether a graph may be one for sound: it has a convolution over one axis.
+fn hears(model: &InferenceModel) -> bool {
+    let convolutions = model.nodes().iter().filter(|node| node.op.name() == "ConvHir");
+    let mut kernels = convolutions.filter_map(|node| model.outlet_fact(*node.inputs.get(1)?).ok());
+    kernels.any(|kernel| kernel.shape.rank().concretize() == Some(3))
 }
 
 #[cfg(test)]

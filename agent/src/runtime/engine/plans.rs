@@ -124,26 +124,30 @@ pub(super) fn bytes<'c>(constants: impl Iterator<Item = &'c Const>) -> usize {
 /// The place of one plan.
 #[derive(Default)]
 pub(super) struct Slot {
-    plan: OnceLock<Plan>,
+    plan: OnceLock<Arc<Plan>>,
     building: Mutex<()>,
-    /// Whether a run with these sizes ever succeeded.
+    /// Whether a run of the plan ever succeeded.
     proven: AtomicBool,
-    /// Whether the graph as it was read was tried, too.
-    spared: AtomicBool,
+    spare: Mutex<Spare>,
+}
+
+/// A plan from the graph as it was read, for sizes at which no plan has succeeded yet.
+#[derive(Default)]
+enum Spare {
+    #[default]
+    Untried,
+    /// There is none, or none is needed.
+    None,
+    Made(Arc<Plan>),
 }
 
 impl Slot {
-    /// tract finds some sizes that do not go together only when it runs. They are the caller's: the graph ran with others
-    /// when it was tested.
-    fn run(&self, plan: &Plan, inputs: TVec<TValue>) -> Result<Result<TVec<TValue>, InferError>, NoPlan> {
-        match plan.run(inputs) {
-            Err(InferError::Run(source)) if !self.proven.load(Ordering::Relaxed) => Err(NoPlan::Refused(source)),
-            Ok(outputs) => {
-                self.proven.store(true, Ordering::Relaxed);
-                Ok(Ok(outputs))
-            }
-            Err(error) => Ok(Err(error)),
-        }
+    /// What needs no other plan.
+    fn proven(plan: Arc<Plan>) -> Self {
+        let slot = Self { proven: AtomicBool::new(true), ..Self::default() };
+        // A new slot has no plan yet.
+        drop(slot.plan.set(plan));
+        slot
     }
 }
 
@@ -210,7 +214,7 @@ impl BySizes {
     /// With one plan made already.
     pub(super) fn with(self, sizes: &[usize], plan: Plan) -> Self {
         // A new slot has no plan yet.
-        drop(slot(&mut lock(&self.kept), self.bound, sizes).plan.set(plan));
+        drop(slot(&mut lock(&self.kept), self.bound, sizes).plan.set(Arc::new(plan)));
         self
     }
 
@@ -227,7 +231,7 @@ impl BySizes {
                 .and_then(|made| made.map_err(|source| NoPlan::Refused(source.into())));
             match made {
                 // Nobody else sets it: `building` is held.
-                Ok(plan) => drop(slot.plan.set(plan)),
+                Ok(plan) => drop(slot.plan.set(Arc::new(plan))),
                 Err(no_plan) => {
                     // An empty slot would take the place of a plan that serves.
                     lock(&self.kept).retain(|(_, other)| !Arc::ptr_eq(other, &slot));
@@ -242,36 +246,57 @@ impl BySizes {
         }
     }
 
-    /// What was tidied up with open sizes may show only when it runs that it was done wrong: then, once for these sizes, by the
-    /// graph as it was read.
+    /// tract finds some sizes that do not go together only when it runs. They are the caller's: the graph ran with others when
+    /// it was tested. What was tidied up with open sizes may show only then that it was done wrong, too: so until a run with
+    /// these sizes has succeeded, one that fails is run again by the graph as it was read. That both fail proves nothing:
+    /// it may be due to the caller's values.
     fn run_in(
         &self,
-        slot: &Slot,
+        slot: &Arc<Slot>,
         plan: &Plan,
         sizes: &[usize],
         inputs: TVec<TValue>,
     ) -> Result<Result<TVec<TValue>, InferError>, NoPlan> {
-        let again = (!slot.proven.load(Ordering::Relaxed)).then(|| inputs.clone());
-        let run = slot.run(plan, inputs);
-        match (run, again) {
-            (Err(NoPlan::Refused(why)), Some(inputs)) if !slot.spared.swap(true, Ordering::Relaxed) => {
-                self.run_spare(sizes, inputs).ok_or(NoPlan::Refused(why))
+        if slot.proven.load(Ordering::Relaxed) {
+            return Ok(plan.run(inputs));
+        }
+        let refused = match plan.run(inputs.clone()) {
+            Err(InferError::Run(source)) => NoPlan::Refused(source),
+            Err(error) => return Ok(Err(error)),
+            Ok(outputs) => {
+                slot.proven.store(true, Ordering::Relaxed);
+                *lock(&slot.spare) = Spare::None;
+                return Ok(Ok(outputs));
             }
-            (run, _) => run,
+        };
+        let Some(spare) = self.spare(slot, sizes) else { return Err(refused) };
+        match spare.run(inputs) {
+            Err(InferError::Run(_)) => Err(refused),
+            Err(error) => Ok(Err(error)),
+            Ok(outputs) => {
+                let proven = Arc::new(Slot::proven(spare));
+                if let Some((_, held)) = lock(&self.kept).iter_mut().find(|(_, held)| Arc::ptr_eq(held, slot)) {
+                    *held = proven;
+                }
+                Ok(Ok(outputs))
+            }
         }
     }
 
-    fn run_spare(&self, sizes: &[usize], inputs: TVec<TValue>) -> Option<Result<TVec<TValue>, InferError>> {
-        let plan = caught(|| self.base.spare(&self.symbols, sizes)).ok()??.ok()?;
-        let spare = Arc::new(Slot { spared: AtomicBool::new(true), ..Slot::default() });
-        let answer = spare.run(&plan, inputs).ok()?;
-        // A new slot has no plan yet.
-        drop(spare.plan.set(plan));
-        let mut kept = lock(&self.kept);
-        if let Some((_, slot)) = kept.iter_mut().find(|(held, _)| held.as_ref() == sizes) {
-            *slot = spare;
+    /// Whoever needs it while it is made waits.
+    fn spare(&self, slot: &Slot, sizes: &[usize]) -> Option<Arc<Plan>> {
+        let mut spare = lock(&slot.spare);
+        if matches!(*spare, Spare::Untried) {
+            let made = caught(|| self.base.spare(&self.symbols, sizes));
+            *spare = match made {
+                Ok(Some(Ok(plan))) => Spare::Made(Arc::new(plan)),
+                _ => Spare::None,
+            };
         }
-        Some(answer)
+        match &*spare {
+            Spare::Made(plan) => Some(Arc::clone(plan)),
+            Spare::None | Spare::Untried => None,
+        }
     }
 }
 
@@ -307,26 +332,5 @@ impl fmt::Debug for Plans {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sizes_after(uses: &[usize]) -> Vec<usize> {
-        let mut kept = Vec::new();
-        for size in uses {
-            drop(slot(&mut kept, 3, &[*size]));
-        }
-        kept.iter().map(|(sizes, _)| sizes[0]).collect()
-    }
-
-    #[test]
-    fn the_least_recently_used_plan_makes_room() {
-        assert_eq!(sizes_after(&[1, 2, 3, 1, 4]), [3, 1, 4]);
-    }
-
-    #[test]
-    fn a_plan_in_use_is_not_made_twice() {
-        let mut kept = Vec::new();
-        let first = slot(&mut kept, 3, &[7]);
-        assert!(Arc::ptr_eq(&first, &slot(&mut kept, 3, &[7])));
-    }
-}
+#[path = "plans_tests.rs"]
+mod tests;
