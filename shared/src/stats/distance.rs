@@ -11,6 +11,8 @@ use super::special::{chi_squared_tail, deviance};
 
 /// Expected counts below this are merged with their neighbours before a test.
 const LEAST_EXPECTED: f64 = 5.0;
+/// The larger side counts as at most so many times the smaller where its size would merge half of what the smaller one tells apart.
+const MOST_TIMES: f64 = 4.0;
 
 /// A statistic with its degrees of freedom and how likely chance is to give as much.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,17 +109,39 @@ impl Pair {
     }
 
     fn test(&self, cell: impl Fn(f64, f64) -> f64) -> Test {
-        let groups = self.groups();
-        let total = self.window + self.baseline;
+        let leveled = self.leveled();
+        let (mut pair, mut groups) = (self, self.groups());
+        // A million answers of one class beside three hundred rows of ten: of each of the other nine, pooled, next to nothing is
+        // expected in three hundred. With fewer answers of the same shares the rows tell them apart.
+        if let Some(leveled) = &leveled {
+            let apart = leveled.groups();
+            if apart.len() >= 2 * groups.len() {
+                (pair, groups) = (leveled, apart);
+            }
+        }
+        let total = pair.window + pair.baseline;
         let statistic = groups
             .iter()
             .map(|(c, m)| {
                 let both = c + m;
-                cell(*c, both * self.window / total) + cell(*m, both * self.baseline / total)
+                cell(*c, both * pair.window / total) + cell(*m, both * pair.baseline / total)
             })
             .sum();
         let degrees_of_freedom = groups.len() - 1;
         Test { statistic, degrees_of_freedom, p_value: chi_squared_tail(statistic, degrees_of_freedom) }
+    }
+
+    /// The same shares with the larger side as [`MOST_TIMES`] the smaller, where it is more. A test of it says less than one of
+    /// all counts, never more.
+    fn leveled(&self) -> Option<Self> {
+        let most = self.window.min(self.baseline) * MOST_TIMES;
+        let (window, baseline) = (self.window.min(most), self.baseline.min(most));
+        if window >= self.window && baseline >= self.baseline {
+            return None;
+        }
+        let (of_window, of_baseline) = (window / self.window, baseline / self.baseline);
+        let bins = self.bins.iter().map(|(c, m)| (c * of_window, m * of_baseline)).collect();
+        Some(Self { bins, window, baseline })
     }
 
     /// Neighbouring bins, merged from the left until each expects [`LEAST_EXPECTED`] on both sides; a rest joins the last group.

@@ -133,3 +133,44 @@ fn the_g_test_without_drift_fires_as_often_as_it_says() {
     // 100 expected; the bounds are four standard deviations.
     assert!((61..=139).contains(&fired), "{fired}");
 }
+
+/// All answers of one class, however many they are, or however many rows the baseline has.
+#[test]
+fn a_collapse_is_found_whatever_the_sizes() {
+    let baseline = [30_u64; 10];
+    for n in [300, 10_000, 840_000, 1_000_000_000_000_000] {
+        let mut window = [0; 10];
+        window[0] = n;
+        let test = Pair::new(&window, &baseline).unwrap().g_test();
+        assert!(test.p_value < 1e-50, "{n}: {test:?}");
+    }
+    // What was hardly ever seen is all that is seen.
+    let test = Pair::new(&[0, 100], &[999_900, 100]).unwrap().g_test();
+    assert!(test.p_value < 1e-30, "{test:?}");
+}
+
+/// Shares that differ, baselines of few rows, windows of many: chance gives small p-values no more often than it says.
+#[test]
+fn many_answers_beside_few_rows_are_not_called_drift_by_chance() {
+    let mut random = Random::new(11);
+    let shares = [0.4, 0.25, 0.15, 0.1, 0.05, 0.03, 0.015, 0.005];
+    let draw = |random: &mut Random, n: u32| {
+        let mut counts = [0_u64; 8];
+        for _ in 0..n {
+            let mut at = random.uniform();
+            let class = shares.iter().position(|share| {
+                at -= share;
+                at < 0.0
+            });
+            counts[class.unwrap_or(7)] += 1;
+        }
+        counts
+    };
+    let cases = 1_000;
+    let small = (0..cases).filter(|_| {
+        let (window, baseline) = (draw(&mut random, 5_000), draw(&mut random, 150));
+        Pair::new(&window, &baseline).unwrap().g_test().p_value <= 0.05
+    });
+    let share = small.count() as f64 / f64::from(cases);
+    assert!((0.02..=0.075).contains(&share), "{share}");
+}

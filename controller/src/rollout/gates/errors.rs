@@ -3,12 +3,18 @@
 use super::arm::Served;
 use super::limit::{Arms, Measure, Metric, hold, percent};
 use super::{Evidence, Gate, GateReport};
-use fieldpost_shared::stats::binomial;
+use fieldpost_shared::stats::{WindowStats, binomial};
 
 /// Limit where neither the operator nor the bundle states one.
 const DEFAULT: f64 = 0.05;
 /// Fewer requests say nothing.
 pub(crate) const NEEDED: u64 = 20;
+
+/// Model errors, and requests or errors where a crash that was counted after the restart has no request beside it.
+fn errors(window: &WindowStats) -> (u64, u64) {
+    let errors = window.errors.by_model();
+    (errors, window.requests.max(errors))
+}
 
 /// Share of requests that the model failed, against the operator's limit, the bundle's budget, or 5 %; significance
 /// by the exact binomial tail of all devices but the one with most errors, where there are several: requests of one
@@ -23,13 +29,10 @@ impl Gate for ErrorRate {
 
     fn judge(&self, evidence: &Evidence<'_>) -> GateReport {
         let bound = evidence.limits.error_rate.or(evidence.budgets.error_rate).unwrap_or(DEFAULT);
-        let measure = |served: &Served| {
-            let window = &served.window;
-            let errors = window.errors.by_model();
-            // A crash that is counted after the restart may have no request beside it.
-            let n = window.requests.max(errors);
+        let measure = |served: &Served<'_>| {
+            let (errors, n) = errors(&served.window);
             let value = if n == 0 { 0.0 } else { errors as f64 / n as f64 };
-            let worst = if served.devices > 1 { served.worst } else { (0, 0) };
+            let worst = served.worst(self::errors).map_or((0, 0), self::errors);
             let p_value = binomial::at_least(errors.saturating_sub(worst.0), n.saturating_sub(worst.1), bound);
             Measure { n, needed: NEEDED, value, p_value, other: None }
         };

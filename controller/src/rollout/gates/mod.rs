@@ -143,11 +143,11 @@ pub struct Evidence<'a> {
     /// Devices of the current wave that count.
     pub wave_size: usize,
     /// What devices served with the release since the wave began.
-    pub treated: Arm,
+    pub treated: Arm<'a>,
     /// What devices without the release served in the same time.
-    pub controls: Arm,
+    pub controls: Arm<'a>,
     /// What the devices with the release served before they got it.
-    pub before: Arm,
+    pub before: Arm<'a>,
 }
 
 /// Judges a release.

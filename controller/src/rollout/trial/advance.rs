@@ -28,6 +28,29 @@ pub fn lessened(score: &Score, margin: f64, seed: &Digest, purpose: &str, place:
     }
 }
 
+/// A device's requests count up to so many times the median's.
+const MOST_TIMES: u64 = 3;
+
+/// Events, and requests device by device, from each device's events and requests, with those beyond three times the median
+/// device's left out in proportion: the device is the unit, and one that answers a thousand times as much as the others
+/// would be all that is heard.
+#[must_use]
+pub fn leveled(counts: &[(u64, u64)]) -> (u64, Vec<u64>) {
+    let mut sorted: Vec<u64> = counts.iter().map(|(_, trials)| *trials).collect();
+    sorted.sort_unstable();
+    let most = sorted.get(sorted.len() / 2).copied().unwrap_or(0).saturating_mul(MOST_TIMES).max(1);
+    let mut all = 0_u64;
+    let mut requests = Vec::with_capacity(counts.len());
+    for (events, trials) in counts {
+        let counted = u128::from((*trials).min(most));
+        // Rounded up: no event is lost to it.
+        let events = (u128::from(*events) * counted).div_ceil(u128::from(*trials).max(1));
+        all = all.saturating_add(u64::try_from(events).unwrap_or(u64::MAX));
+        requests.push((*trials).min(most));
+    }
+    (all, requests)
+}
+
 /// Upper 95 % bound of the mean event rate of devices like these, when so many of their requests were events.
 ///
 /// The device is the unit: rates differ from device to device as a Gamma distribution with a coefficient of variation of
@@ -87,6 +110,16 @@ mod tests {
         check(&[150; 6], (20_f64.powf(1.0 / 6.0) - 1.0) / 150.0);
         check(&[100; 1_000], (20_f64.powf(1.0 / 1_000.0) - 1.0) / 100.0);
         assert!((upper_mean(0, &[100; 1_000]) * 100_000.0 - 3.0).abs() < 0.02, "three in all requests");
+    }
+
+    #[test]
+    fn one_device_that_answers_for_all_counts_as_three() {
+        assert_eq!(leveled(&[(40, 100), (40, 100), (40, 100), (0, 1_000_000)]), (120, vec![100, 100, 100, 300]));
+        assert_eq!(leveled(&[(1, 100), (3, 150), (2, 290)]), (6, vec![100, 150, 290]), "as they are");
+        assert_eq!(leveled(&[(1, 10), (0, 10), (500_000, u64::MAX)]), (2, vec![10, 10, 30]));
+        assert_eq!(leveled(&[]), (0, vec![]));
+        let (events, requests) = leveled(&[(40, 100), (40, 100), (40, 100), (0, 1_000_000_000_000_000)]);
+        assert!(upper_mean(events, &requests) > 0.2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One look: what every metric shows, whether the release is worse, and whether it is proven not to be.
 
-use super::advance::{lessened, upper_mean, upper_value};
+use super::advance::{lessened, leveled, upper_mean, upper_value};
 use super::confidence::{Difference, Summary, difference};
 use super::cuped::adjust;
 use super::design::Design;
@@ -292,18 +292,15 @@ fn bound(treated: &[Reading]) -> Option<f64> {
     if !values.is_empty() {
         return upper_value(&values);
     }
-    let mut requests = Vec::with_capacity(treated.len());
-    let mut events = 0_u64;
+    let mut counts = Vec::with_capacity(treated.len());
     for reading in treated {
         match reading.now {
-            Score::Count { events: bad, trials } => {
-                requests.push(trials);
-                events = events.saturating_add(bad);
-            }
+            Score::Count { events, trials } => counts.push((events, trials)),
             Score::Missing => {}
             Score::Silent | Score::Value { .. } => return None,
         }
     }
+    let (events, requests) = leveled(&counts);
     (!requests.is_empty()).then(|| upper_mean(events, &requests))
 }
 
