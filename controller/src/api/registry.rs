@@ -140,10 +140,10 @@ pub(super) async fn show(
         let number = version.parse().map_err(|_not_a_version| unknown())?;
         let record = api.releases.find(&name, &number).ok_or_else(unknown)?;
         let bytes = api.releases.manifest_bytes(record.release.manifest)?;
-        let manifest = serde_json::from_slice(&bytes).map_err(|error| ApiError::internal(&error))?;
+        let document = serde_json::from_slice(&bytes).map_err(|error| ApiError::internal(&error))?;
         Ok(Json(ReleaseDetail {
             summary: shown(&api, &record),
-            manifest,
+            document,
             manifest_bytes: BASE64.encode(&bytes),
             signatures: record.signatures.clone(),
         }))

@@ -313,8 +313,8 @@ pub struct ReleaseDetail {
     /// As in lists.
     #[serde(flatten)]
     pub summary: Release,
-    /// The manifest.
-    pub manifest: serde_json::Value,
+    /// The manifest; `manifest` is its digest, as in lists.
+    pub document: serde_json::Value,
     /// The manifest's bytes, base64: these are signed.
     pub manifest_bytes: String,
     /// Publisher signatures over them.

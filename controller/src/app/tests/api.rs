@@ -144,6 +144,11 @@ async fn a_release_is_pushed_chunk_by_chunk() {
 
     let shown = rig.get("/v1/releases/digits/1.0.0").await;
     assert_eq!(BASE64.decode(shown["manifest_bytes"].as_str().unwrap()).unwrap(), bytes);
+    // Also by a reader that takes no field twice.
+    let text = rig.client.get(rig.url("/v1/releases/digits/1.0.0")).bearer_auth(&rig.admin).send().await.unwrap();
+    let detail: crate::api::types::ReleaseDetail = serde_json::from_str(&text.text().await.unwrap()).unwrap();
+    assert_eq!(detail.summary.release.manifest, fieldpost_shared::id::Digest::of(&bytes));
+    assert_eq!(detail.document["name"], "digits");
     assert_eq!((&shown["desired_on"], &shown["live_on"]), (&json!(0), &json!(0)));
     assert_eq!(rig.get("/v1/releases?model=digits").await.as_array().unwrap().len(), 1);
     rig.stopped().await.unwrap();
