@@ -70,7 +70,7 @@ pub enum TrustDirError {
         source: RootError,
     },
     /// Keys without a root, or a root without the online key.
-    #[error("`{}` is missing while other files of the fleet's trust are there: restore it from a backup", path.display())]
+    #[error("`{}` is missing while other files of the fleet are there: restore it from a backup", path.display())]
     Missing {
         /// Which.
         path: PathBuf,
@@ -127,6 +127,15 @@ impl Trust {
             create(dir, fleet, now)?;
         }
         Ok((Self::open(dir, fleet)?, created))
+    }
+
+    /// For a store that is in use: its trust is not made anew.
+    ///
+    /// # Errors
+    /// When the first root is missing.
+    pub fn must_be_there(dir: &Path) -> Result<(), TrustDirError> {
+        let first = dir.join(root_name(1));
+        if first.exists() { Ok(()) } else { Err(TrustDirError::Missing { path: first }) }
     }
 
     fn open(dir: &Path, fleet: &FleetId) -> Result<Self, TrustDirError> {

@@ -61,6 +61,19 @@ fn write_with_mode(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<()
     written
 }
 
+/// Removes what sled 0.34 has left of a snapshot that it could not finish, on a full disk or when it was killed: files
+/// `snap.*.generating`. It takes them for finished ones, and calls the database damaged; what they were made from is still there.
+/// For a database that nobody has open. True when something was removed.
+#[must_use]
+pub fn remove_unfinished_snapshots(database: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(database) else { return false };
+    let unfinished = entries.flatten().filter(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating"))
+    });
+    unfinished.map(|entry| fs::remove_file(entry.path()).is_ok()).fold(false, |any, removed| any || removed)
+}
+
 /// Gives a finished, synced temporary file its final name, durably. Both must be in one directory.
 ///
 /// # Errors

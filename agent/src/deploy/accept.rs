@@ -117,6 +117,10 @@ pub fn accept(desired: &Desired, believed: &Believed, now: Timestamp) -> Result<
     if now > believed.root_expires {
         return Err(Refusal::RootExpired { expires: believed.root_expires, now });
     }
+    // Its word would carry this box's time past the end of the keys that sign it, and nothing were believed after it.
+    if desired.issued > believed.root_expires {
+        return Err(Refusal::RootExpired { expires: believed.root_expires, now: desired.issued });
+    }
     if now > desired.expires {
         return Err(Refusal::Expired { expires: desired.expires, now });
     }
@@ -146,6 +150,13 @@ mod tests {
         change(&mut desired);
         accept(&desired, &BELIEVED, Timestamp::from_millis(now))
             .map_or_else(|refusal| refusal.reason(), |()| "accepted")
+    }
+
+    #[test]
+    fn what_was_signed_after_the_root_expired_does_not_carry_the_time_there() {
+        assert_eq!(check(|desired| desired.issued = BELIEVED.root_expires, 2_000), "accepted");
+        let after = Timestamp::from_millis(9_001);
+        assert_eq!(check(|desired| desired.issued = after, 2_000), "root-expired");
     }
 
     #[test]

@@ -235,6 +235,8 @@ pub(super) fn open_trees(path: &Path) -> Result<Trees, Opening> {
         match catch_unwind(AssertUnwindSafe(|| config.open().and_then(Trees::open))) {
             Ok(Ok(trees)) => return Ok(trees),
             Ok(Err(error)) if is_locked(&error) => wait_for_lock(),
+            // It had the lock, so nobody else is writing them.
+            Ok(Err(error)) if is_sled_damage(&error) && durable::remove_unfinished_snapshots(path) => {}
             Ok(Err(error)) if is_sled_damage(&error) => return Err(Opening::Damaged),
             Ok(Err(error)) => return Err(Opening::Failed(Cause::Sled(error).at("open the trees", path))),
             Err(_panic) => return Err(Opening::Damaged),
@@ -251,6 +253,22 @@ fn wait_for_lock() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_that_was_never_finished_is_no_damage() {
+        let data = tempfile::tempdir().unwrap();
+        let (database, _) = Database::open(data.path(), |_| Ok(())).unwrap();
+        let write = |trees: &Trees| {
+            trees.meta.insert("k", "kept")?;
+            Ok(trees.flush()?)
+        };
+        database.run("test", write).unwrap();
+        drop(database);
+        fs::write(data.path().join("db/snap.FFFFFFFFFFFFFFFF.generating"), "").unwrap();
+        let (database, set_aside) = Database::open(data.path(), |_| Ok(())).unwrap();
+        assert_eq!(set_aside, None);
+        assert_eq!(database.run("test", |trees| Ok(trees.meta.get("k")?)).unwrap().unwrap(), "kept");
+    }
 
     #[test]
     fn a_rebuild_that_breaks_off_while_the_agent_runs_loses_nothing() {

@@ -97,8 +97,8 @@ impl Store {
         if database.is_grown(outbox) {
             database.renew(outbox);
         }
-        // Without it the store works, and takes no statistics until there is space for it.
-        drop(reserve::take(data));
+        // Without all of it the store works, and takes no statistics until there is space for it.
+        reserve::take_some(data);
         Ok((
             Self { database, epoch, settings, data: data.to_owned(), pace: outbox::Pace::default() },
             Opened { set_aside, fresh: known.is_none() },

@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::releases::{BlobError, Blobs, Releases};
 use crate::rollout::core::{CoreParts, random_seed};
 use crate::rollout::engine::{Engine, EngineError, EngineSettings};
-use crate::store::{SledStore, Store, StoreError};
+use crate::store::{SledStore, Store, StoreError, Table};
 use crate::tls::TlsError;
 use crate::tokens::{TokenError, Tokens};
 use crate::trust_dir::{Trust, TrustDirError};
@@ -190,7 +190,14 @@ impl Started {
         let mut notes = Vec::new();
         let claim = claim(&config.data_dir)?;
         let store = open_store(&config.data_dir.join("db")).await?;
-        let (trust, created) = Trust::open_or_create(&config.data_dir.join("trust"), &config.fleet, clock.now())?;
+        let trust = config.data_dir.join("trust");
+        // New keys would be strangers to every box that the store knows.
+        for table in [Table::Devices, Table::Releases] {
+            if !store.range(table, &[], &[u8::MAX], 1)?.is_empty() {
+                Trust::must_be_there(&trust)?;
+            }
+        }
+        let (trust, created) = Trust::open_or_create(&trust, &config.fleet, clock.now())?;
         let trust = Arc::new(trust);
         if created {
             let dir = trust.dir().display();

@@ -19,6 +19,17 @@ pub enum DesiredError {
     /// More models than a device takes.
     #[error("device `{0}` would run more than {MAX_ASSIGNMENTS} models")]
     TooMany(DeviceId),
+    /// By this machine's clock nobody would believe it, and it would carry the boxes' time there.
+    #[error(
+        "the root metadata expired at {expires}, and this machine's clock says {now}: set the clock right, or renew it with \
+         `fieldpost trust renew`"
+    )]
+    RootExpired {
+        /// When the root expired.
+        expires: Timestamp,
+        /// The time.
+        now: Timestamp,
+    },
     /// It would not fit a message.
     #[error("the desired state of `{device}` has {found} bytes, at most {MAX_PAYLOAD_BYTES} fit one message")]
     TooLarge {
@@ -192,6 +203,9 @@ impl DesiredStates {
         let before = known.map(|known| &known.desired);
         // Neither the sequence nor the time of signing ever goes back, whatever the clock does.
         let issued = self.clock.now().max(before.map_or(Timestamp::EPOCH, |before| before.issued));
+        if issued > root.expires {
+            return Err(DesiredError::RootExpired { expires: root.expires, now: issued });
+        }
         let state = v1::Desired {
             fleet: root.fleet.clone(),
             device: device.clone(),

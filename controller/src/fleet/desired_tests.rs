@@ -184,3 +184,18 @@ fn more_models_than_a_device_takes_are_refused() {
     assert!(matches!(assign(MAX_ASSIGNMENTS), Err(DesiredError::TooMany(_))));
     assert_eq!(sequence(&states, "a"), FIRST + MAX_ASSIGNMENTS as u64 - 1);
 }
+
+#[test]
+fn nothing_is_signed_by_a_clock_at_which_nobody_would_believe_it() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    assign(&states, "a", Some("1.0.0"));
+    let expires = registry.trust.root().expires;
+    registry.clock.jump_to(expires.plus(Duration::from_millis(1)));
+    let (model, to) = ("digits".parse().unwrap(), to("1.1.0"));
+    let refused = states.assign(&id("a"), &model, Some((&to, &[]))).unwrap_err();
+    assert!(matches!(refused, DesiredError::RootExpired { expires: at, .. } if at == expires), "{refused}");
+    assert_eq!(states.find(&id("a")).unwrap().desired.issued, NOW);
+    registry.clock.jump_to(NOW);
+    assign(&states, "a", Some("1.1.0"));
+}

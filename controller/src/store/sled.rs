@@ -1,7 +1,7 @@
 //! The store on one machine: sled, all tables in one tree so that a commit is one atomic batch.
 
 use super::{Rows, Store, StoreError, Table, Write, after_prefix};
-use fieldpost_shared::durable::write_atomic;
+use fieldpost_shared::durable::{remove_unfinished_snapshots, write_atomic};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
@@ -31,11 +31,16 @@ impl SledStore {
         // damage instead of returning an error; that must not look like a defect of the controller.
         let config = ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let owned = || path.to_owned();
-        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        let open = || catch_unwind(AssertUnwindSafe(|| config.open()));
+        let mut opened = open();
+        // It had the lock, so nobody else is writing them.
+        if matches!(&opened, Ok(Err(error)) if is_damage(error)) && remove_unfinished_snapshots(path) {
+            opened = open();
+        }
+        match opened {
             Ok(Ok(db)) => Self { db, failed: CancellationToken::new() }.marked(path),
-            Ok(Err(::sled::Error::Corruption { .. } | ::sled::Error::ReportableBug(_))) | Err(_) => {
-                Err(StoreError::Corrupt { path: owned() })
-            }
+            Ok(Err(error)) if is_damage(&error) => Err(StoreError::Corrupt { path: owned() }),
+            Err(_panic) => Err(StoreError::Corrupt { path: owned() }),
             Ok(Err(::sled::Error::Io(error))) if error.to_string().starts_with("could not acquire lock") => {
                 Err(StoreError::Busy { path: owned() })
             }
@@ -69,6 +74,10 @@ impl SledStore {
     pub fn size_on_disk(&self) -> Result<u64, StoreError> {
         self.db.size_on_disk().map_err(|source| StoreError::Read { table: Table::Meta, source })
     }
+}
+
+const fn is_damage(error: &::sled::Error) -> bool {
+    matches!(error, ::sled::Error::Corruption { .. } | ::sled::Error::ReportableBug(_))
 }
 
 fn whole_key(table: Table, key: &[u8]) -> Vec<u8> {
@@ -138,6 +147,22 @@ impl Store for SledStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_that_was_never_finished_is_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        store.commit(vec![Write::put(Table::Meta, b"k", b"kept")]).unwrap();
+        drop(store);
+        for content in [&b""[..], b"half of a snapshot"] {
+            std::fs::write(dir.path().join("snap.FFFFFFFFFFFFFFFF.generating"), content).unwrap();
+            let store = reopen(dir.path()).unwrap();
+            assert_eq!(store.get(Table::Meta, b"k").unwrap().unwrap(), b"kept");
+        }
+        // A finished one that is broken is.
+        std::fs::write(dir.path().join("snap.FFFFFFFFFFFFFFFF"), b"half of a snapshot").unwrap();
+        assert!(matches!(reopen(dir.path()), Err(StoreError::Corrupt { .. })));
+    }
 
     /// sled lets go of its directory a moment after it was dropped.
     #[allow(clippy::disallowed_methods, reason = "the test waits for a lock that nobody can be asked about")]

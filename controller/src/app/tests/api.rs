@@ -168,3 +168,17 @@ async fn what_was_done_stands_in_a_log_that_verifies() {
     assert_eq!(rig.get("/v1/audit?after=4").await.as_array().unwrap().len(), 1);
     rig.stopped().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_trust_is_gone_is_not_given_new_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path()).await;
+    rig.enroll("a", 1).await;
+    rig.stopped().await.unwrap();
+    let away = dir.path().join("away");
+    std::fs::rename(dir.path().join("trust"), &away).unwrap();
+    let refused = serve(config(dir.path(), ""), |_| {}, CancellationToken::new()).await.unwrap_err();
+    assert!(Chain(&refused).to_string().contains("restore it from a backup"), "{refused}");
+    std::fs::rename(&away, dir.path().join("trust")).unwrap();
+    Rig::start(dir.path()).await.stopped().await.unwrap();
+}
