@@ -189,6 +189,18 @@ pub enum InputError {
         #[source]
         source: Cause,
     },
+    /// An index, or a number of places, that the graph cannot take: a token that its table does not hold.
+    #[error("a value of the request is out of range: node `{node}` takes {least} to {most} here, found {found}")]
+    Value {
+        /// The node that was to take it.
+        node: String,
+        /// The least that it takes.
+        least: i64,
+        /// The most that it takes; less than `least` where it takes none.
+        most: i64,
+        /// What came.
+        found: i64,
+    },
     /// Another kind of request than the bundle declares.
     #[error("this model takes {takes}, the request is {found}")]
     Kind {

@@ -11,12 +11,17 @@
 //! - `Celu`, `Swish`: tract's have no `alpha`.
 //! - `LogSoftmax`, `Softplus`, `ReduceLogSumExp` as far as numbers go: tract's end where an exponential does.
 //! - [`rewrite`]: what is said in another way before tract reads it.
+//! - `Gather`, `GatherElements`, `GatherND`, `ScatterElements`, `ScatterND`, `TopK`: what a run brings is looked at first
+//!   ([`OutOfRange`]). `OneHot` marks no place for an index outside of it.
 //! - `Upsample`, and `Resize` of opset 10, as the `Resize` that they are.
 //! - `unread`: attributes that tract passes over, so that the answer would be another one; such a graph is refused.
 
 mod activation;
 mod branch;
 mod flip;
+pub(crate) mod indices;
+mod one_hot;
+mod origin;
 mod quantize;
 mod recurrent;
 pub(crate) mod resize;
@@ -27,6 +32,7 @@ mod squeeze;
 mod stable;
 mod unread;
 
+pub use indices::OutOfRange;
 pub use rewrite::rewrite;
 
 use crate::ml::kernel::build;

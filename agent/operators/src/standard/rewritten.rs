@@ -1,6 +1,7 @@
 //! Operators that [`rewrite`](super::rewrite()) puts into graphs. A graph from outside that names one gets it: they check
 //! their inputs as all others do.
 
+use super::indices::OutOfRange;
 use crate::ml::attributes::Attributes;
 use crate::ml::kernel::{Fact, FromNode, Kernel};
 use tract_onnx::tract_hir::internal::*;
@@ -41,7 +42,11 @@ impl Kernel for FromTheFront {
         for row in plain.as_slice_mut::<i64>()?.chunks_mut(columns.max(1)) {
             for (index, axis) in row.iter_mut().zip(axes) {
                 let axis = i64::try_from(*axis)?;
-                ensure!((-axis..axis).contains(index), "index {index} is outside of an axis of {axis}");
+                if !(-axis..axis).contains(index) {
+                    let (node, least, most) = ("indices".to_owned(), -axis, axis - 1);
+                    let error = OutOfRange { node, found: *index, least, most, of_request: false };
+                    return Err(TractError::new(error));
+                }
                 if *index < 0 {
                     *index += axis;
                 }

@@ -12,6 +12,8 @@ mod plans;
 mod tract;
 
 #[cfg(test)]
+mod indices_tests;
+#[cfg(test)]
 mod rewritten_tests;
 #[cfg(test)]
 mod standard_tests;

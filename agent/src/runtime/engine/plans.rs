@@ -2,14 +2,15 @@
 
 use super::caught::caught;
 use super::intra_op::IntraOp;
-use crate::runtime::error::{Cause, InferError, panic_message};
+use crate::runtime::error::{Cause, InferError, InputError, panic_message};
 use fieldpost_operators::optimized;
+use fieldpost_operators::standard::OutOfRange;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tract_onnx::prelude::{
-    InferenceModel, InferenceModelExt, IntoRunnable, Symbol, TDim, TValue, TVec, TractResult, TypedModel,
+    InferenceModel, InferenceModelExt, IntoRunnable, Symbol, TDim, TValue, TVec, TractError, TractResult, TypedModel,
     TypedRunnableModel, TypedSimpleState,
 };
 use tract_onnx::tract_core::ops::konst::Const;
@@ -47,9 +48,8 @@ impl Plan {
             let outputs = self.intra_op.run(|| state.run(inputs))?;
             Ok((state, outputs))
         };
-        let (state, outputs) = caught(call)
-            .map_err(|payload| InferError::Panic(panic_message(payload.as_ref())))?
-            .map_err(|source| InferError::Run(Cause::from(source)))?;
+        let (state, outputs) =
+            caught(call).map_err(|payload| InferError::Panic(panic_message(payload.as_ref())))?.map_err(stopped)?;
         // Operators with a state of their own (recurrent ones) may carry it from turn to turn: nobody's values may reach
         // the next caller.
         if state.op_states.iter().all(Option::is_none) {
@@ -59,6 +59,16 @@ impl Plan {
             }
         }
         Ok(outputs)
+    }
+}
+
+/// An index that is a request's own is its sender's fault; all else that stops a run is the model's.
+fn stopped(source: TractError) -> InferError {
+    match source.downcast_ref::<OutOfRange>() {
+        Some(OutOfRange { node, found, least, most, of_request: true }) => {
+            InferError::Input(InputError::Value { node: node.clone(), least: *least, most: *most, found: *found })
+        }
+        _ => InferError::Run(Cause::from(source)),
     }
 }
 
