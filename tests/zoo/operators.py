@@ -36,7 +36,6 @@ KNOWN_WRONG = {
     "bitshift_(left|right)_int(8|32)_(shift_ge_width|negative_shift)": "shifts by more than the width, by negative numbers and of signed integers, new in opset 28",
     "reduce_max_empty_set": "the largest of nothing is the least finite number, not minus infinity",
     "reduce_min_empty_set": "as the one above",
-    "Resize-10-nearest-0\\.6": "ONNX Runtime rounds up when it shrinks; the standard of that opset is silent",
 }
 
 

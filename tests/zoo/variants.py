@@ -68,6 +68,7 @@ def sizes():
         scales = {"scales": floats(1, 1, scale, scale)}
         for mode in ["nearest", "linear"]:
             yield one("Resize", 10, [1, 2, 10, 10], scales, label=f"{mode}-{scale}", mode=mode)
+            yield one("Resize", 10, [1, 2, 10, 10], {"scales": floats(1, 1, 2, scale)}, label=f"{mode}-2-{scale}", mode=mode)
         for place in ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]:
             for rounding in ["round_prefer_floor", "floor", "ceil"]:
                 yield one("Resize", 11, [1, 2, 10, 10], {"roi": floats(), **scales}, label=f"nearest-{scale}-{place}-{rounding}",
@@ -75,6 +76,17 @@ def sizes():
             for mode in ["linear", "cubic"]:
                 yield one("Resize", 13, [1, 2, 10, 10], {"roi": floats(), **scales}, label=f"{mode}-{scale}-{place}", mode=mode,
                           coordinate_transformation_mode=place)
+    # Sizes that are no multiples: corners are aligned by whole ones.
+    for scale, opset in itertools.product([(1.75, 1.3), (0.6, 0.7)], [11, 18]):
+        weights = {"roi": floats(), "scales": floats(1, 1, *scale)} if opset == 11 else {"roi": floats(), "scales": floats(*scale)}
+        for attributes in [
+            {"mode": "nearest"}, {"mode": "nearest", "nearest_mode": "floor"}, {"mode": "nearest", "nearest_mode": "ceil"},
+            {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}, {"mode": "linear"}, {"mode": "cubic"},
+            {"mode": "cubic", "cubic_coeff_a": -0.5}, {"mode": "cubic", "exclude_outside": 1},
+        ]:
+            label = "-".join(map(str, ["aligned", *scale, *attributes.values()]))
+            yield one("Resize", opset, [1, 2, 10, 7], weights, label=label, coordinate_transformation_mode="align_corners", **attributes,
+                      **({} if opset == 11 else {"axes": [2, 3]}))
     for mode in ["constant", "reflect", "edge"]:
         yield one("Pad", 10, [1, 2, 4, 4], mode=mode, pads=[0, 0, 1, 1, 0, 0, 2, 1], value=3.0)
     yield one("GridSample", 16, [1, 2, 4, 5], {"grid": RANDOM.uniform(-1.2, 1.2, (1, 3, 3, 2)).astype(np.float32)},

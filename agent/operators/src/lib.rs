@@ -16,7 +16,7 @@ use tract_onnx::tract_core::internal::*;
 /// When tract cannot optimise it.
 pub fn optimized(model: TypedModel) -> TractResult<TypedModel> {
     let mut model = model.into_decluttered()?;
-    standard::resize::align_whole_sizes(&mut model)?;
+    standard::aligned::replace(&mut model)?;
     standard::indices::check(&mut model)?;
     let convolutions = Convolutions::of(&model)?;
     model.optimize()?;

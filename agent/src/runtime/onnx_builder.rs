@@ -97,8 +97,12 @@ impl Onnx {
 
     /// The file, opset 17.
     pub(super) fn bytes(&self) -> Vec<u8> {
+        self.bytes_of(17)
+    }
+
+    pub(super) fn bytes_of(&self, opset: u64) -> Vec<u8> {
         let graph = message(7, &[self.graph.clone(), text(2, "g")].concat());
-        [int(1, 8), graph, message(8, &int(2, 17))].concat()
+        [int(1, 8), graph, message(8, &int(2, opset))].concat()
     }
 }
 

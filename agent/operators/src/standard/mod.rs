@@ -13,10 +13,11 @@
 //! - [`rewrite`]: what is said in another way before tract reads it.
 //! - `Gather`, `GatherElements`, `GatherND`, `ScatterElements`, `ScatterND`, `TopK`: what a run brings is looked at first
 //!   ([`OutOfRange`]). `OneHot` marks no place for an index outside of it.
-//! - `Upsample`, and `Resize` of opset 10, as the `Resize` that they are.
+//! - `Upsample`, and `Resize` of opset 10, as the `Resize` that they are; `Resize` with aligned corners.
 //! - `unread`: attributes that tract passes over, so that the answer would be another one; such a graph is refused.
 
 mod activation;
+pub(crate) mod aligned;
 mod branch;
 mod flip;
 pub(crate) mod indices;
@@ -24,7 +25,7 @@ mod one_hot;
 mod origin;
 mod quantize;
 mod recurrent;
-pub(crate) mod resize;
+mod resize;
 mod rewrite;
 mod rewritten;
 pub(crate) mod square;

@@ -1,22 +1,23 @@
 //! `Upsample` (versions 7 and 9), which newer graphs write as `Resize`, and `Resize` of version 10, which has no attribute
-//! for how it rounds and takes the place before; tract rounds to the nearest.
+//! for how the nearest place is found. ONNX Runtime takes the place before, and the one after along an axis that shrinks;
+//! tract rounds.
 
 use super::{Built, tracts};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto};
-use tract_onnx::tract_core::ops::konst::Const;
-use tract_onnx::tract_core::ops::nn::resize::{CoordTransformer, Resize};
 use tract_onnx::tract_hir::internal::*;
 
 /// The last version of the operators in which `Resize` is as `Upsample` was.
 const AS_UPSAMPLE: i64 = 10;
 
 pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    if context.onnx_operator_set_version == AS_UPSAMPLE {
-        return tracts("Resize", context, &rounding_down(node));
+    if context.onnx_operator_set_version != AS_UPSAMPLE {
+        return tracts("Resize", context, node);
     }
-    tracts("Resize", context, node)
+    let (down, reads) = tracts("Resize", context, &rounding(node, "floor"))?;
+    let (up, _) = tracts("Resize", context, &rounding(node, "ceil"))?;
+    Ok((Box::new(Resize { down, up }), reads))
 }
 
 pub(super) fn upsample(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
@@ -25,57 +26,96 @@ pub(super) fn upsample(context: &ParsingContext<'_>, node: &NodeProto) -> Built 
         "`Upsample` with `scales` as an attribute (opset 7 and 8) is not supported: export with opset 11 or newer"
     );
     let as_resize = ParsingContext { onnx_operator_set_version: AS_UPSAMPLE, ..context.clone() };
-    tracts("Resize", &as_resize, &rounding_down(node))
+    tracts("Resize", &as_resize, &rounding(node, "floor"))
 }
 
-fn rounding_down(node: &NodeProto) -> NodeProto {
+fn rounding(node: &NodeProto, mode: &str) -> NodeProto {
     let mut node = node.clone();
     node.attribute.push(AttributeProto {
         name: "nearest_mode".to_owned(),
         r#type: AttributeType::String.into(),
-        s: b"floor".into(),
+        s: mode.into(),
         ..AttributeProto::default()
     });
     node
 }
 
-/// Where corners are aligned, sizes count and not the scales that they come from: 10 times 1.75 is 17, and the last of these
-/// 17 places lies on the last of the 10, as it does in PyTorch and ONNX Runtime. tract goes by 17.5.
-pub(crate) fn align_whole_sizes(model: &mut TypedModel) -> TractResult<()> {
-    for id in 0..model.nodes().len() {
-        let node = model.node(id);
-        let Some(op) = node.op_as::<Resize>() else { continue };
-        let (Some(from), Some(at)) = (node.inputs.first(), op.optional_scales_input) else { continue };
-        let sizes = model.outlet_fact(*from)?.shape.as_concrete();
-        let scales = node.inputs.get(at).and_then(|scales| model.node(scales.node).op_as::<Const>());
-        let (CoordTransformer::AlignCorners, Some(sizes), Some(scales)) = (&op.coord_transformer, sizes, scales) else {
-            continue;
-        };
-        let before = scales.val().cast_to::<f32>()?;
-        let before = before.try_as_plain_ram()?.as_slice::<f32>()?;
-        let after: Vec<f32> = sizes.iter().zip(before).map(|(size, scale)| whole(*size, *scale)).collect();
-        if before.len() != sizes.len() || before == after {
-            continue;
-        }
-        let mut patch = TypedModelPatch::new("scales of whole sizes");
-        let mut inputs = patch.taps(model, &node.inputs)?;
-        let scales = patch.add_const(format!("{}.whole", node.name), tensor1(&after))?;
-        if let Some(input) = inputs.get_mut(at) {
-            *input = scales;
-        }
-        let resized = patch.wire_node(&node.name, op.clone(), &inputs)?;
-        for output in &resized {
-            patch.shunt_outside(model, node.id.into(), *output)?;
-        }
-        patch.apply(model)?;
-    }
-    Ok(())
+/// tract's, rounding down and rounding up.
+#[derive(Debug, Clone)]
+struct Resize {
+    down: Box<dyn InferenceOp>,
+    up: Box<dyn InferenceOp>,
 }
 
-/// The scale that gives a whole size, the one that the given scale is rounded down to.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as tract works out the size")]
-fn whole(size: usize, scale: f32) -> f32 {
-    let out = (size as f32 * scale) as usize;
-    let whole = out as f32 / size.max(1) as f32;
-    if (size as f32 * whole) as usize == out { whole } else { whole.next_up() }
+impl PartialEq for Resize {
+    fn eq(&self, _other: &Self) -> bool {
+        false
+    }
+}
+
+impl Eq for Resize {}
+
+impl Op for Resize {
+    fn name(&self) -> StaticName {
+        "Resize".into()
+    }
+
+    not_a_typed_op!();
+}
+
+impl EvalOp for Resize {
+    not_out_of_plan!();
+
+    fn eval(&self, _context: &EvalContext<'_>, _inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        bail!("it runs in a typed model alone")
+    }
+}
+
+impl InferenceOp for Resize {
+    fn infer_facts(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
+        self.down.infer_facts(inputs, outputs, observed)
+    }
+
+    /// Axes that grow first, then those that shrink: what is nearest along one axis depends on no other.
+    fn to_typed(
+        &self,
+        source: &InferenceModel,
+        node: &InferenceNode,
+        target: &mut TypedModel,
+        mapping: &HashMap<OutletId, OutletId>,
+    ) -> TractResult<TVec<OutletId>> {
+        let [x, at] = *node.inputs.as_slice() else {
+            bail!("two inputs are expected, there are {}", node.inputs.len())
+        };
+        let translated = mapping.get(&at).context("the scales were not translated")?;
+        let scales = target.outlet_fact(*translated)?.konst.clone().context("the scales must be constants")?;
+        let scales = scales.cast_to::<f32>()?;
+        let scales = scales.try_as_plain_ram()?.as_slice::<f32>()?;
+        let grow: Vec<f32> = scales.iter().map(|scale| scale.max(1.0)).collect();
+        let shrink: Vec<f32> = scales.iter().map(|scale| scale.min(1.0)).collect();
+        let is_any = |scales: &[f32]| scales.iter().any(|scale| scale.total_cmp(&1.0).is_ne());
+        if !is_any(&shrink) {
+            return self.down.to_typed(source, node, target, mapping);
+        }
+        if !is_any(&grow) {
+            return self.up.to_typed(source, node, target, mapping);
+        }
+        let mut mapping = mapping.clone();
+        let mut growing = node.clone();
+        growing.name = format!("{}.growing", node.name);
+        // Its sizes are not those of the whole.
+        growing.outputs.iter_mut().for_each(|output| output.fact = InferenceFact::default());
+        mapping.insert(at, target.add_const(format!("{}.scales", growing.name), tensor1(&grow))?);
+        let grown = self.down.to_typed(source, &growing, target, &mapping)?;
+        mapping.insert(x, grown.first().copied().context("a node without an output")?);
+        mapping.insert(at, target.add_const(format!("{}.shrinking.scales", node.name), tensor1(&shrink))?);
+        self.up.to_typed(source, node, target, &mapping)
+    }
+
+    as_op!();
 }

@@ -14,6 +14,8 @@ mod tract;
 #[cfg(test)]
 mod indices_tests;
 #[cfg(test)]
+mod resize_tests;
+#[cfg(test)]
 mod rewritten_tests;
 #[cfg(test)]
 mod standard_tests;
