@@ -17,7 +17,7 @@ use tract_onnx::tract_core::internal::*;
 pub fn optimized(model: TypedModel) -> TractResult<TypedModel> {
     let mut model = model.into_decluttered()?;
     standard::aligned::replace(&mut model)?;
-    standard::indices::check(&mut model)?;
+    standard::replaced::in_graph(&mut model)?;
     let convolutions = Convolutions::of(&model)?;
     model.optimize()?;
     convolutions.replace(&mut model)?;

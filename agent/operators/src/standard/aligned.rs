@@ -114,7 +114,7 @@ impl Kernel for Aligned {
     fn outputs(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
         let [x] = inputs else { bail!("one input is expected, there are {}", inputs.len()) };
         ensure!(x.shape.len() == self.sizes.len(), "{} axes, {} sizes", x.shape.len(), self.sizes.len());
-        Ok(tvec![Fact::new(x.dtype, self.sizes.iter().map(|size| size.to_dim()))])
+        Ok(tvec![Fact::new(x.dtype, self.sizes.iter().map(ToDim::to_dim))])
     }
 
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {

@@ -4,14 +4,11 @@
 //! Indices that are known when a plan is made are looked at then, once. Others go through a node of their own, which
 //! passes them on as they are.
 
-use super::one_hot;
 use super::origin::is_requests;
 use super::rewritten::FROM_THE_FRONT;
 use crate::ml::kernel::{Fact, Kernel, operation};
 use std::fmt;
 use tract_onnx::tract_core::ops::array::{Gather, GatherElements, GatherNd, ScatterElements, ScatterNd, Topk};
-use tract_onnx::tract_core::ops::logic::IfThenElse;
-use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_hir::internal::*;
 
 /// An index outside of its axis, or a number of places (`TopK`) that an axis does not have.
@@ -124,26 +121,13 @@ impl Kernel for InRange {
     }
 }
 
-/// Puts the checks into a graph whose sizes are known, as far as they do not depend on values.
-pub(crate) fn check(model: &mut TypedModel) -> TractResult<()> {
-    in_graph(model, true)
-}
-
-/// `outer` is whether it is the graph itself: in a branch a constant that is out of range may never be reached.
-fn in_graph(model: &mut TypedModel, outer: bool) -> TractResult<()> {
-    for id in 0..model.nodes().len() {
-        if let Some(branches) = model.node_mut(id).op_as_mut::<IfThenElse>() {
-            in_graph(&mut branches.then_body, false)?;
-            in_graph(&mut branches.else_body, false)?;
-        } else if let Some(scan) = model.node_mut(id).op_as_mut::<Scan>() {
-            in_graph(&mut scan.body, false)?;
-        } else if !one_hot::replace(model, id)?
-            && let Some((indices, check)) = of_node(model, id, outer)?
-        {
-            guard(model, id, indices, check, outer)?;
-        }
+/// Puts a check before a node that needs one; sizes are known as far as they do not depend on values. `outer` is whether it is in
+/// the graph itself: in a branch a constant that is out of range may never be reached.
+pub(super) fn check(model: &mut TypedModel, id: usize, outer: bool) -> TractResult<()> {
+    match of_node(model, id, outer)? {
+        Some((indices, check)) => guard(model, id, indices, check, outer),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The check that a node needs, and where its indices come from.

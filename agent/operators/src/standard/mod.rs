@@ -10,6 +10,8 @@
 //! - `RNN`, `GRU`, `LSTM`: tract reads neither `direction = "reverse"` nor `activations`, `clip` or `input_forget`.
 //! - `Celu`, `Swish`: tract's have no `alpha`.
 //! - `LogSoftmax`, `Softplus`, `ReduceLogSumExp` as far as numbers go: tract's end where an exponential does.
+//! - `NonMaxSuppression`: no boxes where none are asked for.
+//! - `Cast` to int64 keeps all bits.
 //! - [`rewrite`]: what is said in another way before tract reads it.
 //! - `Gather`, `GatherElements`, `GatherND`, `ScatterElements`, `ScatterND`, `TopK`: what a run brings is looked at first
 //!   ([`OutOfRange`]). `OneHot` marks no place for an index outside of it.
@@ -20,18 +22,21 @@ mod activation;
 pub(crate) mod aligned;
 mod branch;
 mod flip;
-pub(crate) mod indices;
+mod indices;
 mod one_hot;
 mod origin;
 mod quantize;
 mod recurrent;
+pub(crate) mod replaced;
 mod resize;
 mod rewrite;
 mod rewritten;
 pub(crate) mod square;
 mod squeeze;
 mod stable;
+mod suppression;
 mod unread;
+mod wide;
 
 pub use indices::OutOfRange;
 pub use rewrite::rewrite;

@@ -1,5 +1,6 @@
 //! Whose value it is that reaches a node: a request's, or the model's.
 
+use super::wide;
 use std::collections::HashSet;
 use tract_onnx::tract_core::ops::array::{DynSlice, Gather, MultiBroadcastTo, Slice, StridedSlice, TypedConcat};
 use tract_onnx::tract_core::ops::cast::Cast;
@@ -43,4 +44,5 @@ fn moves(node: &TypedNode) -> bool {
         || node.op_is::<Slice>()
         || node.op_is::<StridedSlice>()
         || node.op_is::<TypedConcat>()
+        || node.op.name() == wide::NAME
 }

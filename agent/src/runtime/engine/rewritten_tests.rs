@@ -136,3 +136,70 @@ fn a_graph_that_can_be_read_only_with_sizes_runs_with_every_size() {
     }
     assert!(engine.run(&[f32s(&[1, 1, 3], &[0.0; 3])]).is_err(), "a half of three is one");
 }
+
+/// Integers, from real numbers by a cast, squared.
+#[test]
+fn what_is_cast_to_integers_has_squares() {
+    let to = |dtype| [Attribute::Int("to", dtype)];
+    for (square, two) in [("Mul", "made"), ("Pow", "two")] {
+        let graph = Onnx::default()
+            .node_with("cast", "Cast", &["x"], &["made"], &to(INT64))
+            .node("square", square, &["made", two], &["y"])
+            .integers("two", &[], &[2])
+            .input("x", FLOAT, &["N"])
+            .output("y", INT64, &["N"]);
+        let y = opened(&graph).run(&[f32s(&[3], &[-3.0, 2.5, 70_000.0])]).unwrap();
+        assert_eq!((y[0].dtype, y[0].to_f64()), (Dtype::Int64, vec![9.0, 4.0, 4.9e9]));
+    }
+    // As an index.
+    let graph = Onnx::default()
+        .node_with("cast", "Cast", &["x"], &["made"], &to(INT64))
+        .node("square", "Mul", &["made", "made"], &["at"])
+        .node("pick", "Gather", &["table", "at"], &["y"])
+        .weight("table", &[5], &[0.0, 10.0, 20.0, 30.0, 40.0])
+        .input("x", FLOAT, &["N"])
+        .output("y", FLOAT, &["N"]);
+    assert_eq!(opened(&graph).run(&[f32s(&[2], &[2.0, 1.0])]).unwrap()[0].to_f64(), [40.0, 10.0]);
+}
+
+/// Three boxes, the second of which covers the first.
+fn suppressing(inputs: &[&str]) -> Box<dyn Engine> {
+    opened(
+        &Onnx::default()
+            .node("n", "NonMaxSuppression", inputs, &["y"])
+            .weight("boxes", &[1, 3, 4], &[0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.1, 0.0, 2.0, 1.0, 3.0])
+            .weight("overlap", &[1], &[0.5])
+            .integers("none", &[1], &[0])
+            .integers("one", &[1], &[1])
+            .input("scores", FLOAT, &["1", "1", "3"])
+            .input("most", INT64, &[])
+            .output("y", INT64, &["K", "3"]),
+    )
+}
+
+#[test]
+fn no_boxes_are_given_where_none_are_asked_for() {
+    let scores = f32s(&[1, 1, 3], &[0.9, 0.8, 0.7]);
+    let found = |most: &str, number: i64| {
+        let engine = suppressing(&["boxes", "scores", most, "overlap"]);
+        let y = engine.run(&[scores.clone(), ints(&[], &[number])]).unwrap();
+        (y[0].shape.clone(), y[0].to_f64())
+    };
+    assert_eq!(found("", 5), (vec![0, 3], vec![]));
+    assert_eq!(found("none", 5), (vec![0, 3], vec![]));
+    assert_eq!(found("one", 5), (vec![1, 3], vec![0.0; 3]));
+    assert_eq!(found("most", 0), (vec![0, 3], vec![]));
+    assert_eq!(found("most", -1), (vec![0, 3], vec![]));
+    assert_eq!(found("most", 5), (vec![2, 3], vec![0.0, 0.0, 0.0, 0.0, 0.0, 2.0]));
+}
+
+#[test]
+fn what_is_cast_to_integers_of_64_bits_has_all_of_them() {
+    for (dtype, x) in [(FLOAT, f32s(&[2], &[3e9, -7.9])), (INT64, ints(&[2], &[3_000_000_000, -7]))] {
+        let graph = Onnx::default()
+            .node_with("cast", "Cast", &["x"], &["y"], &[Attribute::Int("to", INT64)])
+            .input("x", dtype, &["N"])
+            .output("y", INT64, &["N"]);
+        assert_eq!(opened(&graph).run(&[x]).unwrap()[0].to_f64(), [3e9, -7.0]);
+    }
+}
