@@ -10,7 +10,7 @@
 //! - `RNN`, `GRU`, `LSTM`: tract reads neither `direction = "reverse"` nor `activations`, `clip` or `input_forget`.
 //! - `Celu`, `Swish`: tract's have no `alpha`.
 //! - `LogSoftmax`, `Softplus`, `ReduceLogSumExp` as far as numbers go: tract's end where an exponential does.
-//! - `NonMaxSuppression`: no boxes where none are asked for.
+//! - `Attention`: a query that sees nothing answers zero. `NonMaxSuppression`: no boxes where none are asked for.
 //! - `Cast` to int64 keeps all bits.
 //! - [`rewrite`]: what is said in another way before tract reads it.
 //! - `Gather`, `GatherElements`, `GatherND`, `ScatterElements`, `ScatterND`, `TopK`: what a run brings is looked at first
@@ -20,6 +20,7 @@
 
 mod activation;
 pub(crate) mod aligned;
+mod attention;
 mod branch;
 mod flip;
 mod indices;
@@ -62,6 +63,7 @@ fn tracts(name: &str, context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 /// Replaces tract's operators of the same names.
 pub fn register(operators: &mut OnnxOpRegister) {
     unread::register(operators);
+    operators.insert("Attention", attention::build);
     operators.insert("Celu", activation::build::<activation::Celu>);
     operators.insert("DequantizeLinear", build::<quantize::DequantizeLinear>);
     operators.insert("GRU", recurrent::build);

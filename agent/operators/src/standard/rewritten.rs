@@ -56,7 +56,7 @@ impl Kernel for FromTheFront {
     }
 }
 
-/// A mask of `Attention` that is added to the scores: inputs are the mask and the queries, whose type it has.
+/// A mask of `Attention` that is added to the scores: inputs are the mask and the queries.
 #[derive(Debug)]
 pub(super) struct Added;
 
@@ -66,24 +66,32 @@ impl FromNode for Added {
     }
 }
 
+impl Added {
+    /// Scores are worked out in float32 at least, and the mask of what lies in the future is of float32.
+    fn dtype(mask: DatumType, queries: DatumType) -> DatumType {
+        let dtype = if mask == bool::datum_type() { queries } else { mask };
+        if dtype == f16::datum_type() { f32::datum_type() } else { dtype }
+    }
+}
+
 impl Kernel for Added {
     fn outputs(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
         let [mask, queries] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
-        let dtype = if mask.dtype == bool::datum_type() { queries.dtype } else { mask.dtype };
-        Ok(tvec![Fact::new(dtype, mask.shape.clone())])
+        Ok(tvec![Fact::new(Self::dtype(mask.dtype, queries.dtype), mask.shape.clone())])
     }
 
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let [mask, queries] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
+        let dtype = Self::dtype(mask.datum_type(), queries.datum_type());
         if mask.datum_type() != bool::datum_type() {
-            return Ok(tvec![mask.clone()]);
+            return Ok(tvec![mask.cast_to_dt(dtype)?.into_owned().into_tvalue()]);
         }
         // No score comes near the least number; minus infinity makes NaN of all of a query that sees nothing.
-        let least = if queries.datum_type() == f16::datum_type() { f32::from(f16::MIN) } else { f32::MIN };
+        let least = f32::MIN;
         let yes = mask.try_as_plain_ram()?.as_slice::<bool>()?;
         let added: Vec<f32> = yes.iter().map(|yes| if *yes { 0.0 } else { least }).collect();
         let added = Tensor::from_shape(mask.shape(), &added)?;
-        Ok(tvec![added.cast_to_dt(queries.datum_type())?.into_owned().into_tvalue()])
+        Ok(tvec![added.cast_to_dt(dtype)?.into_owned().into_tvalue()])
     }
 }
 

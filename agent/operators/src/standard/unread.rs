@@ -41,7 +41,7 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     }
 }
 
-fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+pub(super) fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let attributes = Attributes::new(node);
     check(node, &attributes).with_context(|| attributes.title())?;
     tracts(&node.op_type, context, node)

@@ -12,6 +12,8 @@ mod plans;
 mod tract;
 
 #[cfg(test)]
+mod attention_tests;
+#[cfg(test)]
 mod indices_tests;
 #[cfg(test)]
 mod resize_tests;
