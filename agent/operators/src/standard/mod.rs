@@ -24,6 +24,7 @@ mod attention;
 mod branch;
 mod flip;
 mod indices;
+mod names;
 mod one_hot;
 mod origin;
 mod quantize;
@@ -40,6 +41,7 @@ mod unread;
 mod wide;
 
 pub use indices::OutOfRange;
+pub use names::check_names;
 pub use rewrite::rewrite;
 
 use crate::ml::kernel::build;
@@ -81,6 +83,8 @@ pub fn register(operators: &mut OnnxOpRegister) {
     operators.insert(rewritten::ADDED, build::<rewritten::Added>);
     operators.insert(rewritten::FINITE, build::<activation::FiniteOrZero>);
     operators.insert(rewritten::FROM_THE_FRONT, build::<rewritten::FromTheFront>);
+    operators.insert(rewritten::LIKE, build::<rewritten::Like>);
     operators.insert(rewritten::LIST, build::<rewritten::List>);
     operators.insert(rewritten::NUMBERS, build::<rewritten::Numbers>);
+    operators.insert(rewritten::REAL, build::<rewritten::Real>);
 }

@@ -1,7 +1,7 @@
 //! Graphs in other words, before tract reads them: the same by the standard, and right in tract.
 //!
 //! - `Pad` that does not pad with a constant has no constant: tract pads with it all the same.
-//! - `ReduceLogSumExp` of numbers that are shifted by their largest, which is added again.
+//! - `ReduceLogSumExp` of numbers that are shifted by their largest, which is added again; of integers in real numbers.
 //! - `GatherND`, `ScatterND`: indices that count from the back are counted from the front.
 //! - `Attention`: a mask that says yes or no becomes one that is added; tract adds 1 for yes.
 //! - `ConstantOfShape` without a value is of float32; tract makes it of float64.
@@ -9,7 +9,8 @@
 //! - `Gemm` of float16 and float64 without factors is a product and a sum; tract's is of float32 alone.
 //! - `SkipLayerNormalization` without `epsilon` has ONNX Runtime's, 1e-12; tract's is 1e-5.
 
-use super::rewritten::{ADDED, FINITE, FROM_THE_FRONT, LIST, NUMBERS};
+use super::names::OURS;
+use super::rewritten::{ADDED, FINITE, FROM_THE_FRONT, LIKE, LIST, NUMBERS, REAL};
 use crate::ml::attributes::Attributes;
 use std::collections::HashSet;
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -111,7 +112,7 @@ fn of_node(mut node: NodeProto, other: &HashSet<String>, nodes: &mut Vec<NodePro
 /// A node that reads inputs of another and comes before it.
 fn before(node: &NodeProto, operator: &str, inputs: &[usize], what: &str) -> NodeProto {
     // A name of a graph of its own would have to be looked for in all graphs; outputs are told apart already.
-    let name = format!("{}.fieldpost.{what}", node.output.iter().find(|name| !name.is_empty()).unwrap_or(&node.name));
+    let name = format!("{}{OURS}{what}", node.output.iter().find(|name| !name.is_empty()).unwrap_or(&node.name));
     let input = inputs.iter().filter_map(|at| node.input.get(*at)).cloned().collect();
     NodeProto { op_type: operator.to_owned(), input, output: vec![name.clone()], name, ..NodeProto::default() }
 }
@@ -125,6 +126,12 @@ fn read(node: &mut NodeProto, at: usize, from: NodeProto, nodes: &mut Vec<NodePr
 
 /// `m + log(sum(exp(x - m)))`, `m` the largest, or zero where that is infinite.
 fn log_sum_exp(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
+    // Axes that are left out may be so by an empty name.
+    node.input.retain(|name| !name.is_empty());
+    // Of integers it is worked out in real numbers, and cut off.
+    let mut like = before(&node, LIKE, &[0], "like");
+    let real = before(&node, REAL, &[0], "real");
+    read(&mut node, 0, real, nodes);
     let axes: Vec<usize> = (0..node.input.len()).collect();
     let keeps = node.attribute.iter().any(|attribute| attribute.name == "keepdims" && attribute.i == 0);
     let largest = |keep: bool, what: &str| {
@@ -146,13 +153,15 @@ fn log_sum_exp(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
     sum.input.extend(if keeps { back.output.clone() } else { shift.output.clone() });
     // The last node is the one that messages name.
     std::mem::swap(&mut node.output, &mut sum.output);
-    std::mem::swap(&mut node.name, &mut sum.name);
+    std::mem::swap(&mut sum.output, &mut like.output);
+    std::mem::swap(&mut node.name, &mut like.name);
+    like.input.splice(..0, sum.output.iter().cloned());
     nodes.extend([kept, shift]);
     if keeps {
         nodes.extend([dropped, back]);
     }
     read(&mut node, 0, shifted, nodes);
-    nodes.extend([node, sum]);
+    nodes.extend([node, sum, like]);
 }
 
 /// Whether a `Gemm` multiplies by nothing but its matrices.

@@ -10,8 +10,10 @@ use tract_onnx::tract_hir::internal::*;
 pub(super) const ADDED: &str = "fieldpost.AddedMask";
 pub(super) const FINITE: &str = "fieldpost.FiniteOrZero";
 pub(super) const FROM_THE_FRONT: &str = "fieldpost.IndicesFromTheFront";
+pub(super) const LIKE: &str = "fieldpost.Like";
 pub(super) const LIST: &str = "fieldpost.List";
 pub(super) const NUMBERS: &str = "fieldpost.Numbers";
+pub(super) const REAL: &str = "fieldpost.Real";
 
 /// Indices of `GatherND` and `ScatterND` (ONNX version 11 on), none of which is negative: inputs are the data and the indices.
 #[derive(Debug)]
@@ -145,5 +147,57 @@ impl Kernel for Numbers {
             return Ok(tvec![x.cast_to::<i64>()?.into_owned().into_tvalue()]);
         }
         Ok(tvec![x.clone()])
+    }
+}
+
+/// Integers as real numbers of float64; real numbers as they are.
+#[derive(Debug)]
+pub(super) struct Real;
+
+impl FromNode for Real {
+    fn from_node(_: &Attributes<'_>) -> TractResult<Self> {
+        Ok(Self)
+    }
+}
+
+impl Kernel for Real {
+    fn outputs(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
+        let [x] = inputs else { bail!("one input is expected, there are {}", inputs.len()) };
+        let dtype = if x.dtype.is_float() { x.dtype } else { f64::datum_type() };
+        Ok(tvec![Fact::new(dtype, x.shape.clone())])
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let [x] = inputs else { bail!("one input is expected, there are {}", inputs.len()) };
+        if x.datum_type().is_float() {
+            return Ok(tvec![x.clone()]);
+        }
+        let whole = x.cast_to::<i64>()?;
+        Ok(tvec![whole.cast_to::<f64>()?.into_owned().into_tvalue()])
+    }
+}
+
+/// Numbers of the type of others, rounded towards zero for integers: inputs are the numbers and the others.
+#[derive(Debug)]
+pub(super) struct Like;
+
+impl FromNode for Like {
+    fn from_node(_: &Attributes<'_>) -> TractResult<Self> {
+        Ok(Self)
+    }
+}
+
+impl Kernel for Like {
+    fn outputs(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
+        let [x, other] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
+        Ok(tvec![Fact::new(other.dtype, x.shape.clone())])
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let [x, other] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
+        if x.datum_type() == other.datum_type() {
+            return Ok(tvec![x.clone()]);
+        }
+        Ok(tvec![x.cast_to_dt(other.datum_type())?.into_owned().into_tvalue()])
     }
 }

@@ -30,6 +30,8 @@ pub(super) fn open(
     standard::register(&mut onnx.op_register);
     let mut proto = graph::read(path)?;
     ml::maps_as_rows(&mut proto);
+    let graph_error = |source: TractError| LoadError::Graph { path: path.to_path_buf(), source: source.into() };
+    standard::check_names(&proto).map_err(graph_error)?;
     standard::rewrite(&mut proto);
     let nodes = graph::check_operators(&proto, &onnx)?;
     graph::check_external(&proto, dir, file, allowed)?;

@@ -5,6 +5,7 @@ use crate::runtime::fixtures::f32s;
 use crate::runtime::onnx_builder::{Attribute, Onnx, data_type};
 use fieldpost_shared::bundle::{Dtype, Tensor};
 use fieldpost_shared::durable::write_atomic;
+use fieldpost_shared::error_chain::Chain;
 use std::collections::BTreeMap;
 
 const FLOAT: u64 = data_type(Dtype::Fp32);
@@ -162,6 +163,19 @@ fn what_is_cast_to_integers_has_squares() {
     assert_eq!(opened(&graph).run(&[f32s(&[2], &[2.0, 1.0])]).unwrap()[0].to_f64(), [40.0, 10.0]);
 }
 
+#[test]
+fn sums_of_exponentials_of_integers_are_cut_off() {
+    for dtype in [INT64, data_type(Dtype::Int32)] {
+        let graph = Onnx::default()
+            .node_with("cast", "Cast", &["x"], &["whole"], &[Attribute::Int("to", dtype)])
+            .node_with("sum", "ReduceLogSumExp", &["whole"], &["y"], &[Attribute::Ints("axes", &[1])])
+            .input("x", FLOAT, &["3", "2"])
+            .output("y", dtype, &["3", "1"]);
+        let y = opened(&graph).run(&[f32s(&[3, 2], &[1.0, 2.0, 3.0, -4.0, 100.0, 100.0])]).unwrap();
+        assert_eq!(y[0].to_f64(), [2.0, 3.0, 100.0]);
+    }
+}
+
 /// Three boxes, the second of which covers the first.
 fn suppressing(inputs: &[&str]) -> Box<dyn Engine> {
     opened(
@@ -191,6 +205,22 @@ fn no_boxes_are_given_where_none_are_asked_for() {
     assert_eq!(found("most", 0), (vec![0, 3], vec![]));
     assert_eq!(found("most", -1), (vec![0, 3], vec![]));
     assert_eq!(found("most", 5), (vec![2, 3], vec![0.0, 0.0, 0.0, 0.0, 0.0, 2.0]));
+}
+
+#[test]
+fn names_that_a_rewritten_graph_would_have_twice_are_refused() {
+    let graph = Onnx::default()
+        .node("other", "Identity", &["x"], &["y.fieldpost.indices"])
+        .node("g", "GatherND", &["x", "at"], &["y"])
+        .integers("at", &[1, 1], &[-1])
+        .input("x", FLOAT, &["2"])
+        .output("y", FLOAT, &["1"])
+        .output("y.fieldpost.indices", FLOAT, &["2"]);
+    let dir = tempfile::tempdir().unwrap();
+    write_atomic(dir.path(), "model.onnx", &graph.bytes()).unwrap();
+    let error = open_engine(dir.path(), "model.onnx", None, Ends::Graph(&BTreeMap::new())).unwrap_err();
+    let text = Chain(&error).to_string();
+    assert!(text.contains("`y.fieldpost.indices` holds `.fieldpost.`"), "{text}");
 }
 
 #[test]
