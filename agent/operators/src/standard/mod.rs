@@ -11,7 +11,7 @@
 //! - `Celu`, `Swish`: tract's have no `alpha`.
 //! - `LogSoftmax`, `Softplus`, `ReduceLogSumExp` as far as numbers go: tract's end where an exponential does.
 //! - `Attention`: a query that sees nothing answers zero. `NonMaxSuppression`: no boxes where none are asked for.
-//! - `Cast` to int64 keeps all bits.
+//! - `Gemm` of other numbers than float32. `Cast` to int64 keeps all bits.
 //! - [`rewrite`]: what is said in another way before tract reads it.
 //! - `Gather`, `GatherElements`, `GatherND`, `ScatterElements`, `ScatterND`, `TopK`: what a run brings is looked at first
 //!   ([`OutOfRange`]). `OneHot` marks no place for an index outside of it.
@@ -23,6 +23,7 @@ pub(crate) mod aligned;
 mod attention;
 mod branch;
 mod flip;
+mod gemm;
 mod indices;
 mod names;
 mod one_hot;
@@ -68,6 +69,7 @@ pub fn register(operators: &mut OnnxOpRegister) {
     operators.insert("Attention", attention::build);
     operators.insert("Celu", activation::build::<activation::Celu>);
     operators.insert("DequantizeLinear", build::<quantize::DequantizeLinear>);
+    operators.insert("Gemm", gemm::build);
     operators.insert("GRU", recurrent::build);
     operators.insert("If", branch::build);
     operators.insert("LogSoftmax", stable::log_softmax);

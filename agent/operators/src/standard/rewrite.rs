@@ -6,13 +6,11 @@
 //! - `Attention`: a mask that says yes or no becomes one that is added; tract adds 1 for yes.
 //! - `ConstantOfShape` without a value is of float32; tract makes it of float64.
 //! - `CumSum` of sizes counts integers, `NonMaxSuppression` takes scalars for lists of one.
-//! - `Gemm` of float16 and float64 without factors is a product and a sum; tract's is of float32 alone.
 //! - `SkipLayerNormalization` without `epsilon` has ONNX Runtime's, 1e-12; tract's is 1e-5.
 
 use super::names::OURS;
 use super::rewritten::{ADDED, FINITE, FROM_THE_FRONT, LIKE, LIST, NUMBERS, REAL};
 use crate::ml::attributes::Attributes;
-use std::collections::HashSet;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
@@ -25,28 +23,17 @@ pub fn rewrite(model: &mut ModelProto) {
 }
 
 fn of_graph(graph: &mut GraphProto) {
-    let other: HashSet<String> = other_reals(graph).collect();
     let mut nodes = Vec::with_capacity(graph.node.len());
     for mut node in std::mem::take(&mut graph.node) {
         for attribute in &mut node.attribute {
             attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(of_graph);
         }
-        of_node(node, &other, &mut nodes);
+        of_node(node, &mut nodes);
     }
     graph.node = nodes;
 }
 
-/// Constants of float16 and float64.
-fn other_reals(graph: &GraphProto) -> impl Iterator<Item = String> {
-    let is = |tensor: &&TensorProto| [DataType::Float16 as i32, DataType::Double as i32].contains(&tensor.data_type);
-    let weights = graph.initializer.iter().filter(is).map(|weight| &weight.name);
-    let constant = |node: &NodeProto| node.attribute.iter().filter_map(|value| value.t.as_ref()).any(|t| is(&t));
-    let constants = graph.node.iter().filter(move |node| node.op_type == "Constant" && constant(node));
-    let names: Vec<String> = weights.chain(constants.flat_map(|node| &node.output)).cloned().collect();
-    names.into_iter()
-}
-
-fn of_node(mut node: NodeProto, other: &HashSet<String>, nodes: &mut Vec<NodeProto>) {
+fn of_node(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
     let there = |node: &NodeProto, at: usize| node.input.get(at).is_some_and(|name| !name.is_empty());
     match node.op_type.as_str() {
         "Pad" => {
@@ -102,7 +89,6 @@ fn of_node(mut node: NodeProto, other: &HashSet<String>, nodes: &mut Vec<NodePro
                 }
             }
         }
-        "Gemm" if node.input.iter().any(|input| other.contains(input)) && is_plain(&node) => return gemm(node, nodes),
         "ReduceLogSumExp" if there(&node, 0) => return log_sum_exp(node, nodes),
         _ => {}
     }
@@ -162,35 +148,4 @@ fn log_sum_exp(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
     }
     read(&mut node, 0, shifted, nodes);
     nodes.extend([node, sum, like]);
-}
-
-/// Whether a `Gemm` multiplies by nothing but its matrices.
-fn is_plain(node: &NodeProto) -> bool {
-    let factor = |attribute: &AttributeProto| ["alpha", "beta"].contains(&attribute.name.as_str());
-    node.attribute.iter().filter(|attribute| factor(attribute)).all(|factor| factor.f.to_bits() == 1.0_f32.to_bits())
-}
-
-fn gemm(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
-    let turns = |name: &str| node.attribute.iter().any(|attribute| attribute.name == name && attribute.i != 0);
-    let turned: Vec<(usize, NodeProto)> = [(0, "transA"), (1, "transB")]
-        .into_iter()
-        .filter(|(_, attribute)| turns(attribute))
-        .map(|(at, attribute)| (at, before(&node, "Transpose", &[at], attribute)))
-        .collect();
-    for (at, transpose) in turned {
-        read(&mut node, at, transpose, nodes);
-    }
-    let mut product = before(&node, "MatMul", &[0, 1], "product");
-    let bias = node.input.get(2).filter(|bias| !bias.is_empty()).cloned();
-    match bias {
-        None => {
-            (product.name, product.output) = (node.name, node.output);
-            nodes.push(product);
-        }
-        Some(bias) => {
-            let input = product.output.iter().cloned().chain([bias]).collect();
-            let sum = NodeProto { op_type: "Add".to_owned(), input, attribute: Vec::new(), ..node };
-            nodes.extend([product, sum]);
-        }
-    }
 }

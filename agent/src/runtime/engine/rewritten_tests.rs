@@ -176,6 +176,30 @@ fn sums_of_exponentials_of_integers_are_cut_off() {
     }
 }
 
+#[test]
+fn products_of_other_numbers_than_float32_have_their_bias_and_factors() {
+    let check = |dtype: u64, factors: &[Attribute<'_>], bias: &str, expected: &[f64]| {
+        let to = || [Attribute::Int("to", dtype)];
+        let graph = Onnx::default()
+            .node_with("cast_x", "Cast", &["x"], &["a"], &to())
+            .node_with("cast_w", "Cast", &["real_w"], &["w"], &to())
+            .node_with("cast_c", "Cast", &["real_c"], &["c"], &to())
+            .node_with("gemm", "Gemm", &["a", "w", bias], &["product"], factors)
+            .node_with("back", "Cast", &["product"], &["y"], &[Attribute::Int("to", FLOAT)])
+            .weight("real_w", &[2, 3], &[1.0, 0.0, 2.0, 0.5, 1.0, -1.0])
+            .weight("real_c", &[3], &[10.0, 20.0, 30.0])
+            .input("x", FLOAT, &["2", "2"])
+            .output("y", FLOAT, &["2", "3"]);
+        close(&opened(&graph).run(&[f32s(&[2, 2], &[1.0, 2.0, 3.0, -4.0])]).unwrap()[0], expected);
+    };
+    for dtype in [Dtype::Fp16, Dtype::Fp64].map(data_type) {
+        check(dtype, &[], "c", &[12.0, 22.0, 30.0, 11.0, 16.0, 40.0]);
+        let factors = [Attribute::Float("alpha", 0.5), Attribute::Float("beta", 2.0)];
+        check(dtype, &factors, "c", &[21.0, 41.0, 60.0, 20.5, 38.0, 65.0]);
+        check(dtype, &[Attribute::Int("transA", 1)], "", &[2.5, 3.0, -1.0, 0.0, -4.0, 8.0]);
+    }
+}
+
 /// Three boxes, the second of which covers the first.
 fn suppressing(inputs: &[&str]) -> Box<dyn Engine> {
     opened(
