@@ -213,6 +213,40 @@ def edges():
         weights = {"heads": np.array([2, 4, 5, 8]), "k": keys, "v": values, "mask": mask}
         attention = helper.make_node("Attention", ["q", "k", "v", "mask"], ["y"])
         yield graph(f"Attention-23-yes-or-no-{width}", 23, [query, attention], [2, 4, 5, 8], weights)
+        blind = np.array([[0, 1, 1, 1, 1, 1, 1], [0] * 7, [1, 0, 0, 0, 0, 0, 0], [1] * 7, [0] * 7], bool)
+        for causal in [0, 1]:
+            attention = helper.make_node("Attention", ["q", "k", "v", "mask"], ["y"], is_causal=causal)
+            yield graph(f"Attention-23-blind-{causal}-{width}", 23, [query, attention], [2, 4, 5, 8], {**weights, "mask": blind})
+
+
+def kinds():
+    """Numbers of other types than float32, on the way."""
+    def through(name, nodes, x, weights=None, dtype=TensorProto.INT64, opset=17):
+        cast = helper.make_node("Cast", ["x"], ["cast"], to=dtype)
+        back = helper.make_node("Cast", ["made"], ["y"], to=TensorProto.FLOAT)
+        return graph(name, opset, [cast, *nodes, back], x, weights)
+    whole = floats([1, 2, 300], [-4, 50, 60])
+    yield through("Mul-squares", [helper.make_node("Mul", ["cast", "cast"], ["made"])], whole)
+    yield through("Pow-squares", [helper.make_node("Pow", ["cast", "two"], ["made"])], whole, {"two": np.array(2)})
+    yield through("Cast-wide", [helper.make_node("Identity", ["cast"], ["made"])], floats(3e9, -5e12, 7.9))
+    for dtype in [TensorProto.INT32, TensorProto.INT64]:
+        node = helper.make_node("ReduceLogSumExp", ["cast"], ["made"], axes=[1])
+        yield through(f"ReduceLogSumExp-{dtype}", [node], whole, dtype=dtype)
+    for dtype, factors, turned in itertools.product([TensorProto.FLOAT16, TensorProto.DOUBLE], [{}, {"alpha": 0.5, "beta": 2.0}], [0, 1]):
+        others = [helper.make_node("Cast", [f"real_{name}"], [name], to=dtype) for name in "wc"]
+        node = helper.make_node("Gemm", ["cast", "w", "c"], ["made"], transB=turned, **factors)
+        weights = {"real_w": noise(4, 3) if turned else noise(3, 4), "real_c": noise(4)}
+        yield through(f"Gemm-{dtype}-{len(factors)}-{turned}", [*others, node], floats([1, 2, 3], [-4, 5, 6]), weights, dtype)
+    for axis in [0, 1, -1]:
+        node = helper.make_node("OneHot", ["cast", "depth", "values"], ["made"], axis=axis)
+        weights = {"depth": np.array(4), "values": floats(0.5, 3)}
+        yield through(f"OneHot-{axis}", [node], floats([0, 3, -4], [9, -5, 2**40]), weights)
+    boxes = RANDOM.uniform(0, 1, (1, 6, 4)).astype(np.float32)
+    for most in [None, 0, 2, 9]:
+        weights = {"boxes": boxes, "overlap": floats(0.3), **({} if most is None else {"most": np.array([most])})}
+        node = helper.make_node("NonMaxSuppression", ["boxes", "x", "" if most is None else "most", "overlap"], ["chosen"])
+        yield graph(f"NonMaxSuppression-{most}", 11, [node, helper.make_node("Cast", ["chosen"], ["y"], to=TensorProto.FLOAT)],
+                    [1, 2, 6], weights)
 
 
 def contrib():
@@ -231,5 +265,5 @@ def contrib():
 
 
 def variants():
-    for group in [activations, sizes, windows, norms, places, sums, recurrences, edges, contrib]:
+    for group in [activations, sizes, windows, norms, places, sums, recurrences, edges, kinds, contrib]:
         yield from group()
