@@ -23,5 +23,6 @@ pub fn optimized(model: TypedModel) -> TractResult<TypedModel> {
     convolutions.replace(&mut model)?;
     cnn::replace_pools(&mut model)?;
     standard::square::of_integers(&mut model)?;
+    standard::largest::keep_nan(&mut model)?;
     Ok(model)
 }

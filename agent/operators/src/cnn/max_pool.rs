@@ -20,7 +20,8 @@ pub(crate) fn replace(model: &mut TypedModel) -> TractResult<()> {
     model.compact()
 }
 
-/// ONNX's `MaxPool` of pictures. NaN counts as less than everything, as it does in tract.
+/// ONNX's `MaxPool` of pictures. A window with a NaN in it has no maximum but NaN; tract passes it over, and ONNX Runtime
+/// passes some over.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct MaxPool(PoolSpec);
 
@@ -47,16 +48,10 @@ impl EvalOp for MaxPool {
         let mut row = vec![0.0; columns.size];
         let planes = input.chunks_exact((rows.size * columns.size).max(1));
         for (plane, to) in planes.zip(to.chunks_exact_mut((rows.places * columns.places).max(1))) {
-            for (place, to) in to.chunks_exact_mut(columns.places.max(1)).enumerate() {
-                row.fill(f32::MIN);
-                for cell in 0..rows.kernel {
-                    let Some(at) = rows.seen(place, cell) else { continue };
-                    let from = plane.get(at * columns.size..).unwrap_or_default();
-                    row.iter_mut().zip(from).for_each(|(most, value)| *most = greater(*most, *value));
-                }
-                to.fill(f32::MIN);
-                (0..columns.kernel).for_each(|cell| columns.fold(cell, &row, to));
-            }
+            // To look for NaN once costs less than to look at each comparison.
+            let spoilt = plane.iter().fold(false, |spoilt, value| spoilt | value.is_nan());
+            let maxima = if spoilt { maxima::<true> } else { maxima::<false> };
+            maxima(plane, [rows, columns], &mut row, to);
         }
         Ok(tvec!(output.into_tvalue()))
     }
@@ -70,26 +65,41 @@ impl TypedOp for MaxPool {
     as_op!();
 }
 
-fn greater(most: f32, value: f32) -> f32 {
-    if most < value { value } else { most }
+fn maxima<const SPOILT: bool>(plane: &[f32], [rows, columns]: [&Windows; 2], row: &mut [f32], to: &mut [f32]) {
+    for (place, to) in to.chunks_exact_mut(columns.places.max(1)).enumerate() {
+        row.fill(f32::MIN);
+        for cell in 0..rows.kernel {
+            let Some(at) = rows.seen(place, cell) else { continue };
+            let from = plane.get(at * columns.size..).unwrap_or_default();
+            row.iter_mut().zip(from).for_each(|(most, value)| *most = greater::<SPOILT>(*most, *value));
+        }
+        to.fill(f32::MIN);
+        (0..columns.kernel).for_each(|cell| columns.fold::<SPOILT>(cell, row, to));
+    }
+}
+
+fn greater<const SPOILT: bool>(most: f32, value: f32) -> f32 {
+    if most < value || (SPOILT && value.is_nan()) { value } else { most }
 }
 
 impl Windows {
     /// Takes one cell of each window into its maximum.
-    fn fold(&self, cell: usize, row: &[f32], to: &mut [f32]) {
+    fn fold<const SPOILT: bool>(&self, cell: usize, row: &[f32], to: &mut [f32]) {
         let shift = cell * self.dilation;
         // The first window that reaches the row with this cell.
         let first = self.before.saturating_sub(shift).div_ceil(self.stride);
         let from = row.get((first * self.stride + shift).saturating_sub(self.before)..).unwrap_or_default();
         let to = to.get_mut(first..).unwrap_or_default().iter_mut();
         match self.stride {
-            1 => to.zip(from).for_each(|(most, value)| *most = greater(*most, *value)),
+            1 => to.zip(from).for_each(|(most, value)| *most = greater::<SPOILT>(*most, *value)),
             2 => {
                 let (pairs, last) = from.as_chunks::<2>();
                 let values = pairs.iter().map(|[first, _]| first).chain(last);
-                to.zip(values).for_each(|(most, value)| *most = greater(*most, *value));
+                to.zip(values).for_each(|(most, value)| *most = greater::<SPOILT>(*most, *value));
             }
-            stride => to.zip(from.iter().step_by(stride)).for_each(|(most, value)| *most = greater(*most, *value)),
+            stride => {
+                to.zip(from.iter().step_by(stride)).for_each(|(most, value)| *most = greater::<SPOILT>(*most, *value));
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The cases of `tests/models/ml`: models with inputs, and the outputs that ONNX Runtime, or the `onnx` package's own
-//! tests, have for them.
+//! The cases of `tests/models`: models with inputs, and the outputs that ONNX Runtime, or the `onnx` package's own tests,
+//! have for them.
 
 use super::{maps_as_rows, register};
 use base64::Engine as _;
@@ -8,11 +8,11 @@ use std::path::Path;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
-use tract_onnx::tract_hir::internal::tract_ndarray;
+use tract_onnx::tract_hir::internal::{f16, tract_ndarray};
 
-pub(super) struct Case {
-    pub(super) name: String,
-    pub(super) model: Vec<u8>,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) model: Vec<u8>,
     pub(super) inputs: Vec<Tensor>,
     outputs: Vec<(String, Tensor)>,
     abs: f64,
@@ -23,9 +23,9 @@ fn texts(tensor: &Tensor) -> Vec<String> {
     tensor.try_as_plain_ram().unwrap().as_slice::<String>().unwrap().to_vec()
 }
 
-/// All cases of a group.
-pub(super) fn read(group: &str) -> Vec<Case> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/models/ml/{group}.jsonl"));
+/// All cases of a group, `folder/file`.
+pub(crate) fn read(group: &str) -> Vec<Case> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/models/{group}.jsonl"));
     let text = std::fs::read_to_string(path).unwrap();
     let cases: Vec<Case> = text.lines().map(|line| case(&serde_json::from_str(line).unwrap())).collect();
     assert!(!cases.is_empty());
@@ -59,6 +59,9 @@ fn tensor(json: &Value) -> Tensor {
     match json["type"].as_str().unwrap() {
         "float32" => cast(floats(), f32::datum_type()),
         "float64" => floats(),
+        "float16" => cast(floats(), f16::datum_type()),
+        "uint8" => cast(Tensor::from_shape(&shape, &ints()).unwrap(), u8::datum_type()),
+        "int8" => cast(Tensor::from_shape(&shape, &ints()).unwrap(), i8::datum_type()),
         "int64" => Tensor::from_shape(&shape, &ints()).unwrap(),
         "int32" => cast(Tensor::from_shape(&shape, &ints()).unwrap(), i32::datum_type()),
         "int16" => cast(Tensor::from_shape(&shape, &ints()).unwrap(), i16::datum_type()),
@@ -71,16 +74,22 @@ fn tensor(json: &Value) -> Tensor {
 }
 
 /// Opens with the operators of this room alone replaced; shapes are inferred with the symbols of the file.
-fn open(model: &[u8]) -> TractResult<TypedModel> {
+pub(super) fn open(model: &[u8]) -> TractResult<TypedModel> {
     open_proto(onnx().proto_model_for_read(&mut &*model)?)
 }
 
 /// As [`open`].
 pub(super) fn open_proto(mut proto: ModelProto) -> TractResult<TypedModel> {
-    let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let mut onnx = onnx();
     register(&mut onnx.op_register);
     maps_as_rows(&mut proto);
-    let mut model = onnx.parse(&proto, None)?.model;
+    typed(onnx, &proto)
+}
+
+/// Reads a graph with the operators that are registered.
+pub(crate) fn typed(onnx: tract_onnx::Onnx, proto: &ModelProto) -> TractResult<TypedModel> {
+    let onnx = onnx.with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let mut model = onnx.parse(proto, None)?.model;
     for at in 0..model.inputs.len() {
         // An axis without a name is as open as one with; the first is the batch.
         let fact = model.input_fact(at)?.clone();
@@ -96,9 +105,9 @@ pub(super) fn open_proto(mut proto: ModelProto) -> TractResult<TypedModel> {
     model.into_typed()?.into_decluttered()
 }
 
-/// What of the outputs is not as expected.
-pub(super) fn differences(case: &Case) -> TractResult<Vec<String>> {
-    let model = open(&case.model)?.into_optimized()?.into_runnable()?;
+/// What of the outputs of this model is not as expected.
+pub(crate) fn differences(case: &Case, model: TypedModel) -> TractResult<Vec<String>> {
+    let model = model.into_runnable()?;
     let outputs = model.run(case.inputs.iter().map(|input| input.clone().into_tvalue()).collect())?;
     assert_eq!(outputs.len(), case.outputs.len(), "{}", case.name);
     let mut found = Vec::new();

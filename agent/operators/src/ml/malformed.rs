@@ -16,7 +16,7 @@ fn first(model: &mut ModelProto) -> &mut NodeProto {
 
 /// The message for a synthetic case of which one attribute was changed.
 fn refused(name: &str, attribute: &str, change: impl Fn(&mut AttributeProto)) -> String {
-    let case = read("synthetic").into_iter().find(|case| case.name == name).unwrap();
+    let case = read("ml/synthetic").into_iter().find(|case| case.name == name).unwrap();
     let mut model = decode(&case);
     change(first(&mut model).attribute.iter_mut().find(|found| found.name == attribute).unwrap());
     format!("{:#}", open_proto(model).err().unwrap())
@@ -133,7 +133,7 @@ proptest! {
         case in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8, 0_usize..40, 0_usize..16), 1..4),
     ) {
-        thread_local!(static CASES: Vec<Case> = read("synthetic"));
+        thread_local!(static CASES: Vec<Case> = read("ml/synthetic"));
         CASES.with(|cases| {
             let case = case.get(cases);
             let mut model = decode(case);

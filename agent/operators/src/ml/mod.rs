@@ -26,7 +26,7 @@ mod svm;
 mod tree;
 
 #[cfg(test)]
-mod cases;
+pub(crate) mod cases;
 #[cfg(test)]
 mod malformed;
 #[cfg(test)]

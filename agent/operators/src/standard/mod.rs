@@ -6,6 +6,8 @@
 //! - `QuantizeLinear`, `DequantizeLinear`: tract joins a pair of them with what lies between into a table or an operator on
 //!   integers, and a quantised transformer then answered 0.25 where 0.97 is right. Here they are what they say, no more.
 //! - `Squeeze` without axes.
+//! - `half`: sums of numbers of float16 are of float32.
+//! - [`largest`]: of numbers one of which is NaN there is no largest.
 //! - `If`: a branch that the condition rules out need not make sense.
 //! - `RNN`, `GRU`, `LSTM`: tract reads neither `direction = "reverse"` nor `activations`, `clip` or `input_forget`.
 //! - `Celu`, `Swish`: tract's have no `alpha`.
@@ -24,7 +26,10 @@ mod attention;
 mod branch;
 mod flip;
 mod gemm;
+mod half;
 mod indices;
+mod integers;
+pub(crate) mod largest;
 mod names;
 mod one_hot;
 mod origin;
@@ -66,6 +71,7 @@ fn tracts(name: &str, context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 /// Replaces tract's operators of the same names.
 pub fn register(operators: &mut OnnxOpRegister) {
     unread::register(operators);
+    half::register(operators);
     operators.insert("Attention", attention::build);
     operators.insert("Celu", activation::build::<activation::Celu>);
     operators.insert("DequantizeLinear", build::<quantize::DequantizeLinear>);
@@ -90,3 +96,6 @@ pub fn register(operators: &mut OnnxOpRegister) {
     operators.insert(rewritten::NUMBERS, build::<rewritten::Numbers>);
     operators.insert(rewritten::REAL, build::<rewritten::Real>);
 }
+
+#[cfg(test)]
+mod tests;

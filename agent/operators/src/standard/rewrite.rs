@@ -6,8 +6,10 @@
 //! - `Attention`: a mask that says yes or no becomes one that is added; tract adds 1 for yes.
 //! - `ConstantOfShape` without a value is of float32; tract makes it of float64.
 //! - `CumSum` of sizes counts integers, `NonMaxSuppression` takes scalars for lists of one.
+//! - `QLinearConv` and its like are of real numbers (`integers`).
 //! - `SkipLayerNormalization` without `epsilon` has ONNX Runtime's, 1e-12; tract's is 1e-5.
 
+use super::integers;
 use super::names::OURS;
 use super::rewritten::{ADDED, FINITE, FROM_THE_FRONT, LIKE, LIST, NUMBERS, REAL};
 use crate::ml::attributes::Attributes;
@@ -17,18 +19,22 @@ use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorPr
 
 /// Says a graph and those inside of it in the other words.
 pub fn rewrite(model: &mut ModelProto) {
+    let plain = model.opset_import.iter().filter(|opset| ["", "ai.onnx"].contains(&&*opset.domain));
+    let opset = plain.map(|opset| opset.version).max().unwrap_or(1);
     if let Some(graph) = &mut model.graph {
-        of_graph(graph);
+        of_graph(graph, opset);
     }
 }
 
-fn of_graph(graph: &mut GraphProto) {
+fn of_graph(graph: &mut GraphProto, opset: i64) {
     let mut nodes = Vec::with_capacity(graph.node.len());
     for mut node in std::mem::take(&mut graph.node) {
         for attribute in &mut node.attribute {
-            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(of_graph);
+            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| of_graph(graph, opset));
         }
-        of_node(node, &mut nodes);
+        if let Some(node) = integers::in_reals(node, opset, &mut nodes) {
+            of_node(node, &mut nodes);
+        }
     }
     graph.node = nodes;
 }
