@@ -24,5 +24,6 @@ pub fn optimized(model: TypedModel) -> TractResult<TypedModel> {
     cnn::replace_pools(&mut model)?;
     standard::square::of_integers(&mut model)?;
     standard::largest::keep_nan(&mut model)?;
+    standard::plans::of_branches(&mut model)?;
     Ok(model)
 }

@@ -60,7 +60,17 @@ pub(crate) fn from_kernel(node: &NodeProto, kernel: impl Kernel) -> Box<dyn Infe
 
 /// An operator with one output for a typed model that is put together by hand.
 pub(crate) fn operation(name: &'static str, kernel: impl Kernel, inputs: usize) -> impl TypedOp + Clone {
-    Operator { name: name.into(), kernel: Arc::new(kernel), wanted: tvec![0], inputs }
+    operation_of(name, kernel, inputs, 1)
+}
+
+/// As [`operation`], with several outputs.
+pub(crate) fn operation_of(
+    name: &'static str,
+    kernel: impl Kernel,
+    inputs: usize,
+    outputs: usize,
+) -> impl TypedOp + Clone {
+    Operator { name: name.into(), kernel: Arc::new(kernel), wanted: (0..outputs).collect(), inputs }
 }
 
 /// Any operator of this room, in tract's two stages: types still being inferred, and known.

@@ -1,8 +1,11 @@
 //! `If`. Exporters write it where a shape decides ("squeeze when the axis is 1"): the condition is known once sizes are,
 //! and the other branch is often impossible then. So a known condition makes the node its branch; the other one is not
-//! looked at. With a condition that stays unknown both must make sense, and agree in type and shape.
+//! looked at. With a condition that stays unknown both must agree in type and shape. One that makes no sense with the sizes of
+//! a request is an error of the request that asks for it: a detector of speech has one for each rate of samples, and a
+//! piece of sound has the length of one of them.
 
 use super::Built;
+use crate::ml::kernel::{Fact, Kernel, operation};
 use tract_onnx::model::{ParseResult, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
@@ -70,6 +73,55 @@ impl Branch {
 
     fn typed(&self) -> TractResult<TypedModel> {
         self.model.clone().into_typed()
+    }
+
+    /// Puts the branch into the graph around it.
+    fn inline(
+        &self,
+        prefix: &str,
+        body: &TypedModel,
+        target: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        let mut mapping: HashMap<OutletId, OutletId> = HashMap::default();
+        for (inner, outer) in body.input_outlets()?.iter().zip(&self.reads) {
+            mapping.insert(*inner, *inputs.get(*outer).context("an input of the branch is not there")?);
+        }
+        let find = |mapping: &HashMap<OutletId, OutletId>, outlet: &OutletId| {
+            mapping.get(outlet).copied().context("a node of the branch was not translated")
+        };
+        for id in body.eval_order()? {
+            let node = body.node(id);
+            if TypedModel::is_source(&node.op) {
+                continue;
+            }
+            let inputs = node.inputs.iter().map(|input| find(&mapping, input)).collect::<TractResult<TVec<_>>>()?;
+            let taken = target.nodes().iter().any(|other| other.name == node.name);
+            let name = if taken { format!("{prefix}.{}", node.name) } else { node.name.clone() };
+            let outputs = target.wire_node(name, node.op.clone(), &inputs)?;
+            mapping.extend(outputs.into_iter().enumerate().map(|(at, outlet)| (OutletId::new(id, at), outlet)));
+        }
+        body.outputs.iter().map(|output| find(&mapping, output)).collect()
+    }
+}
+
+/// The second input, when the first is `taken`.
+#[derive(Debug)]
+struct Only {
+    taken: bool,
+}
+
+impl Kernel for Only {
+    fn outputs(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
+        let [_, value] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
+        Ok(tvec![value.clone()])
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let [condition, value] = inputs else { bail!("two inputs are expected, there are {}", inputs.len()) };
+        let asked = condition.cast_to_scalar::<bool>()?;
+        ensure!(asked == self.taken, "the branch for \"{asked}\" makes no sense with these sizes");
+        Ok(tvec![value.clone()])
     }
 }
 
@@ -161,20 +213,38 @@ impl InferenceOp for If {
                 constant.map(|value| value.cast_to_scalar::<bool>()).transpose()?
             }
         };
-        let (then, otherwise) = match learnt {
-            Some(true) => (&self.then, &self.then),
-            Some(false) => (&self.otherwise, &self.otherwise),
-            None => (&self.then, &self.otherwise),
-        };
-        let operator = IfThenElse {
-            then_body: then.typed()?,
-            then_input_mapping: then.reads.clone(),
-            else_body: otherwise.typed()?,
-            else_input_mapping: otherwise.reads.clone(),
-        };
         let input = |outlet: &OutletId| mapping.get(outlet).copied().context("an input was not translated");
         let inputs = node.inputs.iter().map(input).collect::<TractResult<TVec<_>>>()?;
-        target.wire_node(&node.name, operator, &inputs)
+        let (then, otherwise) = match learnt {
+            Some(true) => return self.then.inline(&node.name, &self.then.typed()?, target, &inputs),
+            Some(false) => return self.otherwise.inline(&node.name, &self.otherwise.typed()?, target, &inputs),
+            None => (self.then.typed(), self.otherwise.typed()),
+        };
+        // With open sizes either may make sense for some of them.
+        let sized = |input: &OutletId| target.outlet_fact(*input).is_ok_and(|fact| fact.shape.as_concrete().is_some());
+        let known = inputs.iter().all(sized);
+        let (taken, branch, body) = match (then, otherwise) {
+            (Ok(then), Ok(otherwise)) => {
+                let operator = IfThenElse {
+                    then_body: then,
+                    then_input_mapping: self.then.reads.clone(),
+                    else_body: otherwise,
+                    else_input_mapping: self.otherwise.reads.clone(),
+                };
+                return target.wire_node(&node.name, operator, &inputs);
+            }
+            (Ok(body), Err(_)) if known => (true, &self.then, body),
+            (Err(_), Ok(body)) if known => (false, &self.otherwise, body),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        let outputs = branch.inline(&node.name, &body, target, &inputs)?;
+        let condition = *inputs.first().context("no condition")?;
+        let only = |(at, output): (usize, OutletId)| {
+            let only = operation("OnlyIf", Only { taken }, 2);
+            let outlets = target.wire_node(format!("{}.only.{at}", node.name), only, &[condition, output])?;
+            outlets.first().copied().context("a node without an output")
+        };
+        outputs.into_iter().enumerate().map(only).collect()
     }
 
     as_op!();

@@ -33,6 +33,7 @@ pub(crate) mod largest;
 mod names;
 mod one_hot;
 mod origin;
+pub(crate) mod plans;
 mod quantize;
 mod recurrent;
 pub(crate) mod replaced;

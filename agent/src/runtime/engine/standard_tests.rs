@@ -144,6 +144,43 @@ fn a_branch_that_is_taken_must_make_sense() {
     assert!(text.contains("operator `If`") || text.contains("operator `Transpose`"), "{text}");
 }
 
+/// `then` negates; the condition comes with the request.
+fn asked(otherwise: &str, attributes: &[Attribute<'_>]) -> Onnx {
+    let branch = |operator: &str, attributes: &[Attribute<'_>]| {
+        Onnx::default().node_with("inner", operator, &["x"], &["inner_y"], attributes).output("inner_y", FLOAT, &["n"])
+    };
+    let branches = [
+        Attribute::Graph("then_branch", branch("Neg", &[])),
+        Attribute::Graph("else_branch", branch(otherwise, attributes)),
+    ];
+    Onnx::default()
+        .node_with("if", "If", &["condition"], &["y"], &branches)
+        .input("condition", data_type(Dtype::Bool), &[])
+        .input("x", FLOAT, &["n"])
+        .output("y", FLOAT, &["n"])
+}
+
+#[test]
+fn a_request_chooses_its_branch() {
+    let graph = asked("Abs", &[]);
+    for shapes in [&[("x", &[2][..])][..], &[]] {
+        let engine = opened(&graph, shapes).unwrap();
+        let run = |condition| engine.run(&[bytes(Dtype::Bool, &[], &[condition]), f32s(&[2], &[-1.0, 2.0])]).unwrap();
+        assert_eq!((run(1)[0].to_f64(), run(0)[0].to_f64()), (vec![1.0, -2.0], vec![1.0, 2.0]));
+    }
+}
+
+#[test]
+fn a_branch_that_these_sizes_rule_out_is_an_error_of_the_request_that_asks_for_it() {
+    let graph = asked("Transpose", &[Attribute::Ints("perm", &[1, 0])]);
+    for shapes in [&[("x", &[2][..])][..], &[]] {
+        let engine = opened(&graph, shapes).unwrap();
+        let run = |condition| engine.run(&[bytes(Dtype::Bool, &[], &[condition]), f32s(&[2], &[-1.0, 2.0])]);
+        assert_eq!(run(1).unwrap()[0].to_f64(), [1.0, -2.0]);
+        assert!(format!("{:?}", run(0).unwrap_err()).contains("makes no sense with these sizes"));
+    }
+}
+
 #[test]
 fn stated_sizes_must_be_the_graphs() {
     let graph = squeezing(&["N", "2"], &["N", "2"]);
