@@ -23,6 +23,7 @@ pub fn optimized(model: TypedModel) -> TractResult<TypedModel> {
     convolutions.replace(&mut model)?;
     cnn::replace_pools(&mut model)?;
     standard::square::of_integers(&mut model)?;
+    standard::kinds::compare_booleans(&mut model)?;
     standard::largest::keep_nan(&mut model)?;
     standard::plans::of_branches(&mut model)?;
     Ok(model)

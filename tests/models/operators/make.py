@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes nan.jsonl, half.jsonl and quantized.jsonl: small graphs of ONNX's own operators, and what ONNX Runtime answers.
+"""Writes nan.jsonl, half.jsonl, quantized.jsonl and types.jsonl: small graphs of ONNX's own operators, and what ONNX Runtime answers.
 
 Of a line's form see ../ml/README.md; `agent/operators/src/standard/tests.rs` runs them all.
 """
@@ -8,7 +8,7 @@ import pathlib
 import sys
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "ml"))
@@ -159,7 +159,40 @@ def quantized():
         fixture.record("quantized", f"concat_{title}", made, {"x": x}, level)
 
 
+def types():
+    """Types that are rare: weights of 4 bits, blocks of them, booleans compared, binary64 asked."""
+    few = np.array([1, INF, -INF, NAN])
+    one("types", "is_inf", "IsInf", {"x": few}, version=20, out=np.bool_)
+    one("types", "is_inf_above", "IsInf", {"x": few}, version=20, out=np.bool_, detect_negative=0)
+    one("types", "is_inf_below", "IsInf", {"x": few}, version=20, out=np.bool_, detect_positive=0)
+    one("types", "is_nan", "IsNaN", {"x": few}, version=20, out=np.bool_)
+    flags = np.array([[True, False, True], [False, False, True]])
+    one("types", "equal", "Equal", {"a": flags, "b": ~flags[:1]}, out=np.bool_)
+    x = RANDOM.normal(size=(2, 5)).astype(np.float32)
+    for kind, least in ((TensorProto.INT4, -8), (TensorProto.UINT4, 0)):
+        for name, shape, scales, more in (("channels", [3], [3], {"axis": 1}), ("blocks", [3, 3], [3, 3], {"axis": 0, "block_size": 2}),
+                                          ("blocks_behind", [5, 2], [5, 2], {"axis": 1, "block_size": 2})):
+            for raw in (False, True):
+                draw = lambda shape: RANDOM.integers(least, least + 16, shape)
+                four = lambda name, shape: helper.make_tensor(name, kind, shape, draw(shape).reshape(-1))
+                weights = [four("w", [5, 3]), numpy_helper.from_array(RANDOM.random(scales).astype(np.float32), "s"), four("z", shape)]
+                if raw:
+                    for weight in (weights[0], weights[2]):
+                        weight.raw_data = bytes(pair & 0xFF for pair in weight.int32_data)
+                        weight.ClearField("int32_data")
+                nodes = [helper.make_node("DequantizeLinear", ["w", "s", "z"], ["r"], **more), helper.make_node("MatMul", ["x", "r"], ["y"])]
+                made = model(nodes, {"x": x}, {}, {"y": np.float32}, 21)
+                made.graph.initializer.extend(weights)
+                made.ir_version = 10
+                # ONNX Runtime may join the two by its own product of 4 bits, which rounds the input: it answers by the spec with that off.
+                plain = fixture.ort.SessionOptions()
+                plain.graph_optimization_level = fixture.ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+                answer = fixture.ort.InferenceSession(made.SerializeToString(), plain, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+                title = f"{TensorProto.DataType.Name(kind)}_{name}_{'raw' if raw else 'listed'}"
+                fixture.keep("types", title, made, {"x": x}, answer)
+
+
 if __name__ == "__main__":
-    for group in (nan, half, quantized):
+    for group in (nan, half, quantized, types):
         group()
     fixture.write()

@@ -59,6 +59,7 @@ fn tensor(json: &Value) -> Tensor {
     match json["type"].as_str().unwrap() {
         "float32" => cast(floats(), f32::datum_type()),
         "float64" => floats(),
+        "bool" => cast(floats(), bool::datum_type()),
         "float16" => cast(floats(), f16::datum_type()),
         "uint8" => cast(Tensor::from_shape(&shape, &ints()).unwrap(), u8::datum_type()),
         "int8" => cast(Tensor::from_shape(&shape, &ints()).unwrap(), i8::datum_type()),

@@ -7,6 +7,7 @@
 //!   integers, and a quantised transformer then answered 0.25 where 0.97 is right. Here they are what they say, no more.
 //! - `Squeeze` without axes.
 //! - `half`: sums of numbers of float16 are of float32.
+//! - `IsInf`, `IsNaN`, and `Equal` of booleans: tract lacks some of their types.
 //! - [`largest`]: of numbers one of which is NaN there is no largest.
 //! - `If`: a branch that the condition rules out need not make sense.
 //! - `RNN`, `GRU`, `LSTM`: tract reads neither `direction = "reverse"` nor `activations`, `clip` or `input_forget`.
@@ -29,8 +30,10 @@ mod gemm;
 mod half;
 mod indices;
 mod integers;
+pub(crate) mod kinds;
 pub(crate) mod largest;
 mod names;
+mod nibbles;
 mod one_hot;
 mod origin;
 pub(crate) mod plans;
@@ -79,6 +82,8 @@ pub fn register(operators: &mut OnnxOpRegister) {
     operators.insert("Gemm", gemm::build);
     operators.insert("GRU", recurrent::build);
     operators.insert("If", branch::build);
+    operators.insert("IsInf", build::<kinds::IsInf>);
+    operators.insert("IsNaN", build::<kinds::IsNan>);
     operators.insert("LogSoftmax", stable::log_softmax);
     operators.insert("LSTM", recurrent::build);
     operators.insert("QuantizeLinear", build::<quantize::QuantizeLinear>);

@@ -1,4 +1,5 @@
-//! `QuantizeLinear` and `DequantizeLinear` (ONNX versions 10 to 25), for a whole tensor or along an axis.
+//! `QuantizeLinear` and `DequantizeLinear` (ONNX versions 10 to 25), for a whole tensor or along an axis, the latter for blocks
+//! along an axis, too.
 //!
 //! `q = saturate(round_half_even(x / scale) + zero_point)`, `x = (q - zero_point) * scale`, in binary32. NaN becomes the
 //! least of nothing: 0. Scales and zero points are read at each run, so those that a graph computes serve as well.
@@ -20,13 +21,16 @@ pub(super) struct QuantizeLinear {
 #[derive(Debug)]
 pub(super) struct DequantizeLinear {
     axis: i64,
+    /// How many values along the axis have a scale in common; 0 is all of one place.
+    block: usize,
 }
 
 fn axis(attributes: &Attributes<'_>) -> TractResult<i64> {
-    match attributes.int("block_size")? {
-        None | Some(0) => Ok(attributes.int("axis")?.unwrap_or(1)),
-        Some(_) => bail!("scales of blocks are not supported: quantise with one scale a tensor or a channel"),
-    }
+    Ok(attributes.int("axis")?.unwrap_or(1))
+}
+
+fn block(attributes: &Attributes<'_>) -> TractResult<usize> {
+    usize::try_from(attributes.int("block_size")?.unwrap_or(0)).context("attribute `block_size` is negative")
 }
 
 impl FromNode for QuantizeLinear {
@@ -41,13 +45,17 @@ impl FromNode for QuantizeLinear {
                 _ => return attributes.unexpected("output_dtype", code),
             },
         };
+        ensure!(
+            block(attributes)? == 0,
+            "scales of blocks are not supported: quantise with one scale a tensor or a channel"
+        );
         Ok(Self { axis: axis(attributes)?, to })
     }
 }
 
 impl FromNode for DequantizeLinear {
     fn from_node(attributes: &Attributes<'_>) -> TractResult<Self> {
-        Ok(Self { axis: axis(attributes)? })
+        Ok(Self { axis: axis(attributes)?, block: block(attributes)? })
     }
 }
 
@@ -135,6 +143,9 @@ impl Kernel for DequantizeLinear {
 impl DequantizeLinear {
     fn dequantize<T: Level>(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let (x, scale, zero_point) = operands(inputs)?;
+        if self.block > 0 {
+            return self.dequantize_blocks::<T>(x, scale, zero_point);
+        }
         let steps = Steps::<T>::new(x.shape(), self.axis, scale, zero_point)?;
         let mut out = Tensor::zero::<f32>(x.shape())?;
         let (from, mut to) = (x.try_as_plain_ram()?, out.try_as_plain_ram_mut()?);
@@ -145,6 +156,44 @@ impl DequantizeLinear {
         }
         Ok(tvec![out.into_tvalue()])
     }
+}
+
+impl DequantizeLinear {
+    /// Scales and zero points have the input's shape, but for the axis, along which each is of a block.
+    fn dequantize_blocks<T: Level>(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        zero_point: Option<&TValue>,
+    ) -> TractResult<TVec<TValue>> {
+        let at = place(x.shape(), self.axis)?;
+        let mut shape: TVec<usize> = x.shape().into();
+        let size = shape.get_mut(at).map_or(1, |size| std::mem::replace(size, size.div_ceil(self.block)));
+        ensure!(scale.shape() == &*shape, "scales of the shape {:?} instead of {shape:?}", scale.shape());
+        let run = shape.iter().skip(at + 1).product::<usize>().max(1);
+        let scales = scale.try_as_plain_ram()?.as_slice::<f32>()?;
+        let zero_points = match zero_point {
+            Some(value) => value.try_as_plain_ram()?.as_slice::<T>()?.to_vec(),
+            None => vec![T::default(); scales.len()],
+        };
+        ensure!(scales.len() == zero_points.len(), "{} scales, {} zero points", scales.len(), zero_points.len());
+        let mut out = Tensor::zero::<f32>(x.shape())?;
+        let (from, mut to) = (x.try_as_plain_ram()?, out.try_as_plain_ram_mut()?);
+        let (from, to) = (from.as_slice::<T>()?, to.as_slice_mut::<f32>()?);
+        for (row, (from, to)) in from.chunks(run).zip(to.chunks_mut(run)).enumerate() {
+            let first = (row / size * size.div_ceil(self.block) + row % size / self.block) * run;
+            let of = scales.iter().zip(&zero_points).skip(first);
+            from.iter().zip(to).zip(of).for_each(|((q, x), (scale, zero_point))| *x = q.minus(*zero_point) * scale);
+        }
+        Ok(tvec![out.into_tvalue()])
+    }
+}
+
+fn place(shape: &[usize], axis: i64) -> TractResult<usize> {
+    let rank = i64::try_from(shape.len())?;
+    let at = usize::try_from(if axis < 0 { axis + rank } else { axis })?;
+    ensure!(at < shape.len(), "no axis {axis} in a tensor of {rank}");
+    Ok(at)
 }
 
 /// Which scale and zero point are whose: a tensor is runs of equal length, and run `i` has those of place `i` modulo their
@@ -166,9 +215,8 @@ impl<T: Level> Steps<T> {
         let run = if scales.len() == 1 {
             shape.iter().product()
         } else {
-            let rank = i64::try_from(shape.len())?;
-            let at = usize::try_from(if axis < 0 { axis + rank } else { axis })?;
-            let size = shape.get(at).with_context(|| format!("no axis {axis} in a tensor of {rank}"))?;
+            let at = place(shape, axis)?;
+            let size = shape.get(at).with_context(|| format!("no axis {axis}"))?;
             ensure!(*size == scales.len(), "{} scales for an axis of {size}", scales.len());
             shape.iter().skip(at + 1).product()
         };

@@ -7,11 +7,12 @@
 //! - `ConstantOfShape` without a value is of float32; tract makes it of float64.
 //! - `CumSum` of sizes counts integers, `NonMaxSuppression` takes scalars for lists of one.
 //! - `QLinearConv` and its like are of real numbers (`integers`).
+//! - Weights of 4 bits are of 8 (`nibbles`).
 //! - `SkipLayerNormalization` without `epsilon` has ONNX Runtime's, 1e-12; tract's is 1e-5.
 
-use super::integers;
 use super::names::OURS;
 use super::rewritten::{ADDED, FINITE, FROM_THE_FRONT, LIKE, LIST, NUMBERS, REAL};
+use super::{integers, nibbles};
 use crate::ml::attributes::Attributes;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -27,6 +28,7 @@ pub fn rewrite(model: &mut ModelProto) {
 }
 
 fn of_graph(graph: &mut GraphProto, opset: i64) {
+    nibbles::as_bytes(graph);
     let mut nodes = Vec::with_capacity(graph.node.len());
     for mut node in std::mem::take(&mut graph.node) {
         for attribute in &mut node.attribute {

@@ -38,3 +38,8 @@ fn sums_of_float16_end_where_those_of_float32_do() {
 fn integers_that_stand_for_reals_are_as_in_onnx_runtime() {
     check("quantized");
 }
+
+#[test]
+fn rare_types_are_as_in_onnx_runtime() {
+    check("types");
+}
