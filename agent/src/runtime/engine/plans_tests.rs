@@ -1,6 +1,6 @@
 use super::*;
 use crate::runtime::engine::graph;
-use crate::runtime::onnx_builder::{Onnx, data_type};
+use crate::runtime::onnx_builder::{Attribute, Onnx, data_type};
 use fieldpost_operators::standard;
 use fieldpost_shared::bundle::Dtype;
 use fieldpost_shared::durable::write_atomic;
@@ -26,13 +26,16 @@ fn a_plan_in_use_is_not_made_twice() {
     assert!(Arc::ptr_eq(&first, &slot(&mut kept, 3, &[7])));
 }
 
-/// Takes rows of a table that has so many; an index beyond is found out when it runs.
+/// Takes rows of a table that has so many, by twice what it is given; a row beyond is found out when it runs.
 fn taking(rows: u8) -> (InferenceModel, Vec<Symbol>) {
     let values: Vec<f32> = (0..rows).map(f32::from).collect();
     let graph = Onnx::default()
+        .node("d", "Mul", &["half", "two"], &["double"])
+        .node_with("c", "Cast", &["double"], &["at"], &[Attribute::Int("to", 7)])
         .node("g", "GatherND", &["table", "at"], &["y"])
+        .weight("two", &[1], &[2.0])
         .weight("table", &[u64::from(rows), 1], &values)
-        .input("at", data_type(Dtype::Int64), &["N", "1"])
+        .input("half", data_type(Dtype::Fp32), &["N", "1"])
         .output("y", data_type(Dtype::Fp32), &["N", "1"]);
     let dir = tempfile::tempdir().unwrap();
     write_atomic(dir.path(), "m", &graph.bytes()).unwrap();
@@ -42,7 +45,7 @@ fn taking(rows: u8) -> (InferenceModel, Vec<Symbol>) {
     standard::register(&mut onnx.op_register);
     let mut model = onnx.parse(&proto, None).unwrap().model;
     let free = model.symbols.sym("N");
-    let fact = InferenceFact::dt_shape(i64::datum_type(), [free.clone().into(), TDim::Val(1)]);
+    let fact = InferenceFact::dt_shape(f32::datum_type(), [free.clone().into(), TDim::Val(1)]);
     model.set_input_fact(0, fact).unwrap();
     (model, vec![free])
 }
@@ -56,8 +59,8 @@ fn tidied_up_wrongly() -> BySizes {
     BySizes::new(Base::Typed(typed, Some(wide)), symbols)
 }
 
-fn row(plans: &BySizes, index: i64) -> Option<f32> {
-    let at = Tensor::from_shape(&[1, 1], &[index]).unwrap();
+fn row(plans: &BySizes, index: u8) -> Option<f32> {
+    let at = Tensor::from_shape(&[1, 1], &[f32::from(index) / 2.0]).unwrap();
     let outputs = plans.run(&[1], [at.into_tvalue()].into_iter().collect()).ok()?.ok()?;
     outputs[0].cast_to_scalar::<f32>().ok()
 }

@@ -326,11 +326,11 @@ mod tests {
             ("[limits]\nmax_psi = -inf", "limits.max_psi"),
             ("[trial]\nmargin = inf", "trial.margin"),
         ] {
-            std::fs::write(&path, text).unwrap();
+            fieldpost_shared::durable::write_atomic(folder.path(), "strategy.toml", text.as_bytes()).unwrap();
             let refused = format!("{:?}", read(&path).unwrap_err());
             assert!(refused.contains(&format!("`{field}` must be a finite number")), "{refused}");
         }
-        std::fs::write(&path, "[limits]\nerror_rate = 0.5").unwrap();
+        fieldpost_shared::durable::write_atomic(folder.path(), "strategy.toml", b"[limits]\nerror_rate = 0.5").unwrap();
         assert_eq!(read(&path).unwrap().limits.unwrap().error_rate, Some(0.5));
     }
 }

@@ -3,7 +3,7 @@
 use super::decide::Decision;
 use super::progress::{assignments, names};
 use super::sample::{Group, Observation};
-use super::state::{Progress, State};
+use super::state::{Member, Progress, State};
 use super::turn::{Turns, WINDOWS_OPEN, Wait};
 use crate::rollout::duration;
 use crate::rollout::events::Event;
@@ -75,7 +75,7 @@ pub(super) fn decide(
     if devices.is_empty() && windows.is_empty() && !tries_again {
         let mut of_wave = state.members.values().filter(|member| member.wave == wave);
         // A person goes on without everybody of it: nobody is left to show anything, here as in what follows.
-        if of_wave.clone().any(|member| member.accepted) && !of_wave.any(|member| member.counts()) {
+        if of_wave.clone().any(|member| member.accepted) && !of_wave.any(Member::counts) {
             return Decision::events(vec![Event::ShadowPassed { wave, evidence: Vec::new(), in_turn: true }]);
         }
         return Decision::pause(format!(
