@@ -9,10 +9,10 @@
     reason = "a test without the harness, which clippy does not take for one: it fails by panicking, and prints its results"
 )]
 
-use fieldpost_agent::store::{Counter, Opened, Store, StoreError, StoreSettings};
+use fieldpost_agent::store::{Counter, Opened, Pending, Store, StoreError, StoreSettings};
 use fieldpost_shared::id::{Digest, ModelName, ReleaseRef};
 use fieldpost_shared::stats::{Baseline, WindowStats};
-use fieldpost_shared::time::SystemClock;
+use fieldpost_shared::time::{SystemClock, Timestamp};
 use fieldpost_shared::wire::v1::Sequence;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -67,7 +67,7 @@ fn child(dir: &Path) {
         store.push(&release(), &window(number, 10)).unwrap();
         store.commit(&model(), Some(&number), &[]).unwrap();
         if number % 7 == 0 {
-            let windows = store.pending(acknowledged, 1 << 12).unwrap();
+            let windows = store.pending(acknowledged, 1 << 12).unwrap().windows;
             acknowledged = windows.last().map_or(acknowledged, |w| w.last);
         }
         writeln!(out, "{number}").unwrap();
@@ -105,14 +105,16 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         said = next;
     }
     let (store, _) = open(dir.path()).unwrap();
-    let (mut seen, mut after) = (std::collections::BTreeSet::new(), 0);
+    let (mut seen, mut stored) = (std::collections::BTreeSet::new(), Sequence::default());
     loop {
-        let windows = store.pending(after, 1 << 20).unwrap();
+        let Pending { epoch, windows } = store.pending(0, 1 << 20).unwrap();
         let Some(last) = windows.last() else { break };
+        assert!(epoch >= stored.epoch, "epochs go up");
+        let after = if epoch == stored.epoch { stored.number } else { 0 };
         assert_eq!(windows[0].first, after + 1, "no gap");
-        after = last.last;
+        stored = Sequence { epoch, number: last.last };
         seen.extend(windows.iter().map(|w| WindowStats::decode(&w.content).unwrap().requests));
-        store.acknowledge(Sequence { epoch: store.epoch(), number: after }).unwrap();
+        store.acknowledge(stored, Timestamp::EPOCH).unwrap();
     }
     // A death between taking a number and pushing its window leaves that one out, once a round at most.
     let missing = (1..=said).filter(|n| !seen.contains(n)).count();

@@ -1,6 +1,7 @@
 //! The control socket: what the commands of this box ask of the running agent. A Unix socket for its owner alone.
 
 use crate::deploy::DriverHandle;
+use crate::link::Rivals;
 use crate::link::session::LineState;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -32,6 +33,9 @@ pub struct Status {
     /// Why the journal cannot be written, while it cannot.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// Whether another agent runs with the same identity.
+    #[serde(default)]
+    pub rival: bool,
     /// What is reported to the controller.
     pub report: Report,
     /// Where predictions are served, as in the endpoints file.
@@ -60,6 +64,8 @@ pub struct Control {
     pub report: watch::Receiver<Report>,
     /// Where predictions are served.
     pub endpoints: serde_json::Value,
+    /// Whether another agent runs with this identity.
+    pub rivals: Arc<Rivals>,
     /// The time that holds are judged by.
     pub clock: Arc<dyn Clock>,
 }
@@ -105,7 +111,8 @@ pub async fn serve(listener: UnixListener, control: Control, shutdown: Cancellat
 async fn status(State(control): State<Control>) -> Json<Status> {
     let (line, report) = (control.line.borrow().clone(), control.report.borrow().clone());
     let trouble = control.driver.status().borrow().trouble.clone();
-    Json(Status { line, trouble, report, endpoints: control.endpoints })
+    let rival = control.rivals.present(control.clock.monotonic());
+    Json(Status { line, trouble, rival, report, endpoints: control.endpoints })
 }
 
 #[derive(Debug, Deserialize)]

@@ -243,6 +243,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         inventory,
         clock: Arc::clone(&clock),
     };
+    let rivals = Arc::clone(door.rivals());
     let (report_sender, report) = watch::channel(reporter.compose());
     let (line_sender, line) = watch::channel(LineState::Down { reason: "starting".to_owned() });
     let outbox_filled = Arc::new(Notify::new());
@@ -263,7 +264,7 @@ pub async fn run(config: Config) -> Result<(), CommandError> {
         outbox_filled: Arc::clone(&outbox_filled),
         state: line_sender,
     };
-    let control = control::Control { driver: driver_handle, line, report, endpoints, clock: trusted };
+    let control = control::Control { driver: driver_handle, line, report, endpoints, rivals, clock: trusted };
     let socket = control::bind(&config.data_dir).context("cannot take commands")?;
 
     let mut parts = Parts::default();

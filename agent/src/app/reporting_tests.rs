@@ -14,7 +14,7 @@ fn window(release: u64, requests: u64) -> ClosedWindow {
 }
 
 fn requests(store: &Store) -> Vec<u64> {
-    let windows = store.pending(0, 1 << 20).unwrap();
+    let windows = store.pending(0, 1 << 20).unwrap().windows;
     windows.iter().map(|window| WindowStats::decode(&window.content).unwrap().requests).collect()
 }
 

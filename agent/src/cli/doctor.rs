@@ -5,6 +5,7 @@ use super::output::{columns, print};
 use super::{CommandError, Output};
 use crate::config::Config;
 use crate::identity::{Identity, check_owner, enroll::http_client, load_key};
+use crate::link::rivals::ADVICE;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::{Clock as _, SystemClock, Timestamp};
 use serde::Serialize;
@@ -43,12 +44,16 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), CommandEr
         Err(error) => findings.push(finding("enrolment", Err(Chain(&error).to_string()))),
     }
     let agent = fetch_status(config).await;
+    let rival = agent.as_ref().is_ok_and(|status| status.rival);
     findings.push(finding(
         "agent",
         agent
             .map(|status| format!("running; line {}; {} models", status.line_text(), status.report.models.len()))
             .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned()),
     ));
+    if rival {
+        findings.push(finding("identity", Err(ADVICE.to_owned())));
+    }
     let rows: Vec<_> = findings
         .iter()
         .map(|f| vec![if f.ok { "ok" } else { "FAIL" }.to_owned(), f.check.to_owned(), f.detail.clone()])

@@ -4,6 +4,7 @@ use super::output::{columns, pairs, print};
 use super::{CommandError, Output};
 use crate::app::control::{SOCKET, Status};
 use crate::config::Config;
+use crate::link::rivals::ADVICE;
 use anyhow::{Context as _, anyhow};
 use fieldpost_shared::id::ModelName;
 use serde::de::DeserializeOwned;
@@ -59,6 +60,9 @@ pub(super) async fn status(config: &Config, output: Output) -> Result<(), Comman
     ];
     if let Some(trouble) = &status.trouble {
         rows.push(("trouble", format!("the journal cannot be written, nothing changes until it can: {trouble}")));
+    }
+    if status.rival {
+        rows.push(("identity", ADVICE.to_owned()));
     }
     if let Some(hold) = &report.hold {
         rows.push(("hold", hold.clone()));

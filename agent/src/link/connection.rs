@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, ClientError, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
-    NetworkOptions, Packet, QoS, SubscribeFilter, TlsConfiguration, Transport,
+    NetworkOptions, Packet, QoS, StateError, SubscribeFilter, TlsConfiguration, Transport,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,11 @@ pub enum ConnectError {
     /// The broker said no to who we are.
     #[error("the broker refused the login ({0:?})")]
     Refused(ConnectReturnCode),
+    /// The broker ended it by a packet that no MQTT 3.1.1 broker sends.
+    #[error(
+        "the broker ended the connection, as it does when it stops, or when another client comes with this one's id"
+    )]
+    Ended,
     /// Anything else.
     #[error("no connection to the broker")]
     Lost(#[source] Box<ConnectionError>),
@@ -186,6 +191,8 @@ fn mqtt_options(options: ConnectOptions) -> MqttOptions {
 fn connect_error(error: ConnectionError) -> ConnectError {
     match error {
         ConnectionError::ConnectionRefused(code) => ConnectError::Refused(code),
+        // A broker of MQTT 5 says DISCONNECT, with its reason, to clients of 3.1.1 too.
+        ConnectionError::MqttState(StateError::WrongPacket) => ConnectError::Ended,
         other => ConnectError::Lost(Box::new(other)),
     }
 }

@@ -4,7 +4,8 @@ use crate::clock::TrustedClock;
 use crate::deploy::{DriverHandle, Refusal};
 use crate::fetch::BlobExchange;
 use crate::identity::Identity;
-use crate::store::Store;
+use crate::link::rivals::{ADVICE, Finding, Rivals};
+use crate::store::{Acknowledged, Store};
 use bytes::Bytes;
 use fieldpost_shared::error_chain::Chain;
 use fieldpost_shared::time::{Clock, Timestamp};
@@ -19,8 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 /// What a message led to, as far as the session must act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// Statistics were acknowledged: more may be sent.
+    /// Statistics were acknowledged, or got other numbers: more may be sent.
     Acknowledged,
+    /// The controller takes nothing of this session, whose epoch is over there: connect anew, in a later one.
+    Overtaken,
     /// The root of trust moved on: listen for the version after it.
     NewRoot,
     /// The disk did not take it: connect anew after a while, and be told again.
@@ -41,6 +44,7 @@ pub struct Door {
     /// A desired state that a newer root, or a clock put right, may make acceptable; and its sequence.
     deferred: Arc<Mutex<Option<(u64, Bytes)>>>,
     login_offset_ms: Arc<AtomicI64>,
+    rivals: Arc<Rivals>,
     http: reqwest::Client,
 }
 
@@ -55,14 +59,20 @@ impl Door {
         clock: Arc<TrustedClock>,
         http: reqwest::Client,
     ) -> Self {
-        let (refused, deferred, login_offset_ms) = Default::default();
-        Self { identity, root, store, driver, clock, refused, deferred, login_offset_ms, http }
+        let (refused, deferred, login_offset_ms, rivals) = Default::default();
+        Self { identity, root, store, driver, clock, refused, deferred, login_offset_ms, rivals, http }
     }
 
     /// Whose door this is.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Whether another agent runs with this identity.
+    #[must_use]
+    pub fn rivals(&self) -> &Arc<Rivals> {
+        &self.rivals
     }
 
     /// The root of trust now.
@@ -197,14 +207,41 @@ impl Door {
             Err(error) => return self.refuse_open(&error),
         };
         self.signed_time(ack.issued).await;
-        match self.store.background(move |store| store.acknowledge(ack.stored)).await {
-            // One that covers nothing new, perhaps played back by somebody, must not make this box send anything.
-            Ok(0) => Heard::Other,
-            Ok(_) => Heard::Acknowledged,
+        let (stored, now) = (ack.stored, self.now());
+        let told = match self.store.background(move |store| store.acknowledge(stored, now)).await {
+            Ok(told) => told,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "cannot apply an acknowledgement");
-                Heard::Other
+                return Heard::Other;
             }
+        };
+        if told.foreign {
+            self.rival(stored.epoch);
+        }
+        if told.renumbered > 0 {
+            tracing::warn!(
+                windows = told.renumbered,
+                "statistics that the controller no longer takes get other numbers"
+            );
+        }
+        match told {
+            Acknowledged { overtaken: true, .. } => Heard::Overtaken,
+            // One that covers nothing new, perhaps played back by somebody, must not make this box send anything.
+            Acknowledged { gone: 0, renumbered: 0, .. } => Heard::Other,
+            _ => Heard::Acknowledged,
+        }
+    }
+
+    /// The controller heard this identity in an epoch that this state does not know.
+    fn rival(&self, epoch: u64) {
+        match self.rivals.note(epoch, self.clock.monotonic()) {
+            Finding::Known => {}
+            Finding::PutBack => tracing::warn!(
+                epoch,
+                "the controller has heard this box later than its state knows: an older copy of the state was put back, \
+                 or another agent runs with it; a later epoch begins"
+            ),
+            Finding::Rival => tracing::error!(epoch, "{ADVICE}"),
         }
     }
 

@@ -24,7 +24,29 @@ fn push(fixture: &Fixture) {
     let version = semver::Version::new(1, 0, 0);
     let release = ReleaseRef { model: "m".parse().unwrap(), version, manifest: Digest::of(b"m") };
     fixture.store.push(&release, &WindowStats::open("m", "1.0.0", &Baseline::default(), 1)).unwrap();
-    assert_eq!(fixture.store.pending(0, 1 << 20).unwrap().len(), 1);
+    assert_eq!(fixture.store.pending(0, 1 << 20).unwrap().windows.len(), 1);
+}
+
+#[tokio::test]
+async fn an_epoch_that_only_a_copy_of_the_state_can_have_begun_is_overtaken() {
+    let fixture = Fixture::new();
+    push(&fixture);
+    let later = |more: u64| {
+        let stored = Sequence { epoch: fixture.store.epoch() + more, number: 0 };
+        Ack { stored, ..ack(&fixture, 0) }
+    };
+    let heard = later(7);
+    assert_eq!(fixture.hear(of_box_1(Topic::Ack), &heard, 9).await, Heard::Other, "a stranger's word moves nothing");
+    assert_eq!(fixture.hear(of_box_1(Topic::Ack), &heard, 3).await, Heard::Overtaken);
+    assert!(fixture.store.epoch() > heard.stored.epoch);
+    assert_eq!(fixture.hear(of_box_1(Topic::Ack), &heard, 3).await, Heard::Other, "the broker says it again");
+    assert_eq!(fixture.store.outbox().unwrap().windows, 1);
+    // Whoever answers each later epoch by one that is later still is another agent.
+    let present = || fixture.door.rivals().present(fixture.clock.monotonic());
+    for rival in [false, true] {
+        assert_eq!(fixture.hear(of_box_1(Topic::Ack), &later(1), 3).await, Heard::Overtaken);
+        assert_eq!(present(), rival);
+    }
 }
 
 /// Expires tomorrow.

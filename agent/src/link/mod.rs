@@ -6,12 +6,14 @@
 pub mod connection;
 pub mod door;
 mod reports;
+pub mod rivals;
 pub mod session;
 pub mod speaker;
 pub mod tls;
 
 pub use connection::{ConnectError, ConnectOptions, Connection, Incoming};
 pub use door::Door;
+pub use rivals::Rivals;
 pub use session::{Link, LinkSettings};
 pub use speaker::Speaker;
 

@@ -7,7 +7,7 @@ use super::speaker::Speaker;
 use super::tls;
 use crate::fetch::BlobExchange;
 use crate::fetch::exchange::Want;
-use crate::store::{Counter, Store, StoreError};
+use crate::store::{Counter, Pending, Store, StoreError};
 use fieldpost_shared::backoff::Backoff;
 use fieldpost_shared::bundle::chunk::MAX_PAYLOAD_BYTES;
 use fieldpost_shared::time::Clock;
@@ -40,6 +40,9 @@ const ACK_PATIENCE: Backoff = Backoff { base: Duration::from_secs(10), max: Dura
 const STATS_BYTES: usize = MAX_PAYLOAD_BYTES - 4 * 1024;
 /// A connection that lived this long resets the back-off.
 const STEADY: Duration = Duration::from_secs(30);
+
+/// So often a session that the controller does not take is followed by another at once.
+const OVERTAKEN: u32 = 2;
 
 /// Whether the line is up, for `status` and `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -81,6 +84,7 @@ enum End {
     Lost(ConnectError),
     Stuck,
     NotKept,
+    Overtaken,
     Store(StoreError),
 }
 
@@ -99,13 +103,14 @@ impl From<StoreError> for End {
 impl Link {
     /// Runs until shutdown.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut failures = 0_u32;
+        let (mut failures, mut overtaken) = (0_u32, 0_u32);
         while !shutdown.is_cancelled() {
             let started = self.clock.monotonic();
             let end = match self.talk(&shutdown).await {
                 Ok(()) => break,
                 Err(end) => end,
             };
+            let again = matches!(end, End::Overtaken);
             let reason = match end {
                 End::Lost(error) => {
                     if matches!(error, ConnectError::Refused(_)) {
@@ -121,17 +126,26 @@ impl Link {
                     }
                 }
                 End::Stuck => Stuck.to_string(),
+                End::Overtaken => "the controller has heard this box in a later epoch".to_owned(),
                 End::NotKept => "what was heard could not be stored".to_owned(),
                 End::Store(error) => fieldpost_shared::error_chain::Chain(&error).to_string(),
             };
             if self.clock.monotonic().saturating_sub(started) > STEADY {
-                failures = 0;
+                (failures, overtaken) = (0, 0);
             }
             let mut random = [0; 8];
             if let Err(error) = getrandom::fill(&mut random) {
                 tracing::warn!(%error, "no random numbers: the fleet reconnects in step");
             }
-            let wait = self.settings.backoff.wait(failures, u64::from_le_bytes(random));
+            let (now, random) = (self.clock.monotonic(), u64::from_le_bytes(random));
+            let wait = if again && overtaken < OVERTAKEN {
+                // Whoever has just taken the line, and is not believed on it, comes back at once, and stays.
+                overtaken = overtaken.saturating_add(1);
+                self.settings.backoff.wait(0, random)
+            } else {
+                let rival = self.door.rivals().wait(now, random);
+                rival.unwrap_or_else(|| self.settings.backoff.wait(failures, random))
+            };
             failures = failures.saturating_add(1);
             tracing::warn!(reason, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "line down");
             self.state.send_replace(LineState::Down { reason });
@@ -210,6 +224,7 @@ impl Link {
                                 connection.subscribe([next])?;
                             }
                             Heard::NotKept => return Err(End::NotKept),
+                            Heard::Overtaken => return Err(End::Overtaken),
                             Heard::Other => {}
                         }
                     }
@@ -271,12 +286,12 @@ impl Link {
             return Ok(());
         }
         // What is handed out got its number durably: a window that may have been sent is never merged with another.
-        let windows = self.store.background(|store| store.pending(0, STATS_BYTES)).await?;
+        let Pending { epoch, windows } = self.store.background(|store| store.pending(0, STATS_BYTES)).await?;
         if windows.is_empty() {
             return Ok(());
         }
         let topic = self.settings.topics.name(&Topic::Stats(self.speaker.identity().device.clone()));
-        connection.publish(topic, self.speaker.stats(self.store.epoch(), windows), false)?;
+        connection.publish(topic, self.speaker.stats(epoch, windows), false)?;
         pump.waiting_since = Some(self.clock.monotonic());
         Ok(())
     }

@@ -123,10 +123,11 @@ impl Store {
     /// # Errors
     /// When the database does not take it.
     pub fn next(&self, counter: Counter) -> Result<Sequence, StoreError> {
+        let epoch = self.begun_epoch()?;
         self.database.run("count", |trees| {
             let number = read::<u64>(trees, "sequence", counter.key())?.unwrap_or(0).saturating_add(1);
             write(trees, "sequence", counter.key(), &number)?;
-            Ok(Sequence { epoch: self.epoch, number })
+            Ok(Sequence { epoch, number })
         })
     }
 

@@ -13,6 +13,7 @@
 
 mod background;
 mod database;
+mod epoch;
 mod error;
 mod journal;
 mod meta;
@@ -25,10 +26,12 @@ mod trust;
 pub use error::{RecordError, StoreError};
 pub use journal::MAX_QUARANTINE;
 pub use meta::{Counter, Hold, Known};
-pub use outbox::MAX_WINDOW_BYTES;
+pub use outbox::{Acknowledged, MAX_WINDOW_BYTES, Pending};
 
 use database::{Database, Trees};
+use epoch::{EPOCH_FILE, Epochs};
 use error::Cause;
+#[cfg(test)]
 use fieldpost_shared::durable;
 use fieldpost_shared::time::Clock;
 use std::fs;
@@ -60,15 +63,11 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Store {
     database: Database,
-    epoch: u64,
+    epochs: Epochs,
     settings: StoreSettings,
     data: PathBuf,
     pace: outbox::Pace,
 }
-
-/// Keeps the epoch beside the database, so that a new database after damage begins a later one even when the clock
-/// has gone back.
-const EPOCH_FILE: &str = "db.epoch";
 
 impl Store {
     /// Opens, or makes, the database in `data`. Waits about three seconds for a lock that another process holds. On a full
@@ -81,17 +80,7 @@ impl Store {
             Err(error) if error.is_disk_full() && reserve::release(data) => Database::open(data, check)?,
             opened => opened?,
         };
-        let known = database.run("read the epoch", meta::read_epoch)?;
-        let epoch = match known {
-            Some(epoch) => epoch,
-            None => {
-                let epoch = clock.now().as_millis().max(last_epoch(data).saturating_add(1));
-                durable::write_atomic(data, EPOCH_FILE, epoch.to_string().as_bytes())
-                    .map_err(|source| StoreError::durable("keep the epoch", database.path(), source))?;
-                database.run("begin the epoch", |trees| meta::write_epoch(trees, epoch))?;
-                epoch
-            }
-        };
+        let (epochs, fresh) = Epochs::open(&database, data, clock)?;
         trust::settle(&database, data)?;
         let outbox = database.run("read the outbox state", outbox::live_bytes)?;
         if database.is_grown(outbox) {
@@ -100,15 +89,20 @@ impl Store {
         // Without all of it the store works, and takes no statistics until there is space for it.
         reserve::take_some(data);
         Ok((
-            Self { database, epoch, settings, data: data.to_owned(), pace: outbox::Pace::default() },
-            Opened { set_aside, fresh: known.is_none() },
+            Self { database, epochs, settings, data: data.to_owned(), pace: outbox::Pace::default() },
+            Opened { set_aside, fresh },
         ))
     }
 
-    /// The epoch of all numbers that this store gives.
+    /// The epoch of the numbers that this store gives from now on.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.epochs.current()
+    }
+
+    /// The same, durable on return.
+    fn begun_epoch(&self) -> Result<u64, StoreError> {
+        self.epochs.begun(&self.database, &self.data)
     }
 }
 

@@ -55,14 +55,18 @@ fn ranges(windows: &[Window]) -> Vec<(u64, u64)> {
     windows.iter().map(|w| (w.first, w.last)).collect()
 }
 
+/// An acknowledgement.
+fn acknowledge(store: &Store, epoch: u64, number: u64) -> Acknowledged {
+    store.acknowledge(Sequence { epoch, number }, Timestamp::from_millis(NOW)).unwrap()
+}
+
 /// Everything that waits, handed out and acknowledged bit by bit.
 fn drain(store: &Store) -> Vec<Window> {
-    let (mut all, mut after) = (Vec::new(), 0);
+    let mut all = Vec::new();
     loop {
-        let windows = store.pending(after, 4096).unwrap();
+        let Pending { epoch, windows } = store.pending(0, 4096).unwrap();
         let Some(last) = windows.last() else { return all };
-        after = last.last;
-        store.acknowledge(Sequence { epoch: store.epoch(), number: after }).unwrap();
+        acknowledge(store, epoch, last.last);
         all.extend(windows);
     }
 }
@@ -73,8 +77,9 @@ fn numbers_survive_a_restart_and_are_never_given_twice() {
     let first = open(data.path()).next(Counter::Report).unwrap();
     assert_eq!(first, Sequence { epoch: NOW, number: 1 });
     let store = open(data.path());
-    assert_eq!(store.next(Counter::Report).unwrap(), Sequence { epoch: NOW, number: 2 });
-    assert_eq!(store.next(Counter::Session).unwrap().number, 1);
+    let second = store.next(Counter::Report).unwrap();
+    assert!(second.epoch > first.epoch && second.number == 2, "{second:?}");
+    assert_eq!(store.next(Counter::Session).unwrap(), Sequence { epoch: second.epoch, number: 1 });
 }
 
 #[test]
@@ -259,23 +264,23 @@ fn windows_come_back_in_order_until_they_are_acknowledged() {
     {
         let store = open(data.path());
         (0..5).for_each(|i| store.push(&release(1), &window(1, i, i)).unwrap());
-        assert_eq!(ranges(&store.pending(0, 1 << 20).unwrap()), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
+        assert_eq!(ranges(&store.pending(0, 1 << 20).unwrap().windows), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
     }
     let store = open(data.path());
-    assert_eq!(requests(&store.pending(0, 1 << 20).unwrap()), [0, 1, 2, 3, 4]);
-    assert_eq!(store.acknowledge(Sequence { epoch: NOW, number: 3 }).unwrap(), 3);
-    assert_eq!(ranges(&store.pending(0, 1 << 20).unwrap()), [(4, 4), (5, 5)]);
-    assert_eq!(ranges(&store.pending(4, 1 << 20).unwrap()), [(5, 5)]);
+    assert_eq!(requests(&store.pending(0, 1 << 20).unwrap().windows), [0, 1, 2, 3, 4]);
+    assert_eq!(acknowledge(&store, NOW, 3).gone, 3);
+    assert_eq!(ranges(&store.pending(0, 1 << 20).unwrap().windows), [(4, 4), (5, 5)]);
+    assert_eq!(ranges(&store.pending(4, 1 << 20).unwrap().windows), [(5, 5)]);
     assert_eq!(store.outbox().unwrap().windows, 2);
 }
 
 #[test]
-fn an_acknowledgement_of_another_epoch_deletes_nothing() {
+fn an_acknowledgement_of_an_earlier_epoch_changes_nothing() {
     let data = tempfile::tempdir().unwrap();
     let store = open(data.path());
     store.push(&release(1), &window(1, 0, 1)).unwrap();
     store.pending(0, 1 << 20).unwrap();
-    assert_eq!(store.acknowledge(Sequence { epoch: NOW + 1, number: 9 }).unwrap(), 0);
+    assert_eq!(acknowledge(&store, NOW - 1, 9), Acknowledged::default());
     assert_eq!(store.outbox().unwrap().windows, 1);
 }
 
@@ -284,8 +289,8 @@ fn an_acknowledgement_beyond_what_was_sent_deletes_no_unsent_window() {
     let data = tempfile::tempdir().unwrap();
     let store = open(data.path());
     store.push(&release(1), &window(1, 0, 1)).unwrap();
-    assert_eq!(store.acknowledge(Sequence { epoch: NOW, number: u64::MAX }).unwrap(), 0);
-    assert_eq!(requests(&store.pending(0, 1 << 20).unwrap()), [1]);
+    assert_eq!(acknowledge(&store, NOW, u64::MAX).gone, 0);
+    assert_eq!(requests(&store.pending(0, 1 << 20).unwrap().windows), [1]);
 }
 
 #[test]
@@ -294,7 +299,7 @@ fn max_bytes_holds_apart_from_the_first_window() {
     let store = open(data.path());
     (0..4).for_each(|i| store.push(&release(1), &window(1, i, 1)).unwrap());
     let each = store.outbox().unwrap().bytes / 4;
-    let take = |after, bytes| ranges(&store.pending(after, usize::try_from(bytes).unwrap()).unwrap()).len();
+    let take = |after, bytes| ranges(&store.pending(after, usize::try_from(bytes).unwrap()).unwrap().windows).len();
     assert_eq!(take(0, 1), 1);
     assert_eq!(take(0, each * 2 + 9), 2, "what has a number already, and one more");
     assert_eq!(take(0, each * 3 + 9), 3);
@@ -349,9 +354,9 @@ fn windows_that_may_have_been_sent_are_never_merged() {
     let data = tempfile::tempdir().unwrap();
     let store = open_with(data.path(), one_record() * 16).0;
     (0..4).for_each(|i| store.push(&release(1), &window(1, i, 1)).unwrap());
-    let sent = store.pending(0, 1 << 20).unwrap();
+    let sent = store.pending(0, 1 << 20).unwrap().windows;
     (4..100).for_each(|i| store.push(&release(1), &window(1, i, 1)).unwrap());
-    assert_eq!(store.pending(0, 1 << 20).unwrap()[..sent.len()], sent[..]);
+    assert_eq!(store.pending(0, 1 << 20).unwrap().windows[..sent.len()], sent[..]);
 }
 
 #[test]
@@ -371,10 +376,10 @@ fn most_of_a_full_outbox_stays_mergeable_when_nothing_is_acknowledged() {
     let data = tempfile::tempdir().unwrap();
     let store = open_with(data.path(), one_record() * 40).0;
     (0..40).for_each(|i| store.push(&release(1), &window(1, i, 1)).unwrap());
-    let sent = store.pending(0, 1 << 30).unwrap().len();
+    let sent = store.pending(0, 1 << 30).unwrap().windows.len();
     assert!((10..=12).contains(&sent), "{sent}");
-    assert_eq!(store.pending(0, 1 << 30).unwrap().len(), sent);
-    assert_eq!(store.pending(u64::try_from(sent).unwrap(), 1 << 30).unwrap(), []);
+    assert_eq!(store.pending(0, 1 << 30).unwrap().windows.len(), sent);
+    assert_eq!(store.pending(u64::try_from(sent).unwrap(), 1 << 30).unwrap().windows, []);
 }
 
 proptest! {
@@ -386,7 +391,7 @@ proptest! {
         let data = tempfile::tempdir().unwrap();
         let bound = one_record() * 6;
         let mut store = open_with(data.path(), bound).0;
-        let (mut pushed, mut counted, mut contiguous) = (0_u64, 0_u64, 0_u64);
+        let (mut pushed, mut counted, mut stored) = (0_u64, 0_u64, Sequence::default());
         for (i, (action, amount)) in actions.into_iter().enumerate() {
             match action {
                 0..=2 => {
@@ -398,22 +403,27 @@ proptest! {
                     store = open_with(data.path(), bound).0;
                 }
                 _ => {
-                    let windows = store.pending(if action == 4 { contiguous } else { 0 }, 1 << (6 + amount)).unwrap();
+                    let after = if action == 4 { stored.number } else { 0 };
+                    let pending = store.pending(after, 1 << (6 + amount)).unwrap();
                     // The controller takes what continues what it has, and may lose the acknowledgement.
-                    for w in windows {
-                        if w.first == contiguous + 1 {
-                            counted += WindowStats::decode(&w.content).unwrap().requests;
-                            contiguous = w.last;
+                    for w in pending.windows {
+                        prop_assert!(pending.epoch >= stored.epoch, "an epoch that is over");
+                        if pending.epoch > stored.epoch && w.first == 1 {
+                            stored = Sequence { epoch: pending.epoch, number: 0 };
                         }
-                        prop_assert!(w.last <= contiguous, "a gap before {}", w.first);
+                        if pending.epoch == stored.epoch && w.first == stored.number + 1 {
+                            counted += WindowStats::decode(&w.content).unwrap().requests;
+                            stored.number = w.last;
+                        }
+                        prop_assert!(action == 4 || w.last <= stored.number, "a gap before {}", w.first);
                     }
                     if amount % 2 == 0 {
-                        store.acknowledge(Sequence { epoch: NOW, number: contiguous }).unwrap();
+                        acknowledge(&store, stored.epoch, stored.number);
                     }
                 }
             }
         }
-        store.acknowledge(Sequence { epoch: NOW, number: contiguous }).unwrap();
+        acknowledge(&store, stored.epoch, stored.number);
         counted += requests(&drain(&store)).iter().sum::<u64>();
         prop_assert_eq!(counted, pushed);
         let left = store.outbox().unwrap();
@@ -459,7 +469,7 @@ fn an_open_window_survives_a_death_and_is_sent_once() {
     store.checkpoint(&release(1), &window(1, 0, 5)).unwrap();
     store.checkpoint(&release(1), &window(1, 0, 9)).unwrap();
     store.checkpoint(&release(2), &window(2, 0, 2)).unwrap();
-    assert_eq!(store.pending(0, 1 << 20).unwrap(), [], "open windows are not handed out");
+    assert_eq!(store.pending(0, 1 << 20).unwrap().windows, [], "open windows are not handed out");
     // The first one closes; the agent dies with its successor, and with the other release's, open.
     store.push(&release(1), &window(1, 0, 10)).unwrap();
     store.checkpoint(&release(1), &window(1, 1, 3)).unwrap();
@@ -467,7 +477,7 @@ fn an_open_window_survives_a_death_and_is_sent_once() {
     let store = open(data.path());
     assert_eq!(store.recover_windows().unwrap(), 2);
     assert_eq!(store.recover_windows().unwrap(), 0);
-    let mut found = requests(&store.pending(0, 1 << 20).unwrap());
+    let mut found = requests(&store.pending(0, 1 << 20).unwrap().windows);
     found.sort_unstable();
     assert_eq!(found, [2, 3, 10]);
 }
@@ -478,4 +488,79 @@ fn open_windows_do_not_pile_up() {
     let store = open(data.path());
     (0..100).for_each(|i| store.checkpoint(&release(1), &window(1, i, 1)).unwrap());
     assert_eq!(store.recover_windows().unwrap(), 64);
+}
+
+/// A second copy of a state directory.
+fn copy(data: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    let status = std::process::Command::new("cp").arg("-a").arg(data.join(".")).arg(to.path()).status();
+    assert!(status.unwrap().success());
+    to
+}
+
+#[test]
+fn a_state_that_was_put_back_gives_no_number_again_also_where_the_clock_stands_still() {
+    let data = tempfile::tempdir().unwrap();
+    drop(open(data.path()));
+    let older = copy(data.path());
+    let (went_on, put_back) = (open(data.path()), open(older.path()));
+    for store in [&went_on, &put_back] {
+        store.push(&release(1), &window(1, 0, 1)).unwrap();
+    }
+    assert_ne!(went_on.next(Counter::Session).unwrap(), put_back.next(Counter::Session).unwrap());
+    let (theirs, ours) = (went_on.pending(0, 1 << 20).unwrap(), put_back.pending(0, 1 << 20).unwrap());
+    assert_ne!(theirs.epoch, ours.epoch, "once in a million runs this fails by chance");
+    let heard = acknowledge(&put_back, theirs.epoch, 1);
+    assert!(heard.foreign && heard.gone == 0, "{heard:?}");
+    assert_eq!(heard.overtaken, theirs.epoch > ours.epoch);
+    assert!(put_back.next(Counter::Session).unwrap().epoch > theirs.epoch, "it is believed again");
+    assert_eq!(put_back.outbox().unwrap().windows, 1, "its own window is still there");
+}
+
+#[test]
+fn windows_of_an_earlier_start_keep_their_numbers_until_they_are_acknowledged() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    (0..3).for_each(|i| store.push(&release(1), &window(1, i, i)).unwrap());
+    let each = store.outbox().unwrap().bytes / 3;
+    assert_eq!(store.pending(0, usize::try_from(each * 2 + 9).unwrap()).unwrap().windows.len(), 2);
+    drop(store);
+    let store = open(data.path());
+    let first = store.pending(0, 1 << 20).unwrap();
+    assert_eq!((first.epoch, ranges(&first.windows)), (NOW, vec![(1, 1), (2, 2)]));
+    assert_eq!(acknowledge(&store, NOW, 2).gone, 2);
+    let then = store.pending(0, 1 << 20).unwrap();
+    assert_eq!((then.epoch, ranges(&then.windows)), (store.epoch(), vec![(1, 1)]));
+    assert!(then.epoch > NOW);
+}
+
+#[test]
+fn windows_of_an_epoch_that_is_over_at_the_controller_get_other_numbers() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    (0..2).for_each(|i| store.push(&release(1), &window(1, i, i)).unwrap());
+    store.pending(0, 1 << 20).unwrap();
+    drop(store);
+    let store = open(data.path());
+    let heard = acknowledge(&store, NOW + 5, 0);
+    assert!(heard.foreign && heard.renumbered == 0, "a number of 0 is about no window: {heard:?}");
+    let later = store.epoch() + 5;
+    let heard = acknowledge(&store, later, 40);
+    assert_eq!((heard.gone, heard.renumbered, heard.foreign, heard.overtaken), (0, 2, true, true));
+    assert!(store.epoch() > later);
+    let pending = store.pending(0, 1 << 20).unwrap();
+    assert_eq!((pending.epoch, ranges(&pending.windows)), (store.epoch(), vec![(1, 1), (2, 2)]));
+    assert_eq!(requests(&pending.windows), [0, 1]);
+    assert_eq!(acknowledge(&store, store.epoch(), 2).gone, 2);
+    assert_eq!(store.outbox().unwrap().bytes, 0);
+}
+
+#[test]
+fn an_epoch_that_nobody_could_follow_moves_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    store.push(&release(1), &window(1, 0, 1)).unwrap();
+    store.pending(0, 1 << 20).unwrap();
+    assert_eq!(acknowledge(&store, u64::MAX, u64::MAX), Acknowledged::default());
+    assert_eq!(store.epoch(), NOW);
 }

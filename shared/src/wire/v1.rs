@@ -43,12 +43,12 @@ macro_rules! body {
     };
 }
 
-/// A place in a stream that only counts up: a new epoch begins when a device's store was lost or rebuilt.
+/// A place in a stream that only counts up: a new epoch begins at each start of a device, and above what was heard of it.
 ///
-/// The epoch is the time, in milliseconds, at which the store was made, so a later store compares greater.
+/// The epoch is the time, in milliseconds, at which it began, with a random part, so a later one compares greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Sequence {
-    /// When the store that counts was made, ms since 1970.
+    /// When it began, ms since 1970, or more than the one before.
     pub epoch: u64,
     /// Counts up from 1 within the epoch.
     pub number: u64,

@@ -6,6 +6,7 @@
 //! | `1`, number | a [`Window`] that was handed out |
 //! | `2`, 255 - level, order | an [`Unsent`] window; each merge of two raises the level by one |
 //! | `3`, manifest, opened | an [`Unsent`] window that is still open; not part of the totals |
+//! | `4` | the epoch of the numbers under `1` |
 //!
 //! So unsent windows stand coarsest first, which is oldest first, and those of one level can be walked alone.
 
@@ -21,6 +22,7 @@ const STATE: &[u8] = &[0];
 const SENT: u8 = 1;
 pub(super) const UNSENT: u8 = 2;
 pub(super) const OPEN: u8 = 3;
+const EPOCH: &[u8] = &[4];
 
 /// Totals, written with every change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +91,20 @@ pub(super) fn read_state(trees: &Trees) -> Result<State, Cause> {
     Ok(state.map(|bytes| decode("outbox state", FORM, &bytes)).transpose()?.unwrap_or_default())
 }
 
+/// The epoch in which the windows that have a number got it; none before it was first kept.
+pub(super) fn read_epoch(trees: &Trees) -> Result<Option<u64>, Cause> {
+    Ok(trees.outbox.get(EPOCH)?.map(|bytes| decode("outbox epoch", FORM, &bytes)).transpose()?)
+}
+
+/// Keeps that epoch where none is kept.
+pub(in crate::store) fn keep_epoch(trees: &Trees, epoch: u64) -> Result<(), Cause> {
+    if read_epoch(trees)?.is_none() {
+        trees.outbox.insert(EPOCH, encode("outbox epoch", FORM, &epoch)?)?;
+        trees.flush()?;
+    }
+    Ok(())
+}
+
 pub(super) fn read_unsent(bytes: &[u8]) -> Result<Unsent, RecordError> {
     decode("unsent window", FORM, bytes)
 }
@@ -111,6 +127,13 @@ pub(super) struct Change {
 impl Change {
     pub(super) fn new(state: State) -> Self {
         Self { batch: sled::Batch::default(), state }
+    }
+
+    /// Numbers begin anew, in another epoch. Nothing may have one of the last.
+    pub(super) fn begin(&mut self, epoch: u64) -> Result<(), RecordError> {
+        self.batch.insert(EPOCH, encode("outbox epoch", FORM, &epoch)?);
+        self.state.last_number = 0;
+        Ok(())
     }
 
     pub(super) fn put_unsent(&mut self, level: u8, order: u64, window: &Unsent) -> Result<(), RecordError> {

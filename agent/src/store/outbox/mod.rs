@@ -3,18 +3,25 @@
 //! A window gets its number when it is first handed out to be sent, and is never merged from then on: the controller may
 //! have it already, and would count it twice. Windows that were not handed out yet are merged when the outbox is over its
 //! bound. Nothing is ever dropped: a few windows per release always stay, however small the bound.
+//!
+//! Each process numbers in an epoch of its own (see [`super::epoch`]), from 1, once nothing has a number of an earlier one.
 
 mod change;
 mod coarsen;
 mod open;
+mod sent;
+
+pub use sent::{Acknowledged, Pending};
+
+pub(super) use change::keep_epoch;
 
 use super::database::Trees;
 use super::error::{Cause, StoreError};
 use super::{Store, reserve};
-use change::{Change, UNSENT, Unsent, open_key, read_sent, read_state, read_unsent, sent_key, size, unsent_key};
+use change::{Change, Unsent, open_key, read_epoch, read_state, read_unsent, size, unsent_key};
 use fieldpost_shared::id::ReleaseRef;
 use fieldpost_shared::stats::WindowStats;
-use fieldpost_shared::wire::v1::{MAX_WINDOWS, OutboxReport, Sequence, Window};
+use fieldpost_shared::wire::v1::OutboxReport;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Most bytes of one window's content, so that a message of at most 120 KiB carries it.
@@ -38,6 +45,7 @@ pub(super) fn live_bytes(trees: &Trees) -> Result<u64, Cause> {
 }
 
 pub(super) fn check(trees: &Trees) -> Result<(), Cause> {
+    read_epoch(trees)?;
     read_state(trees).map(drop)
 }
 
@@ -89,80 +97,6 @@ impl Store {
         let futile = if state.bytes > bound { state.bytes.saturating_add(slack) } else { 0 };
         self.pace.futile_below.store(futile, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// The windows after number `after`, oldest first, without gaps: at most [`MAX_WINDOWS`], and of at most `max_bytes`
-    /// apart from the first. What has no number yet gets one, durably, before this returns; so whatever was returned may
-    /// be sent at once and will never be merged.
-    ///
-    /// To keep most of a full outbox mergeable, nothing new is handed out while a quarter of its bound is unacknowledged.
-    ///
-    /// # Errors
-    /// When the database does not read or take it.
-    pub fn pending(&self, after: u64, max_bytes: usize) -> Result<Vec<Window>, StoreError> {
-        let sent_limit = self.settings.outbox_bytes / 4;
-        self.database.run("hand out windows of statistics", |trees| {
-            let mut room = u64::try_from(max_bytes).unwrap_or(u64::MAX);
-            let mut windows: Vec<Window> = Vec::new();
-            let full = |windows: &Vec<Window>, room: u64, next: u64| {
-                windows.len() >= MAX_WINDOWS || (!windows.is_empty() && next > room)
-            };
-            for entry in trees.outbox.range(sent_key(after.saturating_add(1))..vec![UNSENT]) {
-                let bytes = entry?.1;
-                if full(&windows, room, size(&bytes)) {
-                    return Ok(windows);
-                }
-                room = room.saturating_sub(size(&bytes));
-                windows.push(read_sent(&bytes)?);
-            }
-            let state = read_state(trees)?;
-            let mut change = Change::new(state);
-            for entry in trees.outbox.scan_prefix([UNSENT]) {
-                let (key, bytes) = entry?;
-                let waits = change.state.sent_bytes >= sent_limit && change.state.sent_bytes > 0;
-                if waits || full(&windows, room, size(&bytes)) {
-                    break;
-                }
-                room = room.saturating_sub(size(&bytes));
-                let unsent = read_unsent(&bytes)?;
-                let first = change.state.last_number.saturating_add(1);
-                let last = change.state.last_number.saturating_add(unsent.count.max(1));
-                let window = Window { first, last, release: unsent.release, content: unsent.content };
-                change.remove(&key, size(&bytes));
-                change.put_sent(&window)?;
-                change.state.last_number = last;
-                windows.push(window);
-            }
-            if change.state != state {
-                change.apply(trees)?;
-            }
-            Ok(windows)
-        })
-    }
-
-    /// Deletes the windows that an acknowledgement covers; one of another epoch covers none. Gives how many went.
-    ///
-    /// # Errors
-    /// When the database does not take it; the windows are then sent again, and acknowledged again.
-    pub fn acknowledge(&self, stored: Sequence) -> Result<usize, StoreError> {
-        if stored.epoch != self.epoch {
-            return Ok(0);
-        }
-        self.database.run("delete acknowledged windows", |trees| {
-            let mut change = Change::new(read_state(trees)?);
-            let mut gone = 0_usize;
-            for entry in trees.outbox.range(sent_key(0)..=sent_key(stored.number)) {
-                let (key, bytes) = entry?;
-                if read_sent(&bytes)?.last <= stored.number {
-                    change.remove(&key, size(&bytes));
-                    gone = gone.saturating_add(1);
-                }
-            }
-            if gone > 0 {
-                change.apply(trees)?;
-            }
-            Ok(gone)
-        })
     }
 
     /// What waits, for reports.
