@@ -1,6 +1,6 @@
 //! What a person reads when a command fails: what, on what, why, and what to do next, in at most four lines.
 
-use super::Exit;
+use super::{Exit, output};
 use crate::client::ClientError;
 use fieldpost_shared::error_chain::Chain;
 use std::fmt;
@@ -73,7 +73,7 @@ impl Failure {
 
 /// One line of at most [`MAX_LINE`] characters, without control characters.
 fn one_line(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let plain: String = text.chars().map(|c| if output::steers(c) { ' ' } else { c }).collect();
     let mut words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((cut, _)) = words.char_indices().nth(MAX_LINE) {
         words.truncate(cut);

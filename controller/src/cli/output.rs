@@ -24,7 +24,7 @@ pub fn table<H: AsRef<str>>(header: &[H], rows: impl IntoIterator<Item = Vec<Str
     let mut table = bare();
     table.set_header(header.iter().map(|name| Cell::new(name.as_ref().to_uppercase())));
     for row in rows {
-        table.add_row(row.iter().map(|cell| plain(cell)));
+        table.add_row(row.iter().map(|cell| one_line(cell)));
     }
     trimmed(table)
 }
@@ -34,7 +34,7 @@ pub fn table<H: AsRef<str>>(header: &[H], rows: impl IntoIterator<Item = Vec<Str
 pub fn fields<N: AsRef<str>>(rows: &[(N, String)]) -> String {
     let mut table = bare();
     for (name, value) in rows {
-        table.add_row([name.as_ref().to_owned(), plain(value)]);
+        table.add_row([name.as_ref().to_owned(), one_line(value)]);
     }
     trimmed(table)
 }
@@ -59,7 +59,21 @@ fn trimmed(mut table: Table) -> String {
 
 /// Text from elsewhere (a device's label, a note) without what could steer a terminal.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+    text.chars().filter(|c| *c == '\n' || !steers(*c)).collect()
+}
+
+/// The same where a line of its own could be taken for one of ours.
+fn one_line(text: &str) -> String {
+    plain(text).replace('\n', " ")
+}
+
+/// Control characters, other ends of lines, and what turns the direction of writing (Unicode's Bidi_Control).
+pub(super) fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 /// `1 B`, `2.0 KiB`, `3.4 MiB`: for people, three figures at most.
@@ -202,6 +216,14 @@ mod tests {
         assert_eq!([check(0), check(59), check(60)], ["0 s ago", "59 s ago", "1 min ago"]);
         assert_eq!([check(7_200), check(200_000)], ["2 h ago", "2 d ago"]);
         assert_eq!(ago(None, now), "never");
+    }
+
+    #[test]
+    fn what_a_device_says_adds_no_line_and_turns_no_text_around() {
+        let said = "lyon\nbox-2\r\u{2028}alive \u{202e}gnp\u{2066}.\u{61c}\u{200f}\u{9b}1m é\u{e9}";
+        let text = fields(&[("labels", said.to_owned())]);
+        assert_eq!(text, "labels  lyon box-2alive gnp.1m éé");
+        assert_eq!(table(&["a"], [vec![said.to_owned()]]).lines().count(), 2);
     }
 
     #[test]
