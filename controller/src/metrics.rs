@@ -68,6 +68,8 @@ pub struct Metrics {
     pub windows_stored: Counter,
     /// Windows that devices had numbered, and that were taken for lost when a gap before later ones stayed.
     pub windows_lost: Counter,
+    /// Births of sessions that came after newer ones: a state that was put back, or two boxes under one name.
+    pub old_births: Counter,
     /// Commits to the store that failed and were tried again.
     pub commit_failures: Counter,
     /// Times that the connection to the broker was made.
@@ -114,6 +116,7 @@ impl Metrics {
             blob_bytes_published: Counter::default(),
             windows_stored: Counter::default(),
             windows_lost: Counter::default(),
+            old_births: Counter::default(),
             commit_failures: Counter::default(),
             broker_connections: Counter::default(),
             reconciliations: Counter::default(),
@@ -143,6 +146,11 @@ impl Metrics {
         );
         registry.register("windows_stored", "Windows of statistics put on disk", metrics.windows_stored.clone());
         registry.register("windows_lost", "Windows of statistics taken for lost", metrics.windows_lost.clone());
+        registry.register(
+            "old_births",
+            "Births of sessions after newer ones: a state that was put back, or two boxes under one name",
+            metrics.old_births.clone(),
+        );
         registry.register(
             "commit_failures",
             "Commits that failed and were tried again",

@@ -136,6 +136,9 @@ pub struct Device {
     /// Windows of statistics that it had numbered and that never came, ever.
     #[serde(default)]
     pub windows_lost: u64,
+    /// When another box under this name was heard last, if there is one.
+    #[serde(default)]
+    pub rival_seen: Option<Timestamp>,
     /// Why the box refuses changes at the moment.
     pub hold: Option<String>,
     /// Messages it refused, by reason.

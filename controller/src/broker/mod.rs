@@ -8,7 +8,8 @@
 //! What is set, because the defaults are permissive: anonymous logins (the [`door`] decides every login), packets up to
 //! 256 MiB, unlimited retained messages and queues, `$SYS` topics. Rate limits stay off on purpose: mqtt5 answers a
 //! publish beyond them, as one beyond the retained limits, with a plain PUBACK in MQTT 3.1.1, so that the sender takes
-//! a lost message for a delivered one.
+//! a lost message for a delivered one. One that the [`door`] refuses is answered, in 3.1.1 too, by a PUBACK with the
+//! reason and properties of MQTT 5; mqtt5 leaves no way to end the connection instead.
 
 pub mod door;
 pub mod tls_front;

@@ -234,6 +234,13 @@ fn show(device: &Device, now: Timestamp) -> String {
     if device.windows_lost > 0 {
         rows.push(("lost", format!("{} windows of statistics never came", device.windows_lost)));
     }
+    if device.rival_seen.is_some() {
+        let seen = output::ago(device.rival_seen, now);
+        rows.push((
+            "identity",
+            format!("two agents run under this name (the other was heard {seen}): enrol one of them anew"),
+        ));
+    }
     for (reason, count) in &device.refused {
         rows.push(("refused", format!("{count} messages: {reason}")));
     }

@@ -48,6 +48,7 @@ fn device(id: &str) -> Device {
         quarantine: vec![],
         outbox: OutboxReport::default(),
         windows_lost: 0,
+        rival_seen: None,
         hold: None,
         refused: vec![],
         fetched_bytes: 70_000,

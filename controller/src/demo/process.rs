@@ -324,6 +324,18 @@ impl Agent {
         Ok(())
     }
 
+    /// A second agent with this one's configuration, and with what stands in `dir/data`: as a cloned box.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn twin(&self, dir: &Path) -> anyhow::Result<Self> {
+        fs::copy(self.dir.join("agent.toml"), dir.join("agent.toml")).context("agent.toml")?;
+        let (exe, device) = (self.exe.clone(), self.device.clone());
+        let mut agent = Self { exe, dir: dir.to_owned(), child: None, device, http: String::new(), starts: 0 };
+        agent.restart().await?;
+        Ok(agent)
+    }
+
     fn args<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Vec<std::ffi::OsString> {
         let mut all: Vec<std::ffi::OsString> = vec!["agent".into()];
         all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));

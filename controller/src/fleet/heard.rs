@@ -2,6 +2,7 @@
 //! so that what the store says is what the device said.
 
 use super::accept::{GapSeen, Session};
+use super::rivals::Rivals;
 use crate::store::{Rows, Store, StoreError, Table, Write};
 use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
@@ -31,6 +32,11 @@ pub struct Heard {
     pub stored: Sequence,
     /// The acknowledgement of it, signed, as it is published.
     pub ack: Option<Arc<Vec<u8>>>,
+    /// What is published in place of it while the device says things of an epoch that is over: the highest that was heard,
+    /// with the number 0, for nothing of it is acknowledged by that. Never stored.
+    pub raised: Option<(u64, Arc<Vec<u8>>)>,
+    /// Whether more than one box speaks under this name.
+    pub rivals: Rivals,
     /// Windows that were offered beyond a gap.
     pub gap: GapSeen,
     /// Windows that were taken for lost, ever.
@@ -42,6 +48,20 @@ impl Heard {
     #[must_use]
     pub fn alive(&self) -> bool {
         self.confirmed && self.session.is_some_and(|session| !session.dead)
+    }
+
+    /// The highest epoch in which it said anything.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        let report = self.report.as_ref().map(|report| report.sequence.epoch);
+        let session = self.session.map(|session| session.number.epoch);
+        report.max(session).unwrap_or(0).max(self.stored.epoch)
+    }
+
+    /// What its topic of acknowledgements should hold.
+    #[must_use]
+    pub fn told(&self) -> Option<&Arc<Vec<u8>>> {
+        self.raised.as_ref().map(|(_, sealed)| sealed).or(self.ack.as_ref())
     }
 
     /// Notes that a believed message came.

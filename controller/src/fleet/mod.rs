@@ -8,6 +8,7 @@ pub mod desired;
 pub mod devices;
 pub mod heard;
 pub mod labels;
+pub mod rivals;
 pub mod rollouts;
 pub mod selector;
 pub mod source;

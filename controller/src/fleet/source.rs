@@ -44,7 +44,7 @@ impl Source for Fleet {
                 let roots = self.trust.roots();
                 roots.iter().find(|root| root.metadata.version == *version).map(SignedRoot::to_bytes)
             }
-            Item::Ack(device) if active(device) => self.heard.find(device).ack.as_ref().map(|ack| ack.as_ref().clone()),
+            Item::Ack(device) if active(device) => self.heard.find(device).told().map(|ack| ack.as_ref().clone()),
             Item::Desired(device) if active(device) => self.desired.find(device).map(|signed| signed.sealed.clone()),
             Item::Ack(_) | Item::Desired(_) => None,
             Item::Blob(digest) if self.is_live(*digest) => {
@@ -62,7 +62,7 @@ impl Source for Fleet {
         let roots = self.trust.roots();
         let mut items: Vec<_> = roots.iter().map(|root| Item::Trust(root.metadata.version)).collect();
         for record in self.devices.list().into_iter().filter(|record| record.status == DeviceStatus::Active) {
-            if self.heard.find(&record.id).ack.is_some() {
+            if self.heard.find(&record.id).told().is_some() {
                 items.push(Item::Ack(record.id.clone()));
             }
             if self.desired.find(&record.id).is_some() {

@@ -43,6 +43,7 @@ impl Fleet {
             quarantine: report.map(|report| report.quarantine.clone()).unwrap_or_default(),
             outbox: report.map(|report| report.outbox).unwrap_or_default(),
             windows_lost: heard.lost,
+            rival_seen: heard.rivals.seen(self.clock.now()),
             hold: report.and_then(|report| report.hold.clone()),
             refused: report.map(|report| report.refused.clone()).unwrap_or_default(),
             fetched_bytes: report.map_or(0, |report| report.fetched_bytes),

@@ -131,6 +131,7 @@ impl Ingest {
     fn apply(&self, batch: Batch) {
         self.metrics.windows_stored.inc_by(batch.windows);
         self.metrics.windows_lost.inc_by(batch.lost);
+        self.metrics.old_births.inc_by(batch.old_births);
         for (kind, count) in &batch.received {
             self.metrics.received.get_or_create(&crate::metrics::KindLabel { kind }).inc_by(*count);
         }

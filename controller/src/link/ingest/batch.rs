@@ -27,6 +27,8 @@ pub(super) struct Batch {
     pub(super) windows: u64,
     /// Windows taken for lost.
     pub(super) lost: u64,
+    /// Births of sessions after newer ones.
+    pub(super) old_births: u64,
     pub(super) tell: Vec<Item>,
     /// Devices that know a higher desired sequence than was signed here, and which.
     pub(super) behind: Vec<(DeviceId, u64)>,
@@ -106,7 +108,12 @@ impl Batch {
             // The broker says again what it kept: not news, and no offence.
             return Ok(());
         }
-        accept::report(known, report.sequence)?;
+        if let Err(refusal) = accept::report(known, report.sequence) {
+            if !message.retained && self.raise(ingest, device, &mut heard, report.sequence) {
+                self.heard.insert(device.clone(), heard);
+            }
+            return Err(refusal.into());
+        }
         let now = ingest.clock.now();
         let signed = ingest.fleet.desired().find(device).map_or(0, |signed| signed.desired.sequence);
         if signed > 0 && report.desired_sequence > signed {
@@ -122,7 +129,26 @@ impl Batch {
     fn alive(&mut self, ingest: &Ingest, device: &DeviceId, message: &Inbound) -> Result<(), Reason> {
         let alive: Alive = Self::open(ingest, device, message)?;
         let mut heard = self.heard(ingest, device);
-        let session = accept::alive(heard.session, &alive)?;
+        let session = match accept::alive(heard.session, &alive) {
+            Ok(session) => session,
+            Err(refusal) => {
+                // What the broker kept is old news, and so is a will.
+                let newer = heard.session.is_some_and(|known| known.number > alive.session);
+                if alive.alive && newer && !message.retained {
+                    self.old_births = self.old_births.saturating_add(1);
+                    if heard.rivals.note(alive.session, ingest.clock.now()) {
+                        tracing::warn!(
+                            %device,
+                            "two agents run under this device's name, or somebody plays back what it said: stop one of \
+                             them and enrol it anew"
+                        );
+                    }
+                    self.raise(ingest, device, &mut heard, alive.session);
+                    self.heard.insert(device.clone(), heard);
+                }
+                return Err(refusal.into());
+            }
+        };
         let news = heard.session != Some(session);
         if !news && heard.confirmed {
             return Ok(());
@@ -140,6 +166,21 @@ impl Batch {
         Ok(())
     }
 
+    /// A device says things of an epoch that is over: an older copy of its state was put back. It is told the highest
+    /// epoch that was heard, once, and goes on above it. To the box itself that is nothing new, should somebody play back
+    /// its old messages. Says whether something changed.
+    fn raise(&mut self, ingest: &Ingest, device: &DeviceId, heard: &mut Heard, said: Sequence) -> bool {
+        let epoch = heard.epoch();
+        if said.epoch >= epoch || heard.raised.as_ref().is_some_and(|(raised, _)| *raised >= epoch) {
+            return false;
+        }
+        let stored = Sequence { epoch, number: 0 };
+        let Some(sealed) = acknowledge(ingest, device, stored, ingest.clock.now()) else { return false };
+        heard.raised = Some((epoch, Arc::new(sealed)));
+        self.tell.push(Item::Ack(device.clone()));
+        true
+    }
+
     fn stats(&mut self, ingest: &Ingest, device: &DeviceId, message: &Inbound) -> Result<(), Reason> {
         let stats: Stats = Self::open(ingest, device, message)?;
         let mut heard = self.heard(ingest, device);
@@ -151,6 +192,9 @@ impl Batch {
                     self.heard.insert(device.clone(), heard);
                 } else if refusal == Refusal::Replayed && heard.ack.is_some() {
                     // The device has not seen the acknowledgement: it is told again.
+                    if heard.raised.take().is_some() {
+                        self.heard.insert(device.clone(), heard);
+                    }
                     self.tell.push(Item::Ack(device.clone()));
                 }
                 return Err(refusal.into());
@@ -163,7 +207,7 @@ impl Batch {
             self.writes.push(lost_row(device, heard.lost));
         }
         let now = ingest.clock.now();
-        let before = heard.stored.number;
+        let before = heard.stored;
         for window in &accepted.windows {
             match sound(ingest, window) {
                 Ok(()) => {
@@ -181,7 +225,8 @@ impl Batch {
         heard.seen(now);
         heard.stored = accepted.stored;
         heard.ack = Some(Arc::new(sealed));
-        if before / PRUNE_EVERY != heard.stored.number / PRUNE_EVERY {
+        heard.raised = None;
+        if before.epoch != heard.stored.epoch || before.number / PRUNE_EVERY != heard.stored.number / PRUNE_EVERY {
             self.full.push(device.clone());
         }
         self.believed("stats", device, heard);

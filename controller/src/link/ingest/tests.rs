@@ -375,6 +375,103 @@ fn a_box_that_takes_over_a_name_inherits_nothing() {
     assert_eq!(f.ingest.fleet.heard().find(&a()).stored, at(1, 1));
 }
 
+fn birth(epoch: u64) -> Alive {
+    Alive { session: at(epoch, 1), ..alive(1, true) }
+}
+
+impl Fixture {
+    /// What the device's topic of acknowledgements should hold.
+    fn told(&self) -> Option<Sequence> {
+        let sealed = self.world.fleet.payload(&Item::Ack(a())).unwrap()?;
+        let ack: Ack = open_controller(&sealed, &self.world.registry.trust.root(), &a()).unwrap();
+        Some(ack.stored)
+    }
+}
+
+#[test]
+fn a_device_whose_state_was_put_back_is_told_the_epoch_that_was_heard() {
+    let f = fixture();
+    f.say(&Topic::Stats(a()), &stats(5, &[(1, 1)]));
+    f.say(&Topic::Alive(a()), &birth(8));
+    let old = |body: &Alive| inbound(&Topic::Alive(a()), seal(body, &f.key).unwrap());
+    f.check_refused(Inbound { retained: true, ..old(&birth(6)) }, "alive", "replayed");
+    assert_eq!(f.told(), Some(at(5, 1)), "what the broker kept is old news");
+    f.check_refused(old(&birth(6)), "alive", "replayed");
+    assert_eq!(f.told(), Some(at(8, 0)));
+}
+
+#[test]
+fn what_was_raised_gives_way_to_what_is_acknowledged() {
+    let f = fixture();
+    let windows = inbound(&Topic::Stats(a()), seal(&stats(5, &[(1, 1)]), &f.key).unwrap());
+    f.take(windows.clone());
+    f.say(&Topic::Alive(a()), &birth(8));
+    f.say(&Topic::Alive(a()), &birth(6));
+    assert_eq!(f.told(), Some(at(8, 0)));
+    f.check_refused(windows, "stats", "replayed");
+    assert_eq!(f.told(), Some(at(5, 1)));
+    f.say(&Topic::Report(a()), &report(at(8, 2)));
+    f.say(&Topic::Report(a()), &report(at(7, 9)));
+    assert_eq!(f.told(), Some(at(8, 0)));
+    f.say(&Topic::Stats(a()), &stats(8, &[(1, 1)]));
+    assert_eq!(f.told(), Some(at(8, 1)));
+    let reopened = HeardStates::open(f.ingest.fleet.store().as_ref()).unwrap();
+    assert_eq!(reopened.find(&a()).stored, at(8, 1));
+}
+
+#[test]
+fn what_was_raised_is_told_once_however_often_old_messages_are_played_back() {
+    let f = fixture();
+    f.say(&Topic::Alive(a()), &birth(8));
+    assert_eq!(f.told(), None);
+    for _ in 0..3 {
+        f.say(&Topic::Alive(a()), &birth(6));
+        f.say(&Topic::Report(a()), &report(at(8, 1)));
+        f.say(&Topic::Report(a()), &report(at(6, 1)));
+    }
+    assert_eq!(f.told(), Some(at(8, 0)));
+    assert_eq!(f.world.outbox.take(f.world.fleet.as_ref()), Some(Item::Ack(a())));
+    f.world.outbox.confirm(&Item::Ack(a()));
+    f.say(&Topic::Alive(a()), &birth(6));
+    assert!(f.world.outbox.is_empty());
+    let reopened = HeardStates::open(f.ingest.fleet.store().as_ref()).unwrap().find(&a());
+    assert_eq!((reopened.stored, reopened.ack.is_some()), (Sequence::default(), false), "it is no acknowledgement");
+}
+
+#[test]
+fn two_boxes_under_one_name_are_counted_and_shown() {
+    let f = fixture();
+    let record = f.world.fleet.devices().find(&a()).unwrap();
+    let rival = || f.world.fleet.device(&record).rival_seen;
+    f.say(&Topic::Alive(a()), &birth(10));
+    for old in 1..=3 {
+        assert_eq!(rival(), None);
+        assert!(f.say(&Topic::Alive(a()), &birth(old)).is_some());
+    }
+    assert_eq!(rival(), Some(f.world.registry.clock.now()));
+    assert_eq!(f.ingest.metrics.old_births.get(), 3);
+    // A late will is no birth.
+    f.say(&Topic::Alive(a()), &Alive { alive: false, ..birth(4) });
+    assert_eq!(f.ingest.metrics.old_births.get(), 3);
+}
+
+#[test]
+fn a_device_that_restarts_often_is_pruned_too() {
+    let f = fixture();
+    let full = |epoch| {
+        let mut batch = Batch::default();
+        let message = inbound(&Topic::Stats(a()), seal(&stats(epoch, &[(1, 1)]), &f.key).unwrap());
+        assert!(batch.weigh(&f.ingest, &message).is_ok());
+        let full = batch.full.clone();
+        f.ingest.fleet.store().commit(batch.writes.clone()).unwrap();
+        f.ingest.apply(batch);
+        full
+    };
+    for epoch in 1..4 {
+        assert_eq!(full(epoch), [a()]);
+    }
+}
+
 #[test]
 fn a_cleared_topic_says_nothing() {
     let f = fixture();
