@@ -4,6 +4,7 @@ mod ab;
 mod attacks;
 mod broker_faults;
 mod clients;
+mod copies;
 mod crashes;
 mod demo;
 mod harms;
