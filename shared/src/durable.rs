@@ -71,7 +71,7 @@ pub fn remove_unfinished_snapshots(database: &Path) -> bool {
         let name = entry.file_name();
         name.to_str().is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating"))
     });
-    unfinished.map(|entry| fs::remove_file(entry.path()).is_ok()).fold(false, |any, removed| any || removed)
+    unfinished.filter(|entry| fs::remove_file(entry.path()).is_ok()).count() > 0
 }
 
 /// Gives a finished, synced temporary file its final name, durably. Both must be in one directory.

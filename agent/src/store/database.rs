@@ -264,7 +264,7 @@ mod tests {
         };
         database.run("test", write).unwrap();
         drop(database);
-        fs::write(data.path().join("db/snap.FFFFFFFFFFFFFFFF.generating"), "").unwrap();
+        durable::write_atomic(&data.path().join("db"), "snap.FFFFFFFFFFFFFFFF.generating", b"").unwrap();
         let (database, set_aside) = Database::open(data.path(), |_| Ok(())).unwrap();
         assert_eq!(set_aside, None);
         assert_eq!(database.run("test", |trees| Ok(trees.meta.get("k")?)).unwrap().unwrap(), "kept");

@@ -155,12 +155,12 @@ mod tests {
         store.commit(vec![Write::put(Table::Meta, b"k", b"kept")]).unwrap();
         drop(store);
         for content in [&b""[..], b"half of a snapshot"] {
-            std::fs::write(dir.path().join("snap.FFFFFFFFFFFFFFFF.generating"), content).unwrap();
+            write_atomic(dir.path(), "snap.FFFFFFFFFFFFFFFF.generating", content).unwrap();
             let store = reopen(dir.path()).unwrap();
             assert_eq!(store.get(Table::Meta, b"k").unwrap().unwrap(), b"kept");
         }
         // A finished one that is broken is.
-        std::fs::write(dir.path().join("snap.FFFFFFFFFFFFFFFF"), b"half of a snapshot").unwrap();
+        write_atomic(dir.path(), "snap.FFFFFFFFFFFFFFFF", b"half of a snapshot").unwrap();
         assert!(matches!(reopen(dir.path()), Err(StoreError::Corrupt { .. })));
     }
 

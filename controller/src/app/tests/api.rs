@@ -176,9 +176,12 @@ async fn a_store_whose_trust_is_gone_is_not_given_new_keys() {
     rig.enroll("a", 1).await;
     rig.stopped().await.unwrap();
     let away = dir.path().join("away");
-    std::fs::rename(dir.path().join("trust"), &away).unwrap();
+    fieldpost_shared::durable::publish(&dir.path().join("trust"), &away).unwrap();
     let refused = serve(config(dir.path(), ""), |_| {}, CancellationToken::new()).await.unwrap_err();
-    assert!(Chain(&refused).to_string().contains("restore it from a backup"), "{refused}");
-    std::fs::rename(&away, dir.path().join("trust")).unwrap();
+    assert!(
+        fieldpost_shared::error_chain::Chain(&refused).to_string().contains("restore it from a backup"),
+        "{refused}"
+    );
+    fieldpost_shared::durable::publish(&away, &dir.path().join("trust")).unwrap();
     Rig::start(dir.path()).await.stopped().await.unwrap();
 }

@@ -75,10 +75,10 @@ fn measure(served: &Served<'_>, bound: f64) -> Option<Measure> {
     let figures = |pair: &Pair| (pair.psi_adjusted(), pair.g_test().p_value);
     let (mut value, mut p_value) = figures(&all);
     if value > bound && served.each.len() > 1 {
-        // What is far from the baseline, and much: whole thousandths, for an order.
+        // What is far from the baseline, and much. Numbers that are not below 0 are in the order of their bits.
         let harm = |window: &WindowStats| {
             let pair = counts(window, baseline).and_then(|(counted, _)| Pair::new(&counted, &reference).ok());
-            pair.map_or(0, |pair| (pair.psi() * window.requests as f64 * 1_000.0) as u64)
+            pair.map_or(0, |pair| (pair.psi() * window.requests as f64).to_bits())
         };
         let worst = served.worst(harm).and_then(|worst| counts(worst, baseline)).map(|(counted, _)| counted);
         let others: Vec<u64> =
