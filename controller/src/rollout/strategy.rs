@@ -449,9 +449,6 @@ impl Strategy {
         if strategy.requires.len() > MAX_REQUIRES {
             return out("requires", "at most 50 models", strategy.requires.len().to_string());
         }
-        if file.ab.is_some() && !strategy.ab.asked() {
-            return out("ab", "with `lasts` or `requests` above 0, or absent", "neither".to_owned());
-        }
         if !matches!(strategy.shadow_portion, Share::Parts(1..=10_000)) {
             return out("shadow_portion", "a share above 0 % and at most 100 %", strategy.shadow_portion.to_string());
         }

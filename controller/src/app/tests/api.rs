@@ -174,14 +174,14 @@ async fn a_store_whose_trust_is_gone_is_not_given_new_keys() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path()).await;
     rig.enroll("a", 1).await;
+    let (trust, away) = (rig.bound.data_dir.join("trust"), rig.bound.data_dir.join("away"));
     rig.stopped().await.unwrap();
-    let away = dir.path().join("away");
-    fieldpost_shared::durable::publish(&dir.path().join("trust"), &away).unwrap();
+    fieldpost_shared::durable::publish(&trust, &away).unwrap();
     let refused = serve(config(dir.path(), ""), |_| {}, CancellationToken::new()).await.unwrap_err();
     assert!(
         fieldpost_shared::error_chain::Chain(&refused).to_string().contains("restore it from a backup"),
         "{refused}"
     );
-    fieldpost_shared::durable::publish(&away, &dir.path().join("trust")).unwrap();
+    fieldpost_shared::durable::publish(&away, &trust).unwrap();
     Rig::start(dir.path()).await.stopped().await.unwrap();
 }

@@ -106,7 +106,7 @@ pub struct StrategyFlags {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub history: Option<Duration>,
     /// A/B test: hold the release and the one before side by side for so long, measure, and wait for a person
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = lasting)]
     pub ab: Option<Duration>,
     /// A/B test: until both have answered so many requests
     #[arg(long, value_name = "COUNT")]
@@ -172,6 +172,12 @@ pub struct StrategyFlags {
 fn number(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
     if number.is_finite() { Ok(number) } else { Err("it must be a finite number".to_owned()) }
+}
+
+/// An A/B test of no length is none, and the release would go to everybody.
+fn lasting(text: &str) -> Result<Duration, String> {
+    let lasts = duration::parse(text).map_err(|error| error.to_string())?;
+    if lasts.is_zero() { Err("it must last".to_owned()) } else { Ok(lasts) }
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
