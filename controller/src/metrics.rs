@@ -80,7 +80,7 @@ pub struct Metrics {
     pub broker_connected: Gauge,
     /// Messages that wait for the broker.
     pub outbox: Gauge,
-    /// Devices by status; `alive` counts sessions.
+    /// Devices by status; `alive` counts sessions, `ahead` those that follow orders which the store does not know.
     pub devices: Family<KindLabel, Gauge>,
     /// Rollouts by where they are.
     pub rollouts: Family<StateLabel, Gauge>,

@@ -54,7 +54,7 @@ pub(super) async fn list(
     .await
 }
 
-fn id(text: &str) -> Result<DeviceId, ApiError> {
+pub(super) fn id(text: &str) -> Result<DeviceId, ApiError> {
     text.parse().map_err(|_not_a_name| DeviceError::NoSuch(text.chars().take(80).collect()).into())
 }
 

@@ -1,6 +1,7 @@
 //! What a request that fails is answered with.
 
 use super::types::ErrorBody;
+use crate::fleet::FleetError;
 use crate::fleet::devices::DeviceError;
 use crate::releases::{BlobError, ReleaseError};
 use crate::store::StoreError;
@@ -89,6 +90,22 @@ impl From<DeviceError> for ApiError {
                 refuse(StatusCode::UNAUTHORIZED).hint("make a new one with `fieldpost token create --enroll`")
             }
             DeviceError::Store(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<FleetError> for ApiError {
+    fn from(error: FleetError) -> Self {
+        let refuse = |status| Self::of(status, &error);
+        match &error {
+            FleetError::NoDevice(_) | FleetError::NoRelease(_) => refuse(StatusCode::NOT_FOUND),
+            FleetError::NotActive { .. } => refuse(StatusCode::CONFLICT),
+            FleetError::Ahead(_) => refuse(StatusCode::CONFLICT).hint("decide with `fieldpost device accept`"),
+            FleetError::NotAhead(_) => refuse(StatusCode::CONFLICT)
+                .hint("there is nothing to decide; `fieldpost device list` shows where there is"),
+            FleetError::Unknown { .. } => refuse(StatusCode::CONFLICT)
+                .hint("push it (`fieldpost bundle push`) and keep it then, or --restore what this controller says"),
+            FleetError::Desired(_) | FleetError::Release(_) | FleetError::Store(_) => Self::internal(&error),
         }
     }
 }

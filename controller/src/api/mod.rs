@@ -1,5 +1,6 @@
 //! The HTTP API: who may ask what, and the handlers. Bodies are in [`types`].
 
+mod accept;
 mod auth;
 mod devices;
 mod error;
@@ -14,6 +15,7 @@ pub use auth::Caller;
 pub use error::ApiError;
 
 use crate::audit::Audit;
+use crate::fleet::FleetError;
 use crate::fleet::devices::{DeviceError, DeviceRecord, Devices};
 use crate::metrics::Metrics;
 use crate::releases::Releases;
@@ -28,7 +30,7 @@ use fieldpost_shared::id::{DeviceId, Digest, ModelName};
 use fieldpost_shared::time::{Clock, Timestamp};
 use std::fmt;
 use std::sync::Arc;
-use types::{DeviceStats, MqttEndpoint};
+use types::{DeviceStats, MqttEndpoint, Take};
 
 /// What the handlers ask of the running controller beyond its books.
 pub trait Running: Send + Sync + fmt::Debug {
@@ -39,6 +41,16 @@ pub trait Running: Send + Sync + fmt::Debug {
     /// # Errors
     /// When there is none of that name, or the store will not.
     fn revoke(&self, actor: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, DeviceError>;
+    /// Whether [`Running::accept`] would be refused.
+    ///
+    /// # Errors
+    /// Why.
+    fn may_accept(&self, device: &DeviceId, take: Take) -> Result<(), FleetError>;
+    /// Ends the hold on a device that follows orders which the store does not know.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be done.
+    fn accept(&self, actor: &str, device: &DeviceId, take: Take) -> Result<(), FleetError>;
     /// Devices that should run a release, and devices that say they do.
     fn counts(&self, manifest: &Digest) -> (usize, usize);
     /// Statistics of windows that came since a time, by the controller's clock, per device and release.

@@ -124,7 +124,7 @@ struct EventsQuery {
     limit: Option<usize>,
 }
 
-/// The routes under `/v1/rollouts`.
+/// The routes under `/v1/rollouts`, and whatever else needs the engine.
 pub fn router(api: Api, engine: EngineHandle) -> Router {
     Router::new()
         .route("/v1/rollouts", get(list).post(start))
@@ -138,6 +138,7 @@ pub fn router(api: Api, engine: EngineHandle) -> Router {
         .route("/v1/rollouts/{id}/approve", post(approve))
         .route("/v1/rollouts/{id}/abort", post(abort))
         .route("/v1/rollouts/{id}/rollback", post(rollback))
+        .route("/v1/devices/{id}/accept", post(super::accept::accept))
         .layer(Extension(engine))
         .method_not_allowed_fallback(super::error::no_such_method)
         .with_state(api)

@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::types;
 use crate::api::types::{DeviceStats, MqttEndpoint, TokenKind, TokenRequest};
+use crate::fleet::FleetError;
 use crate::fleet::devices::{DeviceError, DeviceRecord, Devices};
 use crate::metrics::Metrics;
 use crate::releases::tests::Registry;
@@ -28,6 +29,12 @@ impl crate::api::Running for NotAsked {
     }
     fn revoke(&self, _: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, DeviceError> {
         Err(DeviceError::NoSuch(device.to_string()))
+    }
+    fn may_accept(&self, device: &DeviceId, _: types::Take) -> Result<(), FleetError> {
+        Err(FleetError::NotAhead(device.clone()))
+    }
+    fn accept(&self, _: &str, device: &DeviceId, _: types::Take) -> Result<(), FleetError> {
+        Err(FleetError::NotAhead(device.clone()))
     }
     fn counts(&self, _: &Digest) -> (usize, usize) {
         (0, 0)

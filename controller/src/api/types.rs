@@ -141,6 +141,10 @@ pub struct Device {
     pub rival_seen: Option<Timestamp>,
     /// Why the box refuses changes at the moment.
     pub hold: Option<String>,
+    /// Whether it has accepted orders that this controller does not know, so that it is told nothing until somebody has
+    /// decided: `POST /v1/devices/{id}/accept`.
+    #[serde(default)]
+    pub ahead: bool,
     /// Messages it refused, by reason.
     pub refused: Vec<(String, u64)>,
     /// Chunk bytes it received.
@@ -177,6 +181,24 @@ pub struct DesiredModel {
     pub attempt: u32,
     /// Seconds of probation after the swap.
     pub probation_s: u32,
+}
+
+/// What becomes of a device that has accepted orders which the controller does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Take {
+    /// It goes on with what it runs, and the controller takes that over.
+    Keep,
+    /// It runs what the controller says that it should.
+    Restore,
+}
+
+/// `POST /v1/devices/{id}/accept`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptRequest {
+    /// Whose word counts.
+    pub take: Take,
 }
 
 /// `POST /v1/devices/{id}/labels`

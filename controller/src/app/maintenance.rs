@@ -11,6 +11,7 @@ use crate::rollout::engine::EngineHandle;
 use crate::rollout::machine::Stage;
 use crate::rollout::view::RolloutSummary;
 use fieldpost_shared::error_chain::Chain;
+use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Clock;
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
@@ -138,6 +139,8 @@ fn gauges(fleet: &Fleet, outbox: &Outbox, metrics: &Metrics) {
     gauge("pending", of(DeviceStatus::Pending));
     gauge("revoked", of(DeviceStatus::Revoked));
     gauge("alive", devices.iter().filter(|record| fleet.heard().find(&record.id).alive()).count());
+    let ahead = |id: &DeviceId| fleet.devices().active_key(id).is_some() && fleet.ahead(id).is_some();
+    gauge("ahead", devices.iter().filter(|record| ahead(&record.id)).count());
     metrics.outbox.set(i64::try_from(outbox.len()).unwrap_or(i64::MAX));
     let root = fleet.trust().root();
     metrics.root_version.set(i64::try_from(root.version).unwrap_or(i64::MAX));

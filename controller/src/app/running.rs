@@ -1,10 +1,10 @@
 //! What the API asks of a running controller beyond its books.
 
 use crate::api::Running;
-use crate::api::types::{Device, DeviceStats, MqttEndpoint};
+use crate::api::types::{Device, DeviceStats, MqttEndpoint, Take};
 use crate::config::{Broker, BrokerAddress, Config};
-use crate::fleet::Fleet;
 use crate::fleet::devices::{DeviceError, DeviceRecord};
+use crate::fleet::{Fleet, FleetError};
 use crate::store::StoreError;
 use fieldpost_shared::id::{DeviceId, Digest, ModelName};
 use fieldpost_shared::time::Timestamp;
@@ -63,6 +63,14 @@ impl Running for Controller {
 
     fn revoke(&self, actor: &str, device: &DeviceId) -> Result<Arc<DeviceRecord>, DeviceError> {
         self.fleet.revoke(actor, device)
+    }
+
+    fn may_accept(&self, device: &DeviceId, take: Take) -> Result<(), FleetError> {
+        self.fleet.may_accept(device, take)
+    }
+
+    fn accept(&self, actor: &str, device: &DeviceId, take: Take) -> Result<(), FleetError> {
+        self.fleet.accept(actor, device, take)
     }
 
     fn counts(&self, manifest: &Digest) -> (usize, usize) {

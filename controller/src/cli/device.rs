@@ -1,7 +1,7 @@
 //! `fieldpost device`: the fleet as the controller knows it.
 
 use super::{Context, Exit, Failure, output};
-use crate::api::types::{Device, DeviceStatus, LabelChange, ModelState};
+use crate::api::types::{AcceptRequest, Device, DeviceStatus, LabelChange, ModelState, Take};
 use clap::{Args, Subcommand};
 use fieldpost_shared::id::DeviceId;
 use fieldpost_shared::time::Timestamp;
@@ -13,7 +13,8 @@ use fieldpost_shared::wire::v1::Phase;
   fieldpost device list --selector site=lyon,arch=aarch64
   fieldpost device show box-17
   fieldpost device label box-17 site=lyon tier=lab
-  fieldpost device approve box-18")]
+  fieldpost device approve box-18
+  fieldpost device accept --all --keep")]
 pub struct DeviceArgs {
     /// What to do.
     #[command(subcommand)]
@@ -57,6 +58,31 @@ pub enum DeviceCommand {
         /// The device
         device: DeviceId,
     },
+    /// Decide what becomes of devices that follow orders which the controller does not know, since it was restored from
+    /// an older copy of its data; until then they are told nothing
+    #[command(
+        group = clap::ArgGroup::new("which").required(true).args(["devices", "all"]),
+        group = clap::ArgGroup::new("take").required(true).args(["keep", "restore"]),
+        after_help = "Examples:
+  fieldpost device accept box-17 --keep
+  fieldpost device accept --all --restore
+
+What a device runs and what it should run: fieldpost device show"
+    )]
+    Accept {
+        /// The devices
+        #[arg(value_name = "DEVICE")]
+        devices: Vec<DeviceId>,
+        /// Every device that waits for this
+        #[arg(long)]
+        all: bool,
+        /// They go on with what they run; the controller takes that over
+        #[arg(long)]
+        keep: bool,
+        /// They run what the controller says that they should, and nothing else
+        #[arg(long)]
+        restore: bool,
+    },
     /// Shut a device out: its key opens nothing any more
     #[command(after_help = "Example:\n  fieldpost device revoke box-17")]
     Revoke {
@@ -90,6 +116,9 @@ pub async fn run(args: DeviceArgs, context: &Context) -> Result<Exit, Failure> {
             let changed: Device = client.post(&format!("label device {device}"), &path, &change).await?;
             done(context, &changed, "labelled")
         }
+        DeviceCommand::Accept { devices, all, keep, restore: _ } => {
+            accept(context, devices, all, if keep { Take::Keep } else { Take::Restore }).await
+        }
         DeviceCommand::Approve { device } => act(context, &device, "approve", "approved").await,
         DeviceCommand::Revoke { device } => act(context, &device, "revoke", "revoked").await,
     }
@@ -100,6 +129,44 @@ async fn act(context: &Context, device: &DeviceId, action: &str, past: &str) -> 
     let client = context.client()?;
     let changed: Device = client.post(&format!("{action} device {device}"), &path, &serde_json::json!({})).await?;
     done(context, &changed, past)
+}
+
+/// One device that cannot be decided on does not hold the others up.
+async fn accept(context: &Context, mut devices: Vec<DeviceId>, all: bool, take: Take) -> Result<Exit, Failure> {
+    let client = context.client()?;
+    if all {
+        let known: Vec<Device> = client.list("list devices", &["v1", "devices"], &[], None).await?;
+        devices = known.into_iter().filter(|device| device.ahead).map(|device| device.id).collect();
+    }
+    let (mut changed, mut failed) = (Vec::<Device>::new(), Vec::<Failure>::new());
+    for id in &devices {
+        let path = ["v1", "devices", id.as_str(), "accept"];
+        match client.post(&format!("accept device {id}"), &path, &AcceptRequest { take }).await {
+            Ok(device) => changed.push(device),
+            Err(error) => failed.push(error.into()),
+        }
+    }
+    let line = |device: &Device| {
+        let runs = device.desired.iter().map(|desired| desired.release.to_string()).collect::<Vec<_>>().join(", ");
+        let runs = if runs.is_empty() { "nothing" } else { &runs };
+        let verb = if take == Take::Keep { "keeps" } else { "goes back to" };
+        format!("{} {verb} {runs}", device.id)
+    };
+    let lines = changed.iter().map(line).collect::<Vec<_>>().join("\n");
+    let text = if lines.is_empty() { "no device waits for a decision".to_owned() } else { lines };
+    match failed.len() {
+        0 => context.done(&changed, &text),
+        1 if changed.is_empty() => Err(failed.remove(0)),
+        more => {
+            context.done(&changed, &text)?;
+            for failure in &failed {
+                context.note(&failure.one_line());
+            }
+            let first = failed.first().map(Failure::one_line).unwrap_or_default();
+            let hint = "push what they run (`fieldpost bundle push`), or decide for each of them";
+            Err(Failure::new(format!("{more} of {} devices still wait", devices.len())).because_text(first).hint(hint))
+        }
+    }
 }
 
 fn done(context: &Context, device: &Device, past: &str) -> Result<Exit, Failure> {
@@ -139,13 +206,26 @@ fn list(devices: &[Device], now: Timestamp) -> String {
             device.inventory.arch.clone(),
         ]
     });
-    output::table(&["device", "state", "seen", "runs", "labels", "arch"], rows)
+    let table = output::table(&["device", "state", "seen", "runs", "labels", "arch"], rows);
+    match devices.iter().filter(|device| device.ahead).count() {
+        0 => table,
+        1 => format!("{table}\n{}", ahead("1 device follows")),
+        more => format!("{table}\n{}", ahead(&format!("{more} devices follow"))),
+    }
+}
+
+fn ahead(who: &str) -> String {
+    format!(
+        "{who} orders that this controller does not know (its data is older than the fleet) and is told nothing:\n\
+         `fieldpost device accept --all --keep` takes over what runs there, `--restore` brings back what should run"
+    )
 }
 
 fn state(device: &Device) -> &'static str {
     match (device.status, device.alive) {
         (DeviceStatus::Pending, _) => "pending",
         (DeviceStatus::Revoked, _) => "revoked",
+        (DeviceStatus::Active, _) if device.ahead => "ahead",
         (DeviceStatus::Active, true) if device.hold.is_some() => "held",
         (DeviceStatus::Active, true) => "online",
         (DeviceStatus::Active, false) => "offline",
@@ -214,6 +294,16 @@ fn show(device: &Device, now: Timestamp) -> String {
     for desired in &device.desired {
         let rollout = desired.rollout.as_ref().map(|id| format!(" by rollout {id}")).unwrap_or_default();
         rows.push(("should run", format!("{}{rollout}", desired.release)));
+    }
+    if device.ahead {
+        let id = &device.id;
+        rows.push((
+            "ahead",
+            format!(
+                "it follows orders that this controller does not know, and is told nothing; `fieldpost device accept {id} \
+                 --keep` takes over what runs there, `--restore` brings back what should run"
+            ),
+        ));
     }
     if device.desired_sequence > device.accepted_sequence {
         rows.push(("not yet", "it has not accepted what it should run".to_owned()));

@@ -50,6 +50,7 @@ fn device(id: &str) -> Device {
         windows_lost: 0,
         rival_seen: None,
         hold: None,
+        ahead: false,
         refused: vec![],
         fetched_bytes: 70_000,
         reported_at: Some(NOW),
@@ -66,6 +67,15 @@ fn the_fleet_at_a_glance() {
     box-2    offline  never                                         site=lyon  aarch64
     new-box  pending  3 s ago                                                  aarch64
     ");
+}
+
+#[test]
+fn devices_that_follow_orders_of_nobody_known_are_pointed_out() {
+    let ahead = Device { ahead: true, models: vec![], ..device("box-2") };
+    let shown = list(&[device("box-1"), ahead.clone()], NOW);
+    assert!(shown.contains("box-2   ahead "), "{shown}");
+    assert!(shown.contains("1 device follows orders that this controller does not know"), "{shown}");
+    assert!(show(&ahead, NOW).contains("`fieldpost device accept box-2 --keep`"));
 }
 
 #[test]

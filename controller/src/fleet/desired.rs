@@ -79,6 +79,28 @@ pub struct Signed {
     pub sealed: Vec<u8>,
 }
 
+impl Signed {
+    /// Whether the device may have been told this. What was changed before the device was heard has the number that was
+    /// told last, and a later time: see [`Number::Kept`].
+    #[must_use]
+    pub fn told(&self) -> bool {
+        self.desired.sequence >= self.desired.issued.as_millis()
+    }
+}
+
+/// Which number a desired state gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Number {
+    /// The next one, and above this.
+    Above(u64),
+    /// The one that was told last. The state is not published so; when the device has been heard it is signed anew.
+    /// Until then the number says how far this store knows, whatever was decided meanwhile.
+    Kept,
+}
+
+/// Puts rows on disk.
+type Commit<'a> = &'a dyn Fn(Vec<Write>) -> Result<(), StoreError>;
+
 /// Which releases began or ceased to be wanted by any device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
@@ -157,6 +179,7 @@ impl DesiredStates {
         device: &DeviceId,
         model: &ModelName,
         to: Option<(&AssignTo, &[Signature])>,
+        number: Number,
     ) -> Result<Change, DesiredError> {
         let mut wanted = self.signing();
         let known = self.find(device);
@@ -177,7 +200,8 @@ impl DesiredStates {
         if after == before && beside == stood {
             return Ok(Change::default());
         }
-        self.sign(&mut wanted, device, known.as_deref(), (after, beside), 0)
+        let commit = |writes| self.store.commit(writes);
+        self.sign(&mut wanted, device, known.as_deref(), (after, beside), number, &commit)
     }
 
     /// Signs the same anew, with a sequence above `above` and a new expiry.
@@ -188,7 +212,27 @@ impl DesiredStates {
         let mut wanted = self.signing();
         let Some(known) = self.find(device) else { return Ok(Change::default()) };
         let same = (known.desired.assignments.clone(), known.desired.beside.clone());
-        self.sign(&mut wanted, device, Some(&known), same, above)
+        let commit = |writes| self.store.commit(writes);
+        self.sign(&mut wanted, device, Some(&known), same, Number::Above(above), &commit)
+    }
+
+    /// Says the whole of what a device should run, with a sequence above `above`: these, or what was said before. The
+    /// row goes to `commit`.
+    ///
+    /// # Errors
+    /// When it cannot be said in one message, or not be stored.
+    pub fn replace(
+        &self,
+        device: &DeviceId,
+        with: Option<Vec<Assignment>>,
+        above: u64,
+        commit: Commit<'_>,
+    ) -> Result<Change, DesiredError> {
+        let mut wanted = self.signing();
+        let known = self.find(device);
+        let before = known.as_ref().map(|known| (known.desired.assignments.clone(), known.desired.beside.clone()));
+        let all = with.map_or_else(|| before.unwrap_or_default(), |with| (with, Vec::new()));
+        self.sign(&mut wanted, device, known.as_deref(), all, Number::Above(above), commit)
     }
 
     fn sign(
@@ -197,19 +241,28 @@ impl DesiredStates {
         device: &DeviceId,
         known: Option<&Signed>,
         (assignments, beside): (Vec<Assignment>, Vec<Beside>),
-        above: u64,
+        number: Number,
+        commit: Commit<'_>,
     ) -> Result<Change, DesiredError> {
         let root = self.trust.root();
         let before = known.map(|known| &known.desired);
         // Neither the sequence nor the time of signing ever goes back, whatever the clock does.
-        let issued = self.clock.now().max(before.map_or(Timestamp::EPOCH, |before| before.issued));
+        let mut issued = self.clock.now().max(before.map_or(Timestamp::EPOCH, |before| before.issued));
+        let last = before.map_or(0, |before| before.sequence);
+        let sequence = match number {
+            Number::Above(above) => next_sequence(last.max(above), issued),
+            Number::Kept => {
+                issued = issued.max(Timestamp::from_millis(last.saturating_add(1)));
+                last
+            }
+        };
         if issued > root.expires {
             return Err(DesiredError::RootExpired { expires: root.expires, now: issued });
         }
         let state = v1::Desired {
             fleet: root.fleet.clone(),
             device: device.clone(),
-            sequence: next_sequence(before.map_or(0, |before| before.sequence).max(above), issued),
+            sequence,
             issued,
             expires: issued.plus(self.lifetime),
             root_version: root.version,
@@ -228,7 +281,7 @@ impl DesiredStates {
         if sealed.len() > MAX_PAYLOAD_BYTES {
             return Err(DesiredError::TooLarge { device: device.clone(), found: sealed.len() });
         }
-        self.store.commit(vec![Write::put(Table::Desired, device.as_str(), sealed.clone())])?;
+        commit(vec![Write::put(Table::Desired, device.as_str(), sealed.clone())])?;
         let old = before.map(|before| before.assignments.as_slice()).unwrap_or_default();
         let (began, ceased) = count(wanted, old, &desired.assignments);
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);

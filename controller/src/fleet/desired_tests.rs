@@ -8,6 +8,7 @@ use fieldpost_shared::wire::v2::Mode;
 
 /// A first sequence is the time.
 const FIRST: u64 = NOW.as_millis();
+const NEXT: Number = Number::Above(0);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn states(registry: &Registry) -> DesiredStates {
@@ -27,7 +28,7 @@ fn to(version: &str) -> AssignTo {
 fn assign(states: &DesiredStates, device: &str, version: Option<&str>) -> Change {
     let to = version.map(to);
     let to = to.as_ref().map(|to| (to, [].as_slice()));
-    states.assign(&id(device), &"digits".parse().unwrap(), to).unwrap()
+    states.assign(&id(device), &"digits".parse().unwrap(), to, NEXT).unwrap()
 }
 
 fn id(device: &str) -> DeviceId {
@@ -58,8 +59,8 @@ fn version_2_is_signed_only_while_something_stands_beside_and_is_read_after_a_re
     let model: ModelName = "digits".parse().unwrap();
     let mode = Mode::Shadow { portion: 500 };
     let beside = AssignTo { beside: Some(mode.clone()), ..to("1.0.0") };
-    assert!(states.assign(&id("a"), &model, Some((&beside, &[]))).unwrap().signed);
-    assert!(!states.assign(&id("a"), &model, Some((&beside, &[]))).unwrap().signed);
+    assert!(states.assign(&id("a"), &model, Some((&beside, &[])), NEXT).unwrap().signed);
+    assert!(!states.assign(&id("a"), &model, Some((&beside, &[])), NEXT).unwrap().signed);
     states.renew(&id("a"), 0).unwrap();
     let sealed = states.find(&id("a")).unwrap().sealed.clone();
     assert!(open_controller::<v1::Desired>(&sealed, &root, &id("a")).is_err());
@@ -102,7 +103,7 @@ fn a_new_attempt_of_a_release_neither_begins_nor_ceases() {
     let states = states(&registry);
     assign(&states, "a", Some("1.0.0"));
     let again = AssignTo { attempt: 2, ..to("1.0.0") };
-    let change = states.assign(&id("a"), &"digits".parse().unwrap(), Some((&again, &[]))).unwrap();
+    let change = states.assign(&id("a"), &"digits".parse().unwrap(), Some((&again, &[])), NEXT).unwrap();
     assert_eq!((change.signed, change.began, change.ceased), (true, vec![], vec![]));
 }
 
@@ -145,6 +146,26 @@ fn a_store_that_went_back_in_time_gives_no_number_again() {
 }
 
 #[test]
+fn what_is_decided_before_a_device_is_heard_keeps_the_number_that_was_told() {
+    let registry = Registry::new();
+    let states = states(&registry);
+    assign(&states, "a", Some("1.0.0"));
+    registry.clock.jump_to(Timestamp::EPOCH);
+    for version in ["1.1.0", "1.2.0"] {
+        let to = to(version);
+        let model = to.release.model.clone();
+        assert!(states.assign(&id("a"), &model, Some((&to, &[])), Number::Kept).unwrap().signed);
+    }
+    let again = self::states(&registry);
+    let kept = again.find(&id("a")).unwrap();
+    assert_eq!((kept.desired.sequence, kept.told()), (FIRST, false), "whatever the clock says");
+    again.renew(&id("a"), 0).unwrap();
+    let told = again.find(&id("a")).unwrap();
+    assert_eq!((told.desired.sequence, told.told()), (FIRST + 1, true));
+    assert_eq!(told.desired.assignments, kept.desired.assignments);
+}
+
+#[test]
 fn a_desired_state_is_due_at_half_its_time() {
     let registry = Registry::new();
     let states = states(&registry);
@@ -178,7 +199,7 @@ fn more_models_than_a_device_takes_are_refused() {
     let assign = |n: usize| {
         let model: ModelName = format!("m{n}").parse().unwrap();
         let to = AssignTo { release: ReleaseRef { model: model.clone(), ..to("1.0.0").release }, ..to("1.0.0") };
-        states.assign(&id("a"), &model, Some((&to, &[])))
+        states.assign(&id("a"), &model, Some((&to, &[])), NEXT)
     };
     (0..MAX_ASSIGNMENTS).for_each(|n| drop(assign(n).unwrap()));
     assert!(matches!(assign(MAX_ASSIGNMENTS), Err(DesiredError::TooMany(_))));
@@ -193,7 +214,7 @@ fn nothing_is_signed_by_a_clock_at_which_nobody_would_believe_it() {
     let expires = registry.trust.root().expires;
     registry.clock.jump_to(expires.plus(Duration::from_millis(1)));
     let (model, to) = ("digits".parse().unwrap(), to("1.1.0"));
-    let refused = states.assign(&id("a"), &model, Some((&to, &[]))).unwrap_err();
+    let refused = states.assign(&id("a"), &model, Some((&to, &[])), NEXT).unwrap_err();
     assert!(matches!(refused, DesiredError::RootExpired { expires: at, .. } if at == expires), "{refused}");
     assert_eq!(states.find(&id("a")).unwrap().desired.issued, NOW);
     registry.clock.jump_to(NOW);

@@ -20,9 +20,23 @@ impl World {
         Self::over(Registry::new())
     }
 
+    /// After a start; every device has reported since.
     pub(crate) fn over(registry: Registry) -> Self {
+        let world = Self::unheard(registry);
+        world.fleet.devices().list().iter().for_each(|record| world.hear(&record.id));
+        world
+    }
+
+    /// After a start.
+    pub(crate) fn unheard(registry: Registry) -> Self {
         let store = registry.store.clone();
         Self::with(registry, store)
+    }
+
+    /// A device says again what it said last.
+    fn hear(&self, device: &DeviceId) {
+        let heard = heard::Heard { reported: true, ..self.fleet.heard().find(device).as_ref().clone() };
+        self.fleet.take_up([(device.clone(), heard)]);
     }
 
     /// The same with what the fleet keeps in a store of its own.
@@ -57,6 +71,7 @@ impl World {
             inventory: None,
         };
         self.fleet.devices().enroll(&self.tokens, request, false).unwrap();
+        self.hear(&name.parse().unwrap());
         key
     }
 
@@ -72,10 +87,11 @@ impl World {
     }
 
     /// Everything that is ready, confirmed at once: topic and whether something is there.
-    fn told(&self) -> Vec<(Item, bool)> {
+    pub(crate) fn told(&self) -> Vec<(Item, bool)> {
         let mut told = Vec::new();
         while let Some(item) = self.outbox.take(self.fleet.as_ref()) {
-            told.push((item.clone(), self.fleet.payload(&item).unwrap().is_some()));
+            // What cannot be told now is not sent.
+            told.extend(self.fleet.payload(&item).ok().map(|payload| (item.clone(), payload.is_some())));
             self.outbox.confirm(&item);
         }
         told

@@ -22,6 +22,8 @@ const LOST: &str = "lost/";
 pub struct Heard {
     /// Its newest report.
     pub report: Option<Arc<Report>>,
+    /// Whether it has reported since this process started. What was stored may be older than what it has heard since.
+    pub reported: bool,
     /// Its newest session.
     pub session: Option<Session>,
     /// Whether the birth of that session was heard since this process started: the broker may have lost it since.

@@ -4,10 +4,12 @@
 //! [`views`] to the API.
 
 pub mod accept;
+pub mod ahead;
 pub mod desired;
 pub mod devices;
 pub mod heard;
 pub mod labels;
+pub mod lost;
 pub mod rivals;
 pub mod rollouts;
 pub mod selector;
@@ -22,11 +24,12 @@ use crate::releases::{ReleaseError, Releases};
 use crate::rollout::fleet::AssignTo;
 use crate::store::{Store, StoreError};
 use crate::trust_dir::Trust;
-use desired::{Change, DesiredError, DesiredStates};
+use desired::{Change, DesiredError, DesiredStates, Number};
 use devices::{DeviceError, DeviceRecord, Devices};
 use fieldpost_shared::id::{DeviceId, Digest, ModelName, ReleaseRef};
 use fieldpost_shared::time::{Clock, Timestamp};
 use heard::HeardStates;
+use lost::Lost;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -50,6 +53,20 @@ pub enum FleetError {
     /// The release was not pushed here.
     #[error("there is no release {0}")]
     NoRelease(ReleaseRef),
+    /// It follows orders that this store does not know.
+    #[error("device `{0}` follows orders that this controller does not know: its store went back in time")]
+    Ahead(DeviceId),
+    /// There is nothing to decide.
+    #[error("device `{0}` follows no orders that this controller does not know")]
+    NotAhead(DeviceId),
+    /// It runs what was not pushed here.
+    #[error("device `{device}` runs {}, which this controller does not have", names(releases))]
+    Unknown {
+        /// Which.
+        device: DeviceId,
+        /// What.
+        releases: Vec<ReleaseRef>,
+    },
     /// Its desired state cannot be made.
     #[error("cannot say what the device should run")]
     Desired(#[from] DesiredError),
@@ -59,6 +76,10 @@ pub enum FleetError {
     /// The store would not.
     #[error("cannot read or keep the fleet")]
     Store(#[from] StoreError),
+}
+
+fn names(releases: &[ReleaseRef]) -> String {
+    releases.iter().map(|release| format!("{release} ({})", release.manifest.short())).collect::<Vec<_>>().join(", ")
 }
 
 /// What a fleet is made of.
@@ -87,6 +108,7 @@ pub struct Parts {
 pub struct Fleet {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    audit: Arc<Audit>,
     trust: Arc<Trust>,
     releases: Arc<Releases>,
     outbox: Arc<Outbox>,
@@ -95,8 +117,9 @@ pub struct Fleet {
     desired: DesiredStates,
     heard: HeardStates,
     listening: Mutex<Option<Timestamp>>,
-    /// Devices that knew newer orders than this store, since somebody last asked.
-    ahead: Mutex<BTreeSet<DeviceId>>,
+    /// Devices that turned out to know newer orders than this store, since somebody last asked.
+    found_ahead: Mutex<BTreeSet<DeviceId>>,
+    lost: Lost,
     /// The blobs of every release that some device should run.
     live_blobs: RwLock<HashSet<Digest>>,
 }
@@ -108,7 +131,7 @@ impl Fleet {
     /// When the store cannot be read, or holds what it should not.
     pub fn open(parts: Parts) -> Result<Self, FleetError> {
         let Parts { store, clock, audit, trust, releases, outbox, desired_lifetime, retention } = parts;
-        let devices = Arc::new(Devices::open(store.as_ref(), audit, Arc::clone(&clock))?);
+        let devices = Arc::new(Devices::open(store.as_ref(), Arc::clone(&audit), Arc::clone(&clock))?);
         let desired =
             DesiredStates::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&trust), desired_lifetime)?;
         let heard = HeardStates::open(store.as_ref())?;
@@ -117,6 +140,7 @@ impl Fleet {
         let fleet = Self {
             store,
             clock,
+            audit,
             trust,
             releases,
             outbox,
@@ -125,11 +149,14 @@ impl Fleet {
             desired,
             heard,
             listening: Mutex::new(None),
-            ahead: Mutex::default(),
+            found_ahead: Mutex::default(),
+            lost: Lost::default(),
             live_blobs: RwLock::default(),
         };
         let live = fleet.live().into_iter().flat_map(|(_, blobs)| blobs).collect();
-        Ok(Self { live_blobs: RwLock::new(live), ..fleet })
+        let fleet = Self { live_blobs: RwLock::new(live), found_ahead: Mutex::new(fleet.all_ahead()), ..fleet };
+        fleet.say_ahead();
+        Ok(fleet)
     }
 
     /// Who belongs to it.
@@ -200,12 +227,15 @@ impl Fleet {
     }
 
     /// Says what a device should run of a model; `None` takes the model off the box. Signs, stores and publishes; the
-    /// same again changes nothing.
+    /// same again changes nothing. It is published when the device has been heard.
     ///
     /// # Errors
     /// When the device or the release is not there, or it cannot be stored.
     pub fn assign(&self, device: &DeviceId, model: &ModelName, to: Option<&AssignTo>) -> Result<(), FleetError> {
         self.active(device)?;
+        if self.ahead(device).is_some() {
+            return Err(FleetError::Ahead(device.clone()));
+        }
         let record = match to {
             Some(to) => {
                 let release = &to.release;
@@ -216,43 +246,34 @@ impl Fleet {
             None => None,
         };
         let signed_to = to.zip(record.as_ref()).map(|(to, record)| (to, record.signatures.as_slice()));
-        let change = self.desired.assign(device, model, signed_to)?;
+        let heard = self.heard.find(device).reported;
+        let number = if heard { Number::Above(0) } else { Number::Kept };
+        let change = self.desired.assign(device, model, signed_to, number)?;
+        self.publish(device, &change);
+        // It may have been heard meanwhile, and whoever heard it may have looked before this was signed.
+        if change.signed && !heard && self.may_be_told(device) {
+            self.renew(device)?;
+        }
+        Ok(())
+    }
+
+    /// Signs a device's desired state anew.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn renew(&self, device: &DeviceId) -> Result<(), FleetError> {
+        let change = self.desired.renew(device, 0)?;
         self.publish(device, &change);
         Ok(())
     }
 
-    /// A device knows a newer desired state than this store: it was restored from a backup. Signs above it, and keeps
-    /// for the engine that what was ordered after the backup is not known here.
-    ///
-    /// # Errors
-    /// When it cannot be stored.
-    pub fn overtake(&self, device: &DeviceId, above: u64) -> Result<(), FleetError> {
-        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).insert(device.clone());
-        self.renew(device, above)
-    }
-
-    /// Devices that knew newer orders than this store, since the last call.
-    pub fn take_ahead(&self) -> BTreeSet<DeviceId> {
-        std::mem::take(&mut self.ahead.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Signs a device's desired state anew, with a sequence above `above`.
-    ///
-    /// # Errors
-    /// When it cannot be stored.
-    pub fn renew(&self, device: &DeviceId, above: u64) -> Result<(), FleetError> {
-        let change = self.desired.renew(device, above)?;
-        self.publish(device, &change);
-        Ok(())
-    }
-
-    /// Signs anew every desired state that is due; says how many.
+    /// Signs anew every desired state that is due, of devices that may be told; says how many.
     ///
     /// # Errors
     /// The first that cannot be stored.
     pub fn renew_due(&self) -> Result<usize, FleetError> {
-        let due = self.desired.due();
-        due.iter().try_for_each(|device| self.renew(device, 0))?;
+        let due: Vec<_> = self.desired.due().into_iter().filter(|device| self.may_be_told(device)).collect();
+        due.iter().try_for_each(|device| self.renew(device))?;
         Ok(due.len())
     }
 

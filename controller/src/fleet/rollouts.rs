@@ -28,7 +28,8 @@ impl Fleet {
             last_seen: heard.last_seen,
             alive: heard.alive(),
             hold: report.and_then(|report| report.hold.clone()),
-            settled: signed.as_ref().is_none_or(|signed| accepted == signed.desired.sequence),
+            settled: signed.as_ref().is_none_or(|signed| accepted == signed.desired.sequence && signed.told()),
+            ahead: self.ahead(&record.id).is_some(),
             desired: assignments
                 .map(|assignment| {
                     let to = AssignTo {

@@ -45,6 +45,8 @@ impl Source for Fleet {
                 roots.iter().find(|root| root.metadata.version == *version).map(SignedRoot::to_bytes)
             }
             Item::Ack(device) if active(device) => self.heard.find(device).told().map(|ack| ack.as_ref().clone()),
+            // What the broker holds may be newer than this store: it is left alone until the device has been heard.
+            Item::Desired(device) if active(device) && !self.may_be_told(device) => return Err(Unreadable),
             Item::Desired(device) if active(device) => self.desired.find(device).map(|signed| signed.sealed.clone()),
             Item::Ack(_) | Item::Desired(_) => None,
             Item::Blob(digest) if self.is_live(*digest) => {

@@ -45,6 +45,7 @@ impl Fleet {
             windows_lost: heard.lost,
             rival_seen: heard.rivals.seen(self.clock.now()),
             hold: report.and_then(|report| report.hold.clone()),
+            ahead: self.ahead(&record.id).is_some(),
             refused: report.map(|report| report.refused.clone()).unwrap_or_default(),
             fetched_bytes: report.map_or(0, |report| report.fetched_bytes),
             reported_at: report.map(|report| report.at),

@@ -136,14 +136,10 @@ impl Ingest {
             self.metrics.received.get_or_create(&crate::metrics::KindLabel { kind }).inc_by(*count);
         }
         let devices: Vec<_> = batch.heard.keys().cloned().collect();
+        let stood: Vec<_> = batch.reported.iter().map(|device| self.fleet.stood(device)).collect();
         self.fleet.take_up(batch.heard);
         self.outbox.push_all(batch.tell);
-        for (device, above) in batch.behind {
-            tracing::warn!(%device, above, "a device knows a newer desired state than the store; signing above it");
-            if let Err(error) = self.fleet.overtake(&device, above) {
-                tracing::error!(%device, error = %Chain(&error), "a desired state cannot be signed anew");
-            }
-        }
+        stood.iter().for_each(|before| self.fleet.reported_or_said(before));
         for device in batch.full {
             if let Err(error) = self.fleet.prune(&device) {
                 tracing::warn!(%device, error = %Chain(&error), "old statistics cannot be merged");

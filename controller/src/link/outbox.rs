@@ -60,9 +60,9 @@ impl Item {
     }
 }
 
-/// What a topic should hold cannot be read. The reason was logged where it was known.
+/// What a topic should hold cannot be told now. Where that is a fault, it was logged where it was known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("what the topic should hold cannot be read")]
+#[error("what the topic should hold cannot be told now")]
 pub struct Unreadable;
 
 /// Where the truth is: what each topic should hold now.

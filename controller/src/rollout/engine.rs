@@ -70,6 +70,7 @@ enum Request {
     Start { request: Box<StartRequest>, by: String, answer: Answer<RolloutSummary> },
     Preview { request: Box<StartRequest>, by: String, answer: Answer<Box<StartPreview>> },
     Command { rollout: RolloutId, command: Command, by: Person, answer: Answer<RolloutSummary> },
+    LetGo { device: DeviceId, answer: Answer<()> },
     List { answer: Answer<Vec<RolloutSummary>> },
     Show { rollout: RolloutId, limit: usize, answer: Answer<Box<RolloutDetail>> },
     Members { rollout: RolloutId, after: Option<DeviceId>, limit: usize, answer: Answer<Vec<MemberView>> },
@@ -80,7 +81,7 @@ enum Request {
 impl Request {
     /// Whether a look should follow at once.
     const fn changes(&self) -> bool {
-        matches!(self, Self::Start { .. } | Self::Command { .. })
+        matches!(self, Self::Start { .. } | Self::Command { .. } | Self::LetGo { .. })
     }
 
     /// A caller that has gone away needs no answer.
@@ -89,6 +90,7 @@ impl Request {
             Self::Start { request, by, answer } => drop(answer.send(core.start(&request, &by))),
             Self::Preview { request, by, answer } => drop(answer.send(core.preview(&request, &by).map(Box::new))),
             Self::Command { rollout, command, by, answer } => drop(answer.send(core.command(&rollout, &command, by))),
+            Self::LetGo { device, answer } => drop(answer.send(core.let_go(&device))),
             Self::List { answer } => drop(answer.send(Ok(core.list()))),
             Self::Show { rollout, limit, answer } => drop(answer.send(core.detail(&rollout, limit).map(Box::new))),
             Self::Members { rollout, after, limit, answer } => {
@@ -147,6 +149,14 @@ impl EngineHandle {
     ) -> Result<RolloutSummary, EngineError> {
         let by = by.into();
         self.ask(|answer| Request::Command { rollout, command, by, answer }).await
+    }
+
+    /// Makes every rollout leave a device alone that it has told something.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub async fn let_go(&self, device: DeviceId) -> Result<(), EngineError> {
+        self.ask(|answer| Request::LetGo { device, answer }).await
     }
 
     /// Every rollout, newest first.

@@ -53,6 +53,9 @@ pub struct DeviceView {
     /// Whether its newest report accepts the newest desired state: `report.desired_sequence` is the sequence that was
     /// last signed for it. Without a desired state, true.
     pub settled: bool,
+    /// Whether it has accepted orders that the controller does not know, since the store went back in time: it is told
+    /// nothing until a person has decided.
+    pub ahead: bool,
     /// What it should run.
     pub desired: BTreeMap<ModelName, AssignTo>,
 }
@@ -181,8 +184,8 @@ pub trait Fleet: Send + Sync + fmt::Debug {
     /// called silent for what the controller could not hear.
     fn listening_since(&self) -> Option<Timestamp>;
 
-    /// Devices that reported, since the last call, that they know newer orders than the controller: its store went back
-    /// in time.
+    /// Devices that turned out, since the last call, to know newer orders than the controller: its store went back in
+    /// time. Those that did when it was opened are among them, the first time.
     fn take_ahead(&self) -> BTreeSet<DeviceId>;
 
     /// Names a device whenever something about it changed. A receiver that lags has missed nothing that it would not

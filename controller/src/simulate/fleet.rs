@@ -396,6 +396,7 @@ impl Weather<'_> {
             alive: true,
             hold: None,
             settled: true,
+            ahead: false,
             desired: BTreeMap::new(),
         }
     }

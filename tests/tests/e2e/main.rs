@@ -9,6 +9,7 @@ mod crashes;
 mod demo;
 mod harms;
 mod people;
+mod restores;
 mod rollouts;
 mod tls;
 

@@ -12,7 +12,7 @@ use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::wire::v1::{Ack, Alive, Body, Report, Sequence, Stats, Window};
 use fieldpost_shared::wire::{OpenError, Topic, open_device};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Windows of a device between two looks at whether there are too many.
@@ -30,8 +30,8 @@ pub(super) struct Batch {
     /// Births of sessions after newer ones.
     pub(super) old_births: u64,
     pub(super) tell: Vec<Item>,
-    /// Devices that know a higher desired sequence than was signed here, and which.
-    pub(super) behind: Vec<(DeviceId, u64)>,
+    /// Devices that reported.
+    pub(super) reported: BTreeSet<DeviceId>,
     /// Devices whose windows should be looked at.
     pub(super) full: Vec<DeviceId>,
 }
@@ -105,25 +105,37 @@ impl Batch {
         let mut heard = self.heard(ingest, device);
         let known = heard.report.as_ref().map(|known| known.sequence);
         if message.retained && known == Some(report.sequence) {
-            // The broker says again what it kept: not news, and no offence.
+            // The broker says again what it kept: not news, and no offence. It has said nothing since.
+            self.has_reported(device, heard);
             return Ok(());
         }
         if let Err(refusal) = accept::report(known, report.sequence) {
-            if !message.retained && self.raise(ingest, device, &mut heard, report.sequence) {
-                self.heard.insert(device.clone(), heard);
+            if !message.retained {
+                if self.raise(ingest, device, &mut heard, report.sequence) {
+                    self.heard.insert(device.clone(), heard.clone());
+                }
+                // A box that was restored from an older copy of itself has to be told where it should be.
+                self.has_reported(device, heard);
             }
             return Err(refusal.into());
         }
         let now = ingest.clock.now();
-        let signed = ingest.fleet.desired().find(device).map_or(0, |signed| signed.desired.sequence);
-        if signed > 0 && report.desired_sequence > signed {
-            self.behind.push((device.clone(), report.desired_sequence));
-        }
         self.writes.push(report_row(device, now, &message.payload));
         heard.seen(now);
         heard.report = Some(Arc::new(report));
+        heard.reported = true;
+        self.reported.insert(device.clone());
         self.believed("report", device, heard);
         Ok(())
+    }
+
+    /// Notes that a device is there, where its report says nothing new.
+    fn has_reported(&mut self, device: &DeviceId, mut heard: Heard) {
+        if !heard.reported {
+            heard.reported = true;
+            self.heard.insert(device.clone(), heard);
+            self.reported.insert(device.clone());
+        }
     }
 
     fn alive(&mut self, ingest: &Ingest, device: &DeviceId, message: &Inbound) -> Result<(), Reason> {

@@ -305,16 +305,62 @@ fn presence_of_before_a_start_must_be_heard_again() {
 }
 
 #[test]
-fn a_store_that_went_back_in_time_signs_above_what_the_device_knows() {
+fn a_device_that_knows_newer_orders_than_the_store_is_told_nothing_and_said_to_be_once() {
     let f = fixture();
     let release = f.world.registry.release("1.0.0", b"model");
     f.world.assign("a", Some(&release)).unwrap();
     let signed = |f: &Fixture| f.ingest.fleet.desired().find(&a()).unwrap().desired.sequence;
     let known = signed(&f) + 7;
-    assert_eq!(f.say(&Topic::Report(a()), &Report { desired_sequence: known, ..report(at(1, 1)) }), None);
-    assert_eq!(signed(&f), known + 1);
-    assert_eq!(f.ingest.fleet.take_ahead(), [a()].into());
-    assert!(f.ingest.fleet.take_ahead().is_empty());
+    for number in [1, 2] {
+        assert_eq!(f.say(&Topic::Report(a()), &Report { desired_sequence: known, ..report(at(1, number)) }), None);
+        assert_eq!(signed(&f), known - 7);
+        assert!(f.ingest.fleet.payload(&Item::Desired(a())).is_err());
+        assert_eq!(f.ingest.fleet.take_ahead(), if number == 1 { [a()].into() } else { [].into() });
+    }
+    assert!(f.world.assign("a", None).is_err());
+    let log = f.world.registry.audit.after(0, 100).unwrap();
+    assert_eq!(log.iter().filter(|entry| entry.action == "device.ahead").count(), 1);
+    // A box that has lost its own state follows no newer orders any more.
+    assert_eq!(f.say(&Topic::Report(a()), &report(at(2, 1))), None);
+    assert!(f.ingest.fleet.payload(&Item::Desired(a())).unwrap().is_some());
+}
+
+#[test]
+fn what_a_device_does_not_take_is_published_again_after_a_while() {
+    let f = fixture();
+    let release = f.world.registry.release("1.0.0", b"model");
+    f.world.assign("a", Some(&release)).unwrap();
+    f.world.told();
+    let mut again = Vec::new();
+    for number in 1..10 {
+        assert_eq!(f.say(&Topic::Report(a()), &report(at(1, number))), None);
+        again.push(f.world.told().contains(&(Item::Desired(a()), true)));
+        f.world.registry.clock.advance(Duration::from_secs(11));
+    }
+    assert_eq!(again, [false, false, false, true, false, false, false, false, false]);
+}
+
+#[test]
+fn a_report_that_is_older_than_the_last_one_still_says_that_the_box_is_there() {
+    let f = fixture();
+    let release = f.world.registry.release("1.0.0", b"model");
+    f.world.assign("a", Some(&release)).unwrap();
+    assert_eq!(f.say(&Topic::Report(a()), &report(at(1, 9))), None);
+    let Fixture { world, key, .. } = f;
+    let world = World::unheard(world.registry);
+    let ingest = Ingest {
+        fleet: world.fleet.clone(),
+        outbox: world.outbox.clone(),
+        clock: world.registry.clock.clone(),
+        topics: Topics::default(),
+        metrics: Arc::default(),
+    };
+    let f = Fixture { world, ingest, key };
+    let old = inbound(&Topic::Report(a()), seal(&report(at(1, 3)), &f.key).unwrap());
+    assert_eq!(f.take(Inbound { retained: true, ..old.clone() }), Some(("report", "replayed")));
+    assert_eq!(f.world.told(), []);
+    assert_eq!(f.take(old), Some(("report", "replayed")));
+    assert_eq!(f.world.told(), [(Item::Desired(a()), true)]);
 }
 
 #[test]

@@ -1,14 +1,38 @@
 //! Whose a device is, where several rollouts of a model want it.
 
 use super::{Core, CoreError};
+use crate::rollout::events::Event;
 use crate::rollout::fleet::{Devices, select};
 use crate::rollout::machine::late::awaited;
-use crate::rollout::machine::{Stage, State};
+use crate::rollout::machine::{Effect, Stage, State, outstanding};
 use crate::rollout::start::owns;
 use fieldpost_shared::id::{DeviceId, RolloutId};
 use std::collections::BTreeSet;
 
 impl Core {
+    /// A person has decided that a device keeps what it runs, whatever rollouts of this store have told it: they leave
+    /// it alone from now on. One that has not told it anything may still do so in its turn.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn let_go(&mut self, device: &DeviceId) -> Result<(), CoreError> {
+        let tells = |state: &State| {
+            outstanding(state)
+                .iter()
+                .any(|effect| matches!(effect, Effect::Assign { device: told, .. } if told == device))
+        };
+        let telling: Vec<RolloutId> =
+            self.rollouts.iter().filter(|(_, entry)| tells(&entry.state)).map(|(id, _)| id.clone()).collect();
+        let mut devices = self.parts.fleet.devices()?;
+        for id in telling {
+            self.record(&id, vec![Event::Superseded { device: device.clone(), by: None }], &mut devices)?;
+            if let Some(rollout) = self.rollouts.get_mut(&id) {
+                rollout.untold.remove(device);
+            }
+        }
+        Ok(())
+    }
+
     /// Devices that other active rollouts of the same model own.
     pub(super) fn claimed(&self, id: &RolloutId) -> BTreeSet<DeviceId> {
         let model = self.rollouts.get(id).map(|entry| &entry.state.spec.release.model);

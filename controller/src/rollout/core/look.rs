@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// Most decisions in a row without the world changing; more is a defect of the machine, and is stopped here.
 const MAX_STEPS: usize = 10_000;
 
+/// Why nothing is told to a device that knows newer orders than the controller.
+const HELD: &str = "it follows orders that this controller does not know; `fieldpost device accept` decides";
+
 /// Statistics that were asked for within one look.
 type Windows = BTreeMap<(Group, DeviceId, Digest, Timestamp), Option<Arc<WindowStats>>>;
 
@@ -89,6 +92,8 @@ impl Core {
             let mut busy = busy_elsewhere(&self.entry(id)?.state, others, devices, now);
             let why = || "another rollout has it since".to_owned();
             busy.extend(self.taken_since(id, devices)?.into_iter().map(|device| (device, why())));
+            let held = devices.iter().filter(|(_, view)| view.ahead);
+            busy.extend(held.map(|(device, _)| (device.clone(), HELD.to_owned())));
             let later: BTreeSet<RolloutId> = self.later(id)?.map(|other| other.id.clone()).collect();
             let listening_since = self.parts.fleet.listening_since().map(|since| since.max(self.since));
             let seen = Observation {

@@ -117,7 +117,7 @@ fn went_back_in_time(state: &State, seen: &Observation<'_>) -> Option<Event> {
     let others = if more == 0 { String::new() } else { format!(" and {more} more") };
     let reason = format!(
         "{first}{others} had newer orders than this controller knows: its store went back in time (a restored backup); \
-         compare what devices ran with this rollout, then "
+         decide what they run with `fieldpost device accept`, then "
     );
     let ask = |wave| {
         let of = state.needed(wave).map(|needed| needed.text(&state.by));

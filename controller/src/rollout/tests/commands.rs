@@ -49,6 +49,28 @@ fn a_controller_whose_store_went_back_in_time_asks_before_it_goes_on() {
 }
 
 #[test]
+fn a_device_on_hold_waits_and_what_a_person_keeps_there_stays() {
+    let mut rig = Rig::new(4);
+    let id = rig.start("1.1.0", "1,4");
+    rig.until(&id, "soaking");
+    let (first, second) = (rig.nth(&id, 0), rig.nth(&id, 1));
+    rig.fleet.edit(&second, |device| device.ahead = true);
+    rig.run(100);
+    assert!(rig.waiting(&id).contains("orders that this controller does not know"), "{}", rig.waiting(&id));
+    assert!(rig.running("1.1.0").len() == 3 && !rig.running("1.1.0").contains(&second));
+    rig.command(&id, &pause());
+    rig.fleet.edit(&first, |device| device.ahead = true);
+    rig.core.let_go(&first.parse().unwrap()).unwrap();
+    // The hold has ended, and the device is told something else.
+    rig.fleet.edit(&first, |device| (device.ahead, device.desired) = (false, None));
+    rig.run(20);
+    assert_eq!(rig.fleet.world().devices[&first.parse().unwrap()].desired, None);
+    rig.restart();
+    rig.run(20);
+    assert_eq!(rig.fleet.world().devices[&first.parse().unwrap()].desired, None);
+}
+
+#[test]
 fn limits_stay_on_while_it_is_paused() {
     let mut rig = Rig::new(4);
     let id = rig.start("1.1.0", "2,4");

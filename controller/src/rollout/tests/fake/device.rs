@@ -67,6 +67,8 @@ pub(crate) struct FakeDevice {
     pub(crate) desired: Option<AssignTo>,
     pub(crate) desired_sequence: u64,
     pub(super) accepted: u64,
+    /// Whether it is told nothing, since it knows newer orders than the controller.
+    pub(crate) ahead: bool,
     /// What its newest report said: the view is of that, not of what is so.
     reported: (Vec<ModelReport>, Vec<Quarantined>, u64),
     pub(crate) windows: Vec<(Timestamp, Digest, WindowStats)>,
@@ -129,6 +131,7 @@ impl FakeDevice {
             desired,
             desired_sequence: 1,
             accepted: 1,
+            ahead: false,
             reported: (vec![], vec![], 0),
             windows: vec![],
             held: vec![],
@@ -318,6 +321,7 @@ impl FakeDevice {
             alive: self.online,
             hold: None,
             settled: accepted == self.desired_sequence,
+            ahead: self.ahead,
             desired: {
                 let others =
                     self.others.iter().filter_map(|(model, other)| Some((model.clone(), other.desired.clone()?)));
