@@ -8,7 +8,7 @@
 //! - `Squeeze` without axes.
 //! - `half`: sums of numbers of float16 are of float32.
 //! - `IsInf`, `IsNaN`, and `Equal` of booleans: tract lacks some of their types.
-//! - [`largest`]: of numbers one of which is NaN there is no largest.
+//! - `largest`: of numbers one of which is NaN there is no largest.
 //! - `If`: a branch that the condition rules out need not make sense.
 //! - `RNN`, `GRU`, `LSTM`: tract reads neither `direction = "reverse"` nor `activations`, `clip` or `input_forget`.
 //! - `Celu`, `Swish`: tract's have no `alpha`.
