@@ -177,7 +177,8 @@ impl Controller {
         fieldpost_shared::durable::write_atomic(dir, "controller.toml", config.as_bytes())
             .with_context(|| format!("cannot write `{}`", file.display()))?;
         let mut controller = Self { exe, dir: dir.to_owned(), child: None, http: String::new(), mqtt: String::new() };
-        controller.launch("127.0.0.1:0", "127.0.0.1:0").await?;
+        let address = || free_port().map(|port| format!("127.0.0.1:{port}"));
+        controller.launch(&address()?, &address()?).await?;
         Ok(controller)
     }
 
@@ -387,4 +388,21 @@ impl Agent {
             None => Ok(None),
         }
     }
+}
+
+/// A port of loopback that nobody listens on now, from below those that the system hands out by itself: scenarios that
+/// run beside this one cannot take it while its server restarts.
+///
+/// # Errors
+/// When none of a thousand is free.
+pub fn free_port() -> anyhow::Result<u16> {
+    use std::hash::{BuildHasher, RandomState};
+    const LOWEST: u64 = 20_000;
+    const BELOW: u64 = 32_000;
+    let random = RandomState::new();
+    let candidates = (0..1_000_u32).map(|attempt| LOWEST + random.hash_one(attempt) % (BELOW - LOWEST));
+    let mut ports = candidates.filter_map(|port| u16::try_from(port).ok());
+    ports
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .context("no port between 20,000 and 32,000 is free")
 }

@@ -5,7 +5,7 @@ mod certificates;
 pub use certificates::Certificates;
 
 use anyhow::{Context as _, bail};
-use fieldpost::demo::process::{START_DEADLINE, eventually};
+use fieldpost::demo::process::{START_DEADLINE, eventually, free_port};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -192,21 +192,4 @@ impl Apart {
         tokio::time::sleep(long).await;
         self.launch().await
     }
-}
-
-/// A port of loopback that nobody listens on now, from below those that the system hands out by itself: scenarios that
-/// run beside this one cannot take it while its server restarts.
-///
-/// # Errors
-/// When none of a thousand is free.
-pub fn free_port() -> anyhow::Result<u16> {
-    use std::hash::{BuildHasher, RandomState};
-    const LOWEST: u64 = 20_000;
-    const BELOW: u64 = 32_000;
-    let random = RandomState::new();
-    let candidates = (0..1_000_u32).map(|attempt| LOWEST + random.hash_one(attempt) % (BELOW - LOWEST));
-    let mut ports = candidates.filter_map(|port| u16::try_from(port).ok());
-    ports
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .context("no port between 20,000 and 32,000 is free")
 }
