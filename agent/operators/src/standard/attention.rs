@@ -2,6 +2,7 @@
 //! values, or no number.
 
 use super::rewritten::ADDED;
+use super::translated::{Translate, Translated};
 use super::{Built, unread};
 use crate::ml::attributes::Attributes;
 use crate::ml::kernel::{Fact, Kernel, operation};
@@ -20,7 +21,7 @@ pub(super) fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let heads = usize::try_from(heads).ok().filter(|heads| *heads > 0);
     let heads = heads.with_context(|| format!("{}: attribute `q_num_heads` is not positive", attributes.title()))?;
     let causal = attributes.int("is_causal")?.unwrap_or(0) != 0;
-    Ok((Box::new(Masked { operator, seen: Seen { heads, causal } }), reads))
+    Ok((Box::new(Translated(Masked { operator, seen: Seen { heads, causal } })), reads))
 }
 
 /// The input that is the mask; the three before it are always there.
@@ -32,45 +33,16 @@ struct Masked {
     seen: Seen,
 }
 
-impl PartialEq for Masked {
-    fn eq(&self, _other: &Self) -> bool {
-        false
-    }
-}
-
-impl Eq for Masked {}
-
-impl Op for Masked {
-    fn name(&self) -> StaticName {
-        "Attention".into()
+impl Translate for Masked {
+    fn operator(&self) -> &dyn InferenceOp {
+        self.operator.as_ref()
     }
 
-    not_a_typed_op!();
-}
-
-impl EvalOp for Masked {
-    not_out_of_plan!();
-
-    fn eval(&self, _context: &EvalContext<'_>, _inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        bail!("it runs in a typed model alone")
-    }
-}
-
-impl InferenceOp for Masked {
-    fn infer_facts(
-        &mut self,
-        inputs: TVec<&InferenceFact>,
-        outputs: TVec<&InferenceFact>,
-        observed: TVec<&InferenceFact>,
-    ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
-        self.operator.infer_facts(inputs, outputs, observed)
+    fn operator_mut(&mut self) -> &mut dyn InferenceOp {
+        self.operator.as_mut()
     }
 
-    fn nboutputs(&self) -> TractResult<usize> {
-        self.operator.nboutputs()
-    }
-
-    fn to_typed(
+    fn translate(
         &self,
         source: &InferenceModel,
         node: &InferenceNode,
@@ -90,8 +62,6 @@ impl InferenceOp for Masked {
         }
         Ok(outputs)
     }
-
-    as_op!();
 }
 
 /// The answers, zero for queries that see nothing: inputs are the answers and the mask.

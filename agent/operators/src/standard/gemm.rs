@@ -1,6 +1,7 @@
 //! `Gemm` (ONNX versions 7 to 13) of other numbers than float32. tract's multiplies by factors of float32 alone; what is left
 //! out there is one by default. For float32 it is tract's.
 
+use super::translated::{Translate, Translated};
 use super::{Built, tracts};
 use crate::ml::attributes::Attributes;
 use tract_onnx::model::ParsingContext;
@@ -21,7 +22,7 @@ pub(super) fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
         beta: factor("beta")?,
         turned: (turned("transA")?, turned("transB")?),
     };
-    Ok((Box::new(gemm), reads))
+    Ok((Box::new(Translated(gemm)), reads))
 }
 
 #[derive(Debug, Clone)]
@@ -33,41 +34,16 @@ struct Gemm {
     turned: (bool, bool),
 }
 
-impl PartialEq for Gemm {
-    fn eq(&self, _other: &Self) -> bool {
-        false
-    }
-}
-
-impl Eq for Gemm {}
-
-impl Op for Gemm {
-    fn name(&self) -> StaticName {
-        "Gemm".into()
+impl Translate for Gemm {
+    fn operator(&self) -> &dyn InferenceOp {
+        self.operator.as_ref()
     }
 
-    not_a_typed_op!();
-}
-
-impl EvalOp for Gemm {
-    not_out_of_plan!();
-
-    fn eval(&self, _context: &EvalContext<'_>, _inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        bail!("it runs in a typed model alone")
-    }
-}
-
-impl InferenceOp for Gemm {
-    fn infer_facts(
-        &mut self,
-        inputs: TVec<&InferenceFact>,
-        outputs: TVec<&InferenceFact>,
-        observed: TVec<&InferenceFact>,
-    ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
-        self.operator.infer_facts(inputs, outputs, observed)
+    fn operator_mut(&mut self) -> &mut dyn InferenceOp {
+        self.operator.as_mut()
     }
 
-    fn to_typed(
+    fn translate(
         &self,
         source: &InferenceModel,
         node: &InferenceNode,
@@ -92,8 +68,6 @@ impl InferenceOp for Gemm {
         let bias = times(target, name("beta"), self.beta, bias)?;
         target.wire_node(&node.name, math::add(), &[product, bias])
     }
-
-    as_op!();
 }
 
 fn only(outlets: &[OutletId]) -> TractResult<OutletId> {

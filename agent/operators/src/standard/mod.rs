@@ -47,6 +47,7 @@ pub(crate) mod square;
 mod squeeze;
 mod stable;
 mod suppression;
+mod translated;
 mod unread;
 mod wide;
 

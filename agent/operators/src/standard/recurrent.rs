@@ -4,6 +4,7 @@
 
 use super::activation::Relu;
 use super::flip::Flip;
+use super::translated::{Translate, Translated};
 use super::{Built, tracts};
 use crate::ml::attributes::Attributes;
 use crate::ml::kernel::operation;
@@ -21,7 +22,7 @@ pub(super) fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     }
     let batch_first = attributes.int("layout")?.unwrap_or(0) == 1;
     let answers = node.output.first().is_some_and(|name| !name.is_empty());
-    Ok((Box::new(Backwards { operator, time: usize::from(batch_first), answers }), reads))
+    Ok((Box::new(Translated(Backwards { operator, time: usize::from(batch_first), answers })), reads))
 }
 
 fn checked(context: &ParsingContext<'_>, node: &NodeProto, attributes: &Attributes<'_>) -> Built {
@@ -65,45 +66,20 @@ struct Backwards {
     answers: bool,
 }
 
-impl PartialEq for Backwards {
-    fn eq(&self, _other: &Self) -> bool {
-        false
-    }
-}
-
-impl Eq for Backwards {}
-
-impl Op for Backwards {
+impl Translate for Backwards {
     fn name(&self) -> StaticName {
         format!("{} backwards", self.operator.name()).into()
     }
 
-    not_a_typed_op!();
-}
-
-impl EvalOp for Backwards {
-    not_out_of_plan!();
-
-    fn eval(&self, _context: &EvalContext<'_>, _inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        bail!("it runs in a typed model alone")
-    }
-}
-
-impl InferenceOp for Backwards {
-    fn infer_facts(
-        &mut self,
-        inputs: TVec<&InferenceFact>,
-        outputs: TVec<&InferenceFact>,
-        observed: TVec<&InferenceFact>,
-    ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
-        self.operator.infer_facts(inputs, outputs, observed)
+    fn operator(&self) -> &dyn InferenceOp {
+        self.operator.as_ref()
     }
 
-    fn nboutputs(&self) -> TractResult<usize> {
-        self.operator.nboutputs()
+    fn operator_mut(&mut self) -> &mut dyn InferenceOp {
+        self.operator.as_mut()
     }
 
-    fn to_typed(
+    fn translate(
         &self,
         source: &InferenceModel,
         node: &InferenceNode,
@@ -125,6 +101,4 @@ impl InferenceOp for Backwards {
         }
         Ok(outputs)
     }
-
-    as_op!();
 }

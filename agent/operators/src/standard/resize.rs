@@ -2,6 +2,7 @@
 //! for how the nearest place is found. ONNX Runtime takes the place before, and the one after along an axis that shrinks;
 //! tract rounds.
 
+use super::translated::{Translate, Translated};
 use super::{Built, tracts};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -17,7 +18,7 @@ pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     }
     let (down, reads) = tracts("Resize", context, &rounding(node, "floor"))?;
     let (up, _) = tracts("Resize", context, &rounding(node, "ceil"))?;
-    Ok((Box::new(Resize { down, up }), reads))
+    Ok((Box::new(Translated(Resize { down, up })), reads))
 }
 
 pub(super) fn upsample(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
@@ -47,42 +48,17 @@ struct Resize {
     up: Box<dyn InferenceOp>,
 }
 
-impl PartialEq for Resize {
-    fn eq(&self, _other: &Self) -> bool {
-        false
-    }
-}
-
-impl Eq for Resize {}
-
-impl Op for Resize {
-    fn name(&self) -> StaticName {
-        "Resize".into()
+impl Translate for Resize {
+    fn operator(&self) -> &dyn InferenceOp {
+        self.down.as_ref()
     }
 
-    not_a_typed_op!();
-}
-
-impl EvalOp for Resize {
-    not_out_of_plan!();
-
-    fn eval(&self, _context: &EvalContext<'_>, _inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        bail!("it runs in a typed model alone")
-    }
-}
-
-impl InferenceOp for Resize {
-    fn infer_facts(
-        &mut self,
-        inputs: TVec<&InferenceFact>,
-        outputs: TVec<&InferenceFact>,
-        observed: TVec<&InferenceFact>,
-    ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
-        self.down.infer_facts(inputs, outputs, observed)
+    fn operator_mut(&mut self) -> &mut dyn InferenceOp {
+        self.down.as_mut()
     }
 
     /// Axes that grow first, then those that shrink: what is nearest along one axis depends on no other.
-    fn to_typed(
+    fn translate(
         &self,
         source: &InferenceModel,
         node: &InferenceNode,
@@ -116,6 +92,4 @@ impl InferenceOp for Resize {
         mapping.insert(at, target.add_const(format!("{}.shrinking.scales", node.name), tensor1(&shrink))?);
         self.up.to_typed(source, node, target, &mapping)
     }
-
-    as_op!();
 }
