@@ -176,7 +176,11 @@ async fn refusals_say_what_and_what_to_do_next() {
     let start = |strategy: Value| json!({"model": "digits", "version": "1.1.0", "strategy": strategy});
     let cases = [
         (json!({"model": "digits", "version": "9.9.9"}), StatusCode::NOT_FOUND, "no release digits@9.9.9"),
-        (start(json!({"selector": "site=mars"})), StatusCode::BAD_REQUEST, "matches none of 3 active devices"),
+        (
+            start(json!({"selector": "site=mars"})),
+            StatusCode::BAD_REQUEST,
+            "names the label `site`, which no device of the fleet has",
+        ),
         (start(json!({"waves": "1,2"})), StatusCode::BAD_REQUEST, "the waves end at 2 of 3 devices"),
         (start(json!({"waves": "1,12"})), StatusCode::BAD_REQUEST, "only 3 can take part"),
     ];
@@ -213,7 +217,10 @@ async fn a_start_can_be_tried_by_whoever_may_start() {
     let wrong = json!({"model": "digits", "version": "1.1.0", "strategy": {"waves": "site=lyon,rest"}});
     let (status, answer) = server.post("/v1/rollouts?dry_run=true", wrong).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(answer["error"].as_str().unwrap().contains("no device of the fleet has the label `site`"), "{answer}");
+    assert!(
+        answer["error"].as_str().unwrap().contains("names the label `site`, which no device of the fleet has"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

@@ -72,11 +72,19 @@ impl Selector {
         Self(vec![Term::All])
     }
 
-    /// Every key that it looks at.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
+    /// Keys that a device must have.
+    pub fn needed(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|term| match term {
-            Term::All => None,
-            Term::Is(key, _) | Term::IsNot(key, _) | Term::Has(key) => Some(key.as_str()),
+            Term::Is(key, _) | Term::Has(key) => Some(key.as_str()),
+            Term::All | Term::IsNot(..) => None,
+        })
+    }
+
+    /// Keys that a device must not have with some value.
+    pub fn excluded(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|term| match term {
+            Term::IsNot(key, _) => Some(key.as_str()),
+            Term::All | Term::Is(..) | Term::Has(_) => None,
         })
     }
 

@@ -163,6 +163,17 @@ fn events_of_older_controllers_are_read() {
     assert!(older.lines().count() > 20);
 }
 
+/// Looks that were stored before bounds and sequences had a level of their own were all held against 5 %.
+#[test]
+fn looks_before_levels_are_read() {
+    let older = include_str!("testdata/events-v1-before-levels.jsonl");
+    let records = older.lines().map(|line| Record::decode(&[&[1], line.as_bytes()].concat()).unwrap());
+    let looks =
+        records.filter_map(|record| if let Event::Looked { look, .. } = record.event { Some(look) } else { None });
+    let levels: Vec<f64> = looks.flat_map(|look| look.metrics).map(|found| found.bound_level).collect();
+    assert!(!levels.is_empty() && levels.iter().all(|level| *level == 0.05), "{levels:?}");
+}
+
 /// What was stored before a strategy could ask for a shadow.
 #[test]
 fn an_older_rollout_is_read_and_has_no_shadow() {

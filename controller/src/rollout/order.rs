@@ -9,20 +9,26 @@
 //! Algorithm `sha256-rank/2` is the same where waves are for groups of devices: a group then is part of its devices'
 //! strata, and the drawn order is rearranged in stretches. A stretch without a selector takes the first that are left of
 //! what was drawn, one with a selector takes devices wherever they stand; all keep the order in which they were drawn.
+//!
+//! Algorithms `sha256-rank/3` and `sha256-rank/4` are these two with one step between: the last device of each stratum of several
+//! moves to the end of what was drawn. So whoever is held out to the end is of each stratum before there are two of one.
+//! Rollouts are drawn so since; signed orders of the first two are still verified.
 
 use super::plan::ResolvedWave;
 use fieldpost_shared::id::{DeviceId, Digest, FleetId, ReleaseRef, RolloutId};
 use fieldpost_shared::time::Timestamp;
 use fieldpost_shared::trust::{Kind, PublicKey, SecretKey, Signature, envelope};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Schema of the signed statement.
 pub const SCHEMA: &str = "fieldpost.order/1";
 /// How the order follows from the seed.
-pub const ALGORITHM: &str = "sha256-rank/1";
+pub const ALGORITHM: &str = "sha256-rank/3";
 /// How it follows where waves are for groups of devices.
-pub const GROUPED: &str = "sha256-rank/2";
+pub const GROUPED: &str = "sha256-rank/4";
+/// How both followed before one of each stratum came last.
+const BEFORE: [&str; 2] = ["sha256-rank/1", "sha256-rank/2"];
 
 /// A device and the hardware class it was drawn in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +71,22 @@ pub fn draw(seed: &Digest, devices: impl IntoIterator<Item = Seat>) -> Vec<Seat>
     }
     placed.sort_by(|a, b| (a.0, a.1, &a.2.device).cmp(&(b.0, b.1, &b.2.device)));
     placed.into_iter().map(|(_, _, seat)| seat).collect()
+}
+
+/// What was drawn, with the last device of each stratum of several at the end; all others, and these, keep their order.
+#[must_use]
+pub fn last_of_each_last(drawn: Vec<Seat>) -> Vec<Seat> {
+    let mut left: BTreeMap<String, usize> = BTreeMap::new();
+    drawn.iter().for_each(|seat| *left.entry(seat.stratum.clone()).or_default() += 1);
+    let several: BTreeSet<String> = left.iter().filter(|(_, count)| **count > 1).map(|(s, _)| s.clone()).collect();
+    let mut is_last = |seat: &Seat| {
+        let left = left.entry(seat.stratum.clone()).or_default();
+        *left = left.saturating_sub(1);
+        *left == 0 && several.contains(&seat.stratum)
+    };
+    let (last, mut first): (Vec<Seat>, Vec<Seat>) = drawn.into_iter().partition(|seat| is_last(seat));
+    first.extend(last);
+    first
 }
 
 /// Where a device that was not there when the order was drawn stands in it: before the first of its stratum with a
@@ -183,7 +205,9 @@ pub enum OrderError {
     #[error("cannot read the order's statement")]
     Json(#[source] serde_json::Error),
     /// Another schema or algorithm.
-    #[error("the order is of schema `{schema}`, algorithm `{algorithm}`; this program knows `{SCHEMA}`, `{ALGORITHM}`")]
+    #[error(
+        "the order is of schema `{schema}`, algorithm `{algorithm}`; this program knows `{SCHEMA}`, up to `{GROUPED}`"
+    )]
     Form {
         /// The schema found.
         schema: String,
@@ -221,10 +245,12 @@ impl SignedOrder {
         }
         let statement: Statement = serde_json::from_str(&self.statement).map_err(OrderError::Json)?;
         let grouped = !statement.stretches.is_empty();
-        if statement.schema != SCHEMA || statement.algorithm != if grouped { GROUPED } else { ALGORITHM } {
+        let [now, before] = if grouped { [GROUPED, BEFORE[1]] } else { [ALGORITHM, BEFORE[0]] };
+        if statement.schema != SCHEMA || (statement.algorithm != now && statement.algorithm != before) {
             return Err(OrderError::Form { schema: statement.schema, algorithm: statement.algorithm });
         }
         let drawn = draw(&statement.seed, statement.order.iter().cloned());
+        let drawn = if statement.algorithm == now { last_of_each_last(drawn) } else { drawn };
         let holds =
             if grouped { follows(drawn, &statement.order, &statement.stretches) } else { drawn == statement.order };
         if !holds {

@@ -14,6 +14,10 @@ fn seed(n: u64) -> Digest {
     Digest::of(&n.to_be_bytes())
 }
 
+fn order(seed: &Digest, devices: Vec<Seat>) -> Vec<Seat> {
+    last_of_each_last(draw(seed, devices))
+}
+
 fn statement(order: Vec<Seat>) -> Statement {
     Statement {
         schema: SCHEMA.into(),
@@ -39,10 +43,35 @@ fn the_order_of_a_seed_never_changes() {
     assert_eq!(order, ["x86-1", "arm-2", "arm-1", "x86-0", "arm-0"]);
 }
 
+/// Frozen as well.
+#[test]
+fn the_last_of_each_stratum_of_several_comes_last() {
+    let mut seats = fleet(20, 3);
+    seats.push(seat("riscv-0", "riscv64"));
+    let drawn = draw(&seed(7), seats);
+    let order = last_of_each_last(drawn.clone());
+    let held: Vec<&str> = order[22..].iter().map(|seat| seat.stratum.as_str()).collect();
+    assert!(held == ["aarch64", "x86_64"] || held == ["x86_64", "aarch64"], "{held:?}");
+    let ends = order[22..].to_vec();
+    let others: Vec<Seat> = drawn.into_iter().filter(|seat| !ends.contains(seat)).collect();
+    assert_eq!(order[..22], others, "all others stand as they did");
+    assert_eq!(last_of_each_last(draw(&seed(1), fleet(5, 0))), draw(&seed(1), fleet(5, 0)));
+}
+
+#[test]
+fn orders_signed_before_are_still_verified() {
+    let key = SecretKey::from_seed(&[1; 32]);
+    let drawn = draw(&seed(1), fleet(7, 3));
+    let before = Statement { algorithm: "sha256-rank/1".into(), ..statement(drawn.clone()) };
+    assert_eq!(before.sign(&key).unwrap().verify(&key.public()).unwrap().order, drawn);
+    let other = Statement { algorithm: "sha256-rank/9".into(), ..statement(drawn) };
+    assert!(matches!(other.sign(&key).unwrap().verify(&key.public()), Err(OrderError::Form { .. })));
+}
+
 #[test]
 fn a_signed_order_verifies_and_an_arranged_one_does_not() {
     let key = SecretKey::from_seed(&[1; 32]);
-    let drawn = draw(&seed(1), fleet(3, 3));
+    let drawn = order(&seed(1), fleet(3, 3));
     assert_eq!(statement(drawn.clone()).sign(&key).unwrap().verify(&key.public()).unwrap().order, drawn);
     let mut arranged = drawn;
     arranged.swap(0, 1);
@@ -82,7 +111,7 @@ fn a_prefix_holds_each_stratum_in_proportion() {
 #[test]
 fn a_late_joiner_of_a_new_stratum_can_stand_anywhere() {
     let order = draw(&seed(3), fleet(9, 0));
-    let places: std::collections::BTreeSet<_> =
+    let places: BTreeSet<_> =
         (0..400).map(|i| late_place(&seed(3), &order, &seat(&format!("late-{i}"), "riscv64"))).collect();
     assert_eq!(places, (0..=9).collect());
 }
@@ -120,7 +149,7 @@ proptest! {
 
 /// Everybody drawn, in waves of one device, of those whose names end in an even digit, and of the rest.
 fn grouped() -> Statement {
-    let drawn = draw(&seed(1), fleet(4, 4));
+    let drawn = order(&seed(1), fleet(4, 4));
     let first = drawn[0].clone();
     let even = |seat: &Seat| seat.device.as_str().ends_with(['0', '2']);
     let others = drawn[1..].iter().cloned();
@@ -136,7 +165,7 @@ fn an_order_of_groups_verifies_and_one_that_somebody_chose_does_not() {
     let key = SecretKey::from_seed(&[1; 32]);
     let verify = |statement: Statement| statement.sign(&key).unwrap().verify(&key.public());
     let good = grouped();
-    assert_ne!(draw(&good.seed, good.order.iter().cloned()), good.order, "the groups move somebody");
+    assert_ne!(order(&good.seed, good.order.clone()), good.order, "the groups move somebody");
     assert_eq!(verify(good.clone()).unwrap(), good);
     let last = good.order.len() - 1;
     for (a, b) in [(0, 1), (1, 2), (0, last), (last - 1, last)] {

@@ -5,7 +5,7 @@ use super::duration;
 use super::fleet::{DeviceView, Devices};
 use super::machine::State;
 use super::maintenance::{Calendar, Opening};
-use super::start::owns;
+use super::start::{excludes_nobody, owns};
 use super::strategy::{Holdout, SmallFleet, Strategy};
 use super::trial::Design;
 use fieldpost_shared::id::{DeviceId, ReleaseRef, RolloutId};
@@ -112,6 +112,9 @@ impl StartPreview {
 fn notes(state: &State, devices: &Devices, others: &[&State], now: Timestamp) -> Vec<String> {
     let strategy = &state.spec.strategy;
     let mut notes = Vec::new();
+    notes.extend(excludes_nobody(&state.spec.selector, devices).into_iter().map(|label| {
+        format!("no device has the label `{label}`, so `{}` keeps nobody out by it", state.spec.selector)
+    }));
     notes.extend(strategy.ab.asked().then(|| strategy.ab.sentence()));
     notes.extend(strategy.not_before.map(|begins| format!("it begins at {begins}, not before")));
     notes.extend(strategy.until.map(|until| format!("nobody is told after {until}; then it waits for a person")));

@@ -5,7 +5,7 @@ use super::fit::unfit;
 use super::fleet::{DeviceView, Devices, FleetError, ReleaseInfo};
 use super::machine::{Progress, Stage, State};
 use super::maintenance::{self, MaintenanceError, Zone};
-use super::order::{Seat, draw};
+use super::order::{Seat, draw, last_of_each_last};
 use super::plan::{Arrangement, PlanError, Share};
 use super::strategy::{Demand, Strategy, StrategyError, StrategyFile};
 use super::trial::design::{Facts, Pace};
@@ -106,13 +106,11 @@ pub enum StartError {
         #[source]
         source: PlanError,
     },
-    /// A wave is for a group by a label that nobody has.
-    #[error("wave {wave} is for `{selector}`, and no device of the fleet has the label `{label}`; there are: {known}")]
+    /// Devices are chosen by a label that nobody has.
+    #[error("{by} names the label `{label}`, which no device of the fleet has; there are: {known}")]
     UnknownLabel {
-        /// The wave's number, from 1.
-        wave: usize,
-        /// The group, as it was given.
-        selector: String,
+        /// What chooses them, as it was given.
+        by: String,
         /// The label.
         label: String,
         /// Labels that there are.
@@ -265,6 +263,9 @@ pub fn begin(
         return Err(StartError::Over(until));
     }
     let selector = file.selector.clone().unwrap_or_else(|| "*".to_owned());
+    if !seen.devices.is_empty() {
+        known_labels(&selector, &strategy, seen.devices)?;
+    }
     let matching: Vec<&DeviceView> =
         seen.matching.iter().filter_map(|device| seen.devices.get(device).map(Arc::as_ref)).collect();
     if matching.is_empty() {
@@ -293,9 +294,8 @@ pub fn begin(
     if fitting.iter().all(|view| told(view) && runs(view)) {
         return Err(StartError::AlreadyThere(fitting.len()));
     }
-    known_labels(&strategy, seen.devices)?;
     let seat = |view: &&DeviceView| Seat { device: view.id.clone(), stratum: strategy.stratum(view) };
-    let drawn = draw(&seed, fitting.iter().map(seat));
+    let drawn = last_of_each_last(draw(&seed, fitting.iter().map(seat)));
     let is_in = |selector: &Selector, place: usize| {
         let view = drawn.get(place).and_then(|seat| seen.devices.get(&seat.device));
         view.is_some_and(|view| selector.matches(view.subject()))
@@ -417,21 +417,39 @@ fn can_be_told(strategy: &Strategy, devices: &[&DeviceView]) -> Result<(), Start
     Ok(())
 }
 
-/// Refuses groups by labels that no device has: a misspelt one would leave a wave to other devices.
-fn known_labels(strategy: &Strategy, devices: &Devices) -> Result<(), StartError> {
-    for (wave, selector) in strategy.waves.groups() {
-        let unknown =
-            |label: &&str| !RESERVED.contains(label) && !devices.values().any(|view| view.labels.contains_key(*label));
-        if let Some(label) = selector.keys().find(unknown) {
+/// Refuses labels that no device has where one must: a misspelt one would leave a wave to other devices.
+fn known_labels(selector: &str, strategy: &Strategy, devices: &Devices) -> Result<(), StartError> {
+    let parsed = parse(selector)?;
+    let of_waves = strategy.waves.groups().map(|(wave, group)| {
+        (format!("wave {wave} (`{group}`)"), group.needed().chain(group.excluded()).collect::<Vec<&str>>())
+    });
+    let of_per = strategy.per.iter().map(|per| (format!("`per` (`{per}`)"), vec![per.label.as_str()]));
+    let chosen = std::iter::once((format!("the selector `{selector}`"), parsed.needed().collect()));
+    for (by, labels) in chosen.chain(of_waves).chain(of_per) {
+        if let Some(label) = labels.into_iter().find(|label| is_unknown(label, devices)) {
             let known: BTreeSet<&str> =
                 devices.values().flat_map(|view| view.labels.keys()).map(String::as_str).take(1_000).collect();
             let known =
                 if known.is_empty() { "none".to_owned() } else { known.into_iter().collect::<Vec<_>>().join(", ") };
-            let (selector, label) = (selector.to_string(), label.to_owned());
-            return Err(StartError::UnknownLabel { wave, selector, label, known });
+            return Err(StartError::UnknownLabel { by, label: label.to_owned(), known });
         }
     }
     Ok(())
+}
+
+fn parse(selector: &str) -> Result<Selector, FleetError> {
+    selector.parse().map_err(|error| FleetError::new("read the selector", error))
+}
+
+fn is_unknown(label: &str, devices: &Devices) -> bool {
+    !RESERVED.contains(&label) && !devices.values().any(|view| view.labels.contains_key(label))
+}
+
+/// Labels that a selector keeps devices out by, and that no device has: nobody is kept out.
+#[must_use]
+pub fn excludes_nobody(selector: &str, devices: &Devices) -> Vec<String> {
+    let Ok(parsed) = parse(selector) else { return Vec::new() };
+    parsed.excluded().filter(|label| is_unknown(label, devices)).map(str::to_owned).collect()
 }
 
 /// Whether a rollout owns a device: what it changes, or is going to.

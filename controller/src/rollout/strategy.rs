@@ -465,6 +465,10 @@ impl Strategy {
         if let Some((field, value, _)) = bounds.into_iter().find(|(_, value, max)| !(0.0..=*max).contains(value)) {
             return out(field, "a finite number within its range, at least 0", value.to_string());
         }
+        if limits.alpha == 0.0 {
+            // Nothing would ever be significant: all limits but the count of failures would be off without a word.
+            return out("limits.alpha", "above 0", limits.alpha.to_string());
+        }
         if !(limits.factor >= 1.0 && limits.factor.is_finite()) {
             return out("limits.factor", "a finite number of at least 1", limits.factor.to_string());
         }
@@ -508,6 +512,12 @@ impl Strategy {
             Share::Parts(parts) => u16::try_from(parts).unwrap_or(WHOLE).min(WHOLE),
             Share::Count(_) => WHOLE,
         }
+    }
+
+    /// Whether only so many devices may change at the same time.
+    #[must_use]
+    pub fn is_capped(&self) -> bool {
+        self.max_concurrent > 0 || !self.per.is_empty()
     }
 
     /// How long to wait before another attempt when so many have been made.

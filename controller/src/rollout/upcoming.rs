@@ -1,6 +1,6 @@
 //! What happens next to a rollout, and when: the deadlines that its state and its strategy set. Pure.
 
-use super::machine::{Member, Phase, Progress, Stage, State};
+use super::machine::{Member, Phase, Progress, Stage, State, longest_dwell, next_look};
 use fieldpost_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -80,10 +80,14 @@ fn stage(state: &State) -> Vec<Upcoming> {
             }
             next
         }
-        Stage::Running { phase: Phase::Soaking { since }, .. } => vec![
-            Upcoming::at("the soak ends", since.plus(strategy.soak)),
-            Upcoming::at("the wave has no evidence, and the rollout pauses", since.plus(strategy.max_dwell)),
-        ],
+        Stage::Running { wave, phase: Phase::Soaking { since } } => {
+            let look = next_look(state).map(|(look, of, at)| Upcoming::at(format!("look {look} of {of}"), at));
+            let mut next = vec![Upcoming::at("the soak ends", since.plus(strategy.soak))];
+            next.extend(look);
+            let pauses = "the wave has no evidence, and the rollout pauses";
+            next.push(Upcoming::at(pauses, since.plus(longest_dwell(state, *wave))));
+            next
+        }
         Stage::Running { wave, phase: Phase::Passed } => {
             vec![Upcoming::whenever(format!("wave {} begins", wave + 2))]
         }

@@ -51,7 +51,7 @@ pub fn metric(look: &Look, found: &MetricLook) -> String {
         silent(found.controls.silent)
     );
     let rank = format!(
-        "adjusted for the devices' past the difference is {}, rank {} among {} orders, and ranks up to {} decide at look {} of {} (alpha spent {:.4})",
+        "adjusted for the devices' past the difference is {}, rank {} among {} orders, and ranks up to {} decide at look {} of {} (alpha to be spent by then {:.4})",
         value(harm.observed),
         harm.rank,
         harm.alive,
@@ -64,20 +64,31 @@ pub fn metric(look: &Look, found: &MetricLook) -> String {
         || "no difference would have been enough yet".to_owned(),
         |critical| format!("a difference above {} rolls it back", value(critical)),
     );
+    let bounded = |bound| format!("its upper {} bound {}", confidence(found.bound_level), value(bound));
     let proof = match found.proven {
         _ if harm.decides => "it does harm".to_owned(),
         Some(Ground::Ranks) => format!("proven by rank {} of {}", found.advance.rank, found.advance.alive),
         Some(Ground::Acceptable { bound, level }) => {
-            format!("proven, since its upper 95 % bound {} is within the acceptable {}", value(bound), value(level))
+            format!("proven, since {} is within the acceptable {}", bounded(bound), value(level))
         }
         Some(Ground::Earlier) => "proven at an earlier look".to_owned(),
         None => {
-            let bound = found.bound.map(|bound| format!(", upper 95 % bound {}", value(bound))).unwrap_or_default();
-            format!("not proven: rank {} and {} would do{bound}", found.advance.rank, found.advance.budget)
+            let bound = found.bound.map(|bound| format!(", {}", bounded(bound))).unwrap_or_default();
+            let border = found.advance.critical.map_or_else(String::new, |critical| {
+                format!(" (a difference below {}, the harm being divided by the margin)", value(critical))
+            });
+            format!("not proven: rank {} and {} would do{border}{bound}", found.advance.rank, found.advance.budget)
         }
     };
-    let sequence = found.difference.map(|d| format!("; 95 % sequence {} to {}", value(d.low), value(d.high)));
+    let sequence =
+        found.difference.map(|d| format!("; {} sequence {} to {}", confidence(d.level), value(d.low), value(d.high)));
     format!("{arms}; {rank}; {border}; {proof}{}", sequence.unwrap_or_default())
+}
+
+/// A confidence in percent.
+fn confidence(level: f64) -> String {
+    let percent = format!("{:.2}", 100.0 * (1.0 - level));
+    format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// A slice of a wave that is held against its devices' own past, in a sentence.

@@ -192,13 +192,13 @@ fn requests(seen: &Observation<'_>, arm: Group) -> u64 {
 }
 
 fn measure(state: &State, seen: &Observation<'_>, (since, until): (Timestamp, Timestamp)) -> Measured {
-    let places = places(state, seen.devices);
+    let (places, unsure) = (places(state, seen.devices), seen.knows_confidence());
     let split = state.spec.strategy.ab.mode().is_some();
     let (mut metrics, mut without_data) = (Vec::new(), Vec::new());
     for metric in Metric::ALL {
         let reading = |group, place: &Place<'_>| {
             let served = |group| seen.served(group, place.device);
-            read(metric, &Known { now: served(group), before: served(Group::AbBefore), expected: !split })
+            read(metric, &Known { now: served(group), before: served(Group::AbBefore), expected: !split, unsure })
         };
         let found = if split {
             let pair = |place: &Place<'_>| (reading(Group::AbNew, place).now, reading(Group::AbOld, place).now);

@@ -30,6 +30,13 @@ pub(super) fn looks(state: &State) -> Option<(usize, Looks)> {
     Some((*wave, deciding(state, *wave)?.looks_from(*since)))
 }
 
+/// The next look of the wave that soaks: its number, of how many, and when it is due.
+pub(in crate::rollout) fn next_look(state: &State) -> Option<(u32, u32, Timestamp)> {
+    let (wave, looks) = looks(state)?;
+    let next = state.standing.looks + 1;
+    (awaits_proof(state, wave) && next <= looks.count).then(|| (next, looks.count, looks.due(next)))
+}
+
 /// The look that is due now. One is put off while the controller has not listened for as long as a look takes: what it
 /// did not hear is nobody's silence. That depends on nothing that a release does.
 fn due(state: &State, listening_since: Option<Timestamp>, now: Timestamp) -> Option<(At, Looks)> {
@@ -114,11 +121,13 @@ fn readings(
     design: &Design,
 ) -> BTreeMap<Metric, Vec<Reading>> {
     let mut readings: BTreeMap<Metric, Vec<Reading>> = BTreeMap::new();
+    let unsure = seen.knows_confidence();
     for (number, index) in layout.places().iter().enumerate() {
         let place = place(state, seen.devices, *index, number < treated, starts);
         let known = place.map_or_else(Known::default, |place| {
             let served = |group| seen.served(group, place.device);
-            Known { now: served(Group::TrialNow), before: served(Group::TrialBefore), expected: place.expected }
+            let (now, before) = (served(Group::TrialNow), served(Group::TrialBefore));
+            Known { now, before, expected: place.expected, unsure }
         });
         for metric in design.shares.keys() {
             readings.entry(*metric).or_default().push(read(*metric, &known));
@@ -181,7 +190,10 @@ pub(super) fn exhausted(state: &State, wave: usize) -> bool {
 
 /// How long a wave may hold at least, so that all its looks are made.
 pub(super) fn longest(state: &State, wave: usize) -> Option<std::time::Duration> {
-    deciding(state, wave).filter(|_| awaits_proof(state, wave)).map(Design::longest)
+    let longest = deciding(state, wave).filter(|_| awaits_proof(state, wave)).map(Design::longest)?;
+    let strategy = &state.spec.strategy;
+    // What somebody chose holds, also where not even the first look fits into it.
+    Some(if strategy.dwell_chosen { longest.min(strategy.max_dwell) } else { longest })
 }
 
 /// Why a person has to approve what comes after a wave: the experiment could not decide it.

@@ -28,6 +28,8 @@ pub(crate) mod turn;
 
 pub use command::{Command, Refusal};
 pub use decide::{Assessment, Decision, before_judging, decide, judged};
+pub(super) use experiment::next_look;
+pub(super) use progress::longest_dwell;
 pub use revert::taken_over;
 pub use sample::{Observation, Query, Samples, queries};
 pub use state::{AbortMode, Member, Phase, Progress, Stage, State};

@@ -63,10 +63,11 @@ pub(super) fn queries(state: &State, now: Timestamp) -> Vec<Query> {
 /// What the slices show that have ended.
 pub(super) fn decide(state: &State, seen: &Observation<'_>, now: Timestamp) -> Option<Event> {
     let (design, watch, wave, _, ended) = due(state, now)?;
-    let devices = devices(state);
+    let (devices, unsure) = (devices(state), seen.knows_confidence());
     let course = |metric: Metric, device: &DeviceId| {
         let before = seen.served(Group::TrialBefore, device);
-        let score = |group| read(metric, &Known { now: seen.served(group, device), before, expected: false }).now;
+        let score =
+            |group| read(metric, &Known { now: seen.served(group, device), before, expected: false, unsure }).now;
         Course {
             before: (0..watch.past).map(|slice| score(Group::SliceBefore(slice))).collect(),
             since: (0..ended).map(|slice| score(Group::SliceSince(slice))).collect(),

@@ -432,9 +432,8 @@ fn soaking(
     }
     let dwelt = seen.waited(since, now);
     let unproven = holds.iter().any(|hold| hold.kind == "trial");
-    let longest = experiment::longest(state, wave).or_else(|| past::longest(state, wave)).unwrap_or_default();
     let exhausted = experiment::exhausted(state, wave) || past::exhausted(state, wave);
-    if dwelt >= strategy.max_dwell.max(strategy.soak).max(longest) || (unproven && exhausted) {
+    if dwelt >= longest_dwell(state, wave) || (unproven && exhausted) {
         let dwelt = duration::text(Duration::from_secs(dwelt.as_secs()));
         return Decision::pause(format!("wave {} is inconclusive after {dwelt}: {}", wave + 1, sentences.join("; ")));
     }
@@ -444,6 +443,13 @@ fn soaking(
         decision.events.push(Event::Holding { wave, reasons: sentences, kinds });
     }
     decision
+}
+
+/// How long a wave that soaks holds at most, before a person is asked.
+pub(in crate::rollout) fn longest_dwell(state: &State, wave: usize) -> Duration {
+    let strategy = &state.spec.strategy;
+    let of_looks = experiment::longest(state, wave).or_else(|| past::longest(state, wave)).unwrap_or_default();
+    strategy.max_dwell.max(strategy.soak).max(of_looks)
 }
 
 fn holds(

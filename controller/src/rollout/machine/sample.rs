@@ -136,6 +136,12 @@ impl Observation<'_> {
         window.as_deref().map(|window| Served { window, baseline })
     }
 
+    /// Whether the baseline of each release that was asked for says how sure its answers are.
+    pub(super) fn knows_confidence(&self) -> bool {
+        let mut baselines = self.samples.manifests.values().map(|manifest| manifest.baseline.as_ref());
+        baselines.all(|baseline| baseline.is_some_and(|baseline| baseline.output.confidence.is_some()))
+    }
+
     /// Windows of one device in one group.
     #[must_use]
     pub fn window(&self, group: Group, device: &DeviceId) -> Option<&WindowStats> {

@@ -72,7 +72,9 @@ impl<'a> Turns<'a> {
         match why {
             Some(closed @ Wait::Window { .. }) => Some(closed),
             Some(_) if !reachable => Some(Wait::Away { since: None }),
-            None if !reachable && self.calendar.has_windows() => {
+            // Where only so many may change at a time, those that are away are not told beforehand: a site whose power
+            // comes back would change all at once.
+            None if !reachable && (self.calendar.has_windows() || self.state.spec.strategy.is_capped()) => {
                 let since = match self.calendar.of(&view.labels) {
                     Opening::Open { since } => since,
                     _ => None,

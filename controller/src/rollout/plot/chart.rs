@@ -69,7 +69,7 @@ fn legend(svg: &mut Svg) {
         svg.line((x, y), (x + 20.0, y), "controls");
         svg.dot((x + 10.0, y), 3.0, "controls-dot", "");
     });
-    entry(280.0, "difference, 95 % confidence sequence", &|svg, x| {
+    entry(280.0, "difference, confidence sequence", &|svg, x| {
         svg.polygon(&[(x, y - 6.0), (x + 20.0, y - 6.0), (x + 20.0, y + 6.0), (x, y + 6.0)], "band");
         svg.line((x, y), (x + 20.0, y), "middle");
     });

@@ -403,9 +403,9 @@ fn a_second_rollout_of_the_model_on_the_same_devices_is_refused_and_the_first_is
 fn a_selector_that_matches_nobody_is_refused_with_advice() {
     let mut rig = Rig::new(3);
     let mut strategy = quick("3");
-    strategy.selector = Some("site=mars".into());
+    strategy.selector = Some("id=mars".into());
     let Err(CoreError::Start(error)) = rig.try_start("1.1.0", strategy) else { panic!("it began") };
-    assert_eq!(error.to_string(), "the selector `site=mars` matches none of 3 active devices");
+    assert_eq!(error.to_string(), "the selector `id=mars` matches none of 3 active devices");
     assert!(error.hint().unwrap().contains("fieldpost device list"));
 }
 

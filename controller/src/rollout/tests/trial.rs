@@ -40,7 +40,7 @@ fn harm_within_the_limits_is_found_by_the_comparison() {
     assert!(rig.running("1.2.0").is_empty());
     let told = rig.core.explain(&id).unwrap().events;
     let look = told.iter().find(|told| told.sentence.contains("worse in errors")).unwrap();
-    assert!(look.because[0].contains("alpha spent") && look.because[0].contains("decide at look"), "{look:#?}");
+    assert!(look.because[0].contains("alpha to be spent") && look.because[0].contains("decide at look"), "{look:#?}");
     let events = rig.events(&id);
     let drawn = series(events.iter().map(|record| (record.at, &record.event)));
     assert_eq!(drawn[0].metric, "errors");

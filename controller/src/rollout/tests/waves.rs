@@ -60,6 +60,37 @@ fn a_group_with_a_first_device_and_a_holdout_is_signed_as_it_is_drawn() {
     assert_eq!(rig.stage(&id), "completed");
 }
 
+/// A site without power: nobody of it is told beforehand, or all would change at once when it comes back.
+#[test]
+fn devices_that_are_away_are_not_told_where_only_some_may_change() {
+    let mut rig = sites();
+    let lyon: Vec<String> = (0..9).map(|i| format!("box-{i}")).filter(|name| site_of(&rig, name) == "lyon").collect();
+    let online = |rig: &Rig, online| {
+        lyon.iter().for_each(|name| rig.fleet.edit(name, |device| device.online = online));
+    };
+    online(&rig, false);
+    rig.run(20);
+    let mut strategy = quick("9");
+    strategy.per = Some(vec!["site:1".parse().unwrap()]);
+    let id = rig.start_with("1.1.0", strategy);
+    rig.run(30);
+    let told = |rig: &Rig| {
+        let told =
+            |event: &Event| matches!(event, Event::Assigned { device, .. } if lyon.contains(&device.to_string()));
+        rig.count(&id, told)
+    };
+    assert_eq!(told(&rig), 0);
+    online(&rig, true);
+    let mut before = 0;
+    while told(&rig) < 3 {
+        rig.second();
+        let now = told(&rig);
+        assert!(now <= before + 1, "{now} of a site are told at once");
+        before = now;
+    }
+    rig.until(&id, "completed");
+}
+
 #[test]
 fn a_late_device_of_a_group_enters_the_group_s_wave() {
     let mut rig = sites();
@@ -95,10 +126,20 @@ fn a_harmful_release_stays_in_its_group() {
 fn groups_that_cannot_be_are_refused_with_what_is_wrong() {
     let mut rig = sites();
     let error = refused(&mut rig, quick("sight=lyon,rest"));
-    assert!(
-        matches!(&error, StartError::UnknownLabel { wave: 1, label, known, .. } if label == "sight" && known == "site")
-    );
+    assert!(matches!(&error, StartError::UnknownLabel { label, known, .. } if label == "sight" && known == "site"));
     assert!(error.hint().is_some());
+    for (selector, per) in [("sight=lyon", None), ("*", Some("sight:1"))] {
+        let mut strategy = quick("9");
+        strategy.selector = Some(selector.to_owned());
+        strategy.per = per.map(|per| vec![per.parse().unwrap()]);
+        let error = refused(&mut rig, strategy);
+        assert!(matches!(&error, StartError::UnknownLabel { .. }), "{selector}: {error}");
+    }
+    let strategy = StrategyFile { selector: Some("teir!=lab".to_owned()), ..quick("9") };
+    let request =
+        StartRequest { model: super::fake::model(), version: "1.1.0".parse().unwrap(), strategy, retry_of: None };
+    let notes = rig.core.preview(&request, "ann").unwrap().notes;
+    assert!(notes.iter().any(|note| note.contains("no device has the label `teir`")), "{notes:?}");
     let text = |error: &StartError| fieldpost_shared::error_chain::Chain(error).to_string();
     let error = refused(&mut rig, quick("site=lyon,site=lion,rest"));
     assert!(text(&error).contains("wave 2 is for `site=lion`, which matches none of 9"), "{}", text(&error));

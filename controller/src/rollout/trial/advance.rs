@@ -7,8 +7,6 @@ use super::score::Score;
 use fieldpost_shared::id::Digest;
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
-/// Confidence of [`upper_mean`].
-const CONFIDENCE: f64 = 0.95;
 /// More events than these are never few.
 const MOST_EVENTS: u64 = 100_000;
 
@@ -51,15 +49,16 @@ pub fn leveled(counts: &[(u64, u64)]) -> (u64, Vec<u64>) {
     (all, requests)
 }
 
-/// Upper 95 % bound of the mean event rate of devices like these, when so many of their requests were events.
+/// Upper bound of the mean event rate of devices like these, when so many of their requests were events: the truth is above it
+/// with a probability of at most `level`.
 ///
 /// The device is the unit: rates differ from device to device as a Gamma distribution with a coefficient of variation of
 /// 1, which makes the events of devices with `m` requests each negative binomial. Devices with unequal traffic count as
 /// the fewer equal ones that `(sum m)^2 / sum m^2` says. Without events this is the rule of three for devices that
-/// differ: from `n` devices with `m` requests each the bound is `(20^(1/n) - 1) / m`, which is `3 / (n m)` for many. 1
+/// differ: from `n` devices with `m` requests each the bound at 5 % is `(20^(1/n) - 1) / m`, which is `3 / (n m)` for many. 1
 /// without a request.
 #[must_use]
-pub fn upper_mean(events: u64, requests: &[u64]) -> f64 {
+pub fn upper_mean(events: u64, requests: &[u64], level: f64) -> f64 {
     let all: f64 = requests.iter().map(|m| *m as f64).sum();
     let squares: f64 = requests.iter().map(|m| (*m as f64).powi(2)).sum();
     if all <= 0.0 || events > MOST_EVENTS {
@@ -77,23 +76,23 @@ pub fn upper_mean(events: u64, requests: &[u64]) -> f64 {
         sum
     };
     let (mut low, mut high) = (0.0, 1.0);
-    if at_most(high) > 1.0 - CONFIDENCE {
+    if at_most(high) > level {
         return 1.0;
     }
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
-        if at_most(middle) > 1.0 - CONFIDENCE { low = middle } else { high = middle }
+        if at_most(middle) > level { low = middle } else { high = middle }
     }
     high
 }
 
-/// Upper 95 % bound of the mean of devices' values, by Student's t; none with fewer than two devices.
+/// Upper bound of the mean of devices' values at a level, by Student's t; none with fewer than two devices.
 #[must_use]
-pub fn upper_value(values: &[f64]) -> Option<f64> {
+pub fn upper_value(values: &[f64], level: f64) -> Option<f64> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?.inverse_cdf(CONFIDENCE);
+    let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?.inverse_cdf(1.0 - level);
     Some(mean + t * (variance / n).sqrt())
 }
 
@@ -104,12 +103,12 @@ mod tests {
     #[test]
     fn without_events_it_is_the_rule_of_three_for_devices_that_differ() {
         let check = |requests: &[u64], bound: f64| {
-            let found = upper_mean(0, requests);
+            let found = upper_mean(0, requests, 0.05);
             assert!((found / bound - 1.0).abs() < 1e-6, "{found} {bound}");
         };
         check(&[150; 6], (20_f64.powf(1.0 / 6.0) - 1.0) / 150.0);
         check(&[100; 1_000], (20_f64.powf(1.0 / 1_000.0) - 1.0) / 100.0);
-        assert!((upper_mean(0, &[100; 1_000]) * 100_000.0 - 3.0).abs() < 0.02, "three in all requests");
+        assert!((upper_mean(0, &[100; 1_000], 0.05) * 100_000.0 - 3.0).abs() < 0.02, "three in all requests");
     }
 
     #[test]
@@ -119,12 +118,15 @@ mod tests {
         assert_eq!(leveled(&[(1, 10), (0, 10), (500_000, u64::MAX)]), (2, vec![10, 10, 30]));
         assert_eq!(leveled(&[]), (0, vec![]));
         let (events, requests) = leveled(&[(40, 100), (40, 100), (40, 100), (0, 1_000_000_000_000_000)]);
-        assert!(upper_mean(events, &requests) > 0.2);
+        assert!(upper_mean(events, &requests, 0.05) > 0.2);
     }
 
     #[test]
     fn nothing_served_bounds_nothing() {
-        assert_eq!((upper_mean(0, &[]), upper_mean(0, &[0, 0]), upper_mean(5, &[1])), (1.0, 1.0, 1.0));
+        assert_eq!(
+            (upper_mean(0, &[], 0.05), upper_mean(0, &[0, 0], 0.05), upper_mean(5, &[1], 0.05)),
+            (1.0, 1.0, 1.0)
+        );
     }
 
     /// Over devices whose rates differ as stated, the bound is above the mean rate in 95 % of cases.
@@ -137,7 +139,7 @@ mod tests {
                 let rate = (-mean * (1.0 - stream.unit()).ln()).min(1.0);
                 stream.thin(200, rate)
             });
-            upper_mean(events.sum(), &[200; 20]) >= mean
+            upper_mean(events.sum(), &[200; 20], 0.05) >= mean
         });
         let share = held.count() as f64 / f64::from(cases);
         assert!((0.935..=0.975).contains(&share), "{share}: binomial error 0.0034, discreteness adds to it");
@@ -146,9 +148,9 @@ mod tests {
     #[test]
     fn the_bound_of_values_is_student_s() {
         // t of 2 degrees of freedom at 95 % is 2.919986.
-        let found = upper_value(&[0.1, 0.2, 0.3]).unwrap();
+        let found = upper_value(&[0.1, 0.2, 0.3], 0.05).unwrap();
         assert!((found - (0.2 + 2.919_986 * 0.1 / 3_f64.sqrt())).abs() < 1e-6, "{found}");
-        assert_eq!(upper_value(&[0.1]), None);
+        assert_eq!(upper_value(&[0.1], 0.05), None);
     }
 
     #[test]

@@ -41,8 +41,16 @@ pub struct Difference {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+    /// With which probability the truth is ever outside.
+    #[serde(default = "of_before")]
+    pub level: f64,
     /// Evidence that the treated are worse: above `1 / alpha` it is significant at any time.
     pub evidence: f64,
+}
+
+/// What differences stored before they had a level were called.
+const fn of_before() -> f64 {
+    0.05
 }
 
 impl Difference {
@@ -50,7 +58,7 @@ impl Difference {
     #[must_use]
     pub(super) fn rounded(self) -> Self {
         let [value, low, high, evidence] = [self.value, self.low, self.high, self.evidence.min(1e6)].map(rounded);
-        Self { value, low, high, evidence }
+        Self { value, low, high, level: rounded(self.level), evidence }
     }
 }
 
@@ -72,7 +80,7 @@ pub fn difference(treated: &Summary, controls: &Summary, tau: f64, alpha: f64) -
     let half = ((v * (v + t) / t) * ((v + t) / (v * alpha.powi(2))).ln()).max(0.0).sqrt();
     // Beyond this it is as good as certain, and JSON has no infinity.
     let evidence = (2.0 * tail * ln_e.min(690.0).exp()).min(1e300);
-    Some(Difference { value, low: value - half, high: value + half, evidence })
+    Some(Difference { value, low: value - half, high: value + half, level: alpha, evidence })
 }
 
 #[cfg(test)]

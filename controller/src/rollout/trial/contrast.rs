@@ -3,7 +3,8 @@
 //!
 //! The unit is the device. Where each device runs one of the two, the arms are two samples of devices: scores are adjusted
 //! for the devices' past (CUPED), and the interval is Welch's (1947). Where each device answers with both, it is its own
-//! comparison: the interval is Student's over the devices' differences.
+//! comparison: the interval is Student's over the devices' differences. Devices that agree to the last request show no spread;
+//! what is left then is chance within them, and the interval has its size.
 
 use super::cuped::adjust;
 use super::look::{ArmLook, rounded};
@@ -76,7 +77,9 @@ pub fn between(metric: Metric, new: &[Reading], old: &[Reading]) -> Option<Contr
     let (y, x): (Vec<f64>, Vec<Option<f64>>) = with.iter().chain(&without).copied().unzip();
     let adjusted = adjust(&y, &x).scores;
     let (with, without) = adjusted.split_at(with.len());
-    Some(Contrast { metric, new: ArmLook::of(new), old: ArmLook::of(old), difference: welch(with, without) })
+    let (new, old) = (ArmLook::of(new), ArmLook::of(old));
+    let difference = welch(with, without, chance(&new, &old));
+    Some(Contrast { metric, new, old, difference })
 }
 
 /// What each device did with both releases; a device that has a score with one alone tells nothing about the difference.
@@ -90,7 +93,8 @@ pub fn within(metric: Metric, pairs: &[(Score, Score)]) -> Option<Contrast> {
         return None;
     }
     let differences: Vec<f64> = pairs.iter().filter_map(|(new, old)| Some(new.value()? - old.value()?)).collect();
-    Some(Contrast { metric, new, old, difference: student(&differences) })
+    let difference = student(&differences, chance(&new, &old));
+    Some(Contrast { metric, new, old, difference })
 }
 
 /// Mean and squared error of the mean; none with fewer than two.
@@ -104,26 +108,34 @@ fn mean(values: &[f64]) -> Option<(f64, f64)> {
     Some((mean, squares / (n - 1.0) / n))
 }
 
-fn estimate(value: f64, error: f64, freedom: f64) -> Option<Estimate> {
-    // Devices that do not differ at all leave nothing uncertain that could be told from them.
-    let half = if error > 0.0 {
-        StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(f64::midpoint(CONFIDENCE, 1.0)) * error.sqrt()
-    } else {
-        0.0
-    };
-    Some(Estimate { value: rounded(value), low: rounded(value - half), high: rounded(value + half) })
+/// Variance of the difference of two shares by chance alone, the shares being one, of which one event more of each kind is
+/// supposed than was seen (Laplace): none were seen is not that there are none.
+fn chance(new: &ArmLook, old: &ArmLook) -> f64 {
+    let (m, n) = (new.requests as f64, old.requests as f64);
+    let events = new.events.unwrap_or(0).saturating_add(old.events.unwrap_or(0)) as f64;
+    let share = (events + 1.0) / (m + n + 2.0);
+    share * (1.0 - share) * (1.0 / m + 1.0 / n)
 }
 
-fn welch(new: &[f64], old: &[f64]) -> Option<Estimate> {
+/// None where neither devices nor chance tell how uncertain it is.
+fn estimate(value: f64, error: f64, chance: f64, freedom: f64) -> Option<Estimate> {
+    let error = if error > 0.0 { error } else { chance };
+    let half = StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(f64::midpoint(CONFIDENCE, 1.0)) * error.sqrt();
+    let ends = Estimate { value: rounded(value), low: rounded(value - half), high: rounded(value + half) };
+    half.is_finite().then_some(ends)
+}
+
+fn welch(new: &[f64], old: &[f64], chance: f64) -> Option<Estimate> {
     let ((a, ea), (b, eb)) = (mean(new)?, mean(old)?);
     let part = |error: f64, n: usize| error * error / (n as f64 - 1.0);
     let freedom = (ea + eb).powi(2) / (part(ea, new.len()) + part(eb, old.len()));
-    estimate(a - b, ea + eb, freedom)
+    let all = (new.len() + old.len()) as f64 - 2.0;
+    estimate(a - b, ea + eb, chance, if freedom.is_finite() { freedom } else { all })
 }
 
-fn student(differences: &[f64]) -> Option<Estimate> {
+fn student(differences: &[f64], chance: f64) -> Option<Estimate> {
     let (value, error) = mean(differences)?;
-    estimate(value, error, differences.len() as f64 - 1.0)
+    estimate(value, error, chance, differences.len() as f64 - 1.0)
 }
 
 #[cfg(test)]

@@ -44,8 +44,22 @@ fn one_device_has_no_interval_and_nobody_no_contrast() {
     assert_eq!(between(Metric::Errors, &one, &one).unwrap().difference, None);
     assert_eq!(between(Metric::Errors, &[Reading::NONE], &[]), None);
     assert_eq!(within(Metric::Drift, &[(Score::Missing, Score::Missing)]), None);
-    let same = [reading(1, 10, None), reading(1, 10, None)];
-    near(between(Metric::Errors, &same, &same).unwrap().difference.unwrap(), [0.0; 3]);
+}
+
+/// Each of two devices failed one of a hundred: that is one event a device, and no certainty.
+#[test]
+fn devices_that_agree_leave_what_chance_leaves() {
+    let (new, old) = (vec![reading(1, 100, None); 2], vec![reading(0, 100, None); 2]);
+    let found = between(Metric::Errors, &new, &old).unwrap();
+    // 3 of 402 with Laplace's events; t of two degrees of freedom is 4.3027.
+    let half = 4.302_653 * (3.0_f64 / 402.0 * (399.0 / 402.0) * 2.0 / 200.0).sqrt();
+    near(found.difference.unwrap(), [0.01, 0.01 - half, 0.01 + half]);
+    assert_eq!(found.says(), Says::Nothing);
+    let none = vec![reading(0, 10_000, None); 3];
+    let found = between(Metric::Errors, &none, &none).unwrap().difference.unwrap();
+    assert!(found.low < 0.0 && found.high < 3e-4, "{found:?}");
+    let pairs = [(Score::Count { events: 1, trials: 50 }, Score::Count { events: 0, trials: 50 }); 2];
+    assert_eq!(within(Metric::Errors, &pairs).unwrap().says(), Says::Nothing);
 }
 
 /// Devices whose rates differ: the interval holds the true difference in 95 % of experiments, and the past makes it

@@ -11,6 +11,10 @@ use fieldpost_shared::id::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Share of `beta` that goes to proofs by ranks. The rest goes to bounds below what is acceptable, in equal parts to the looks
+/// of a wave: a release that is beyond the margin and beyond what is acceptable passes by either with `beta` at most.
+pub const BY_RANKS: f64 = 0.8;
+
 /// One arm at a look.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArmLook {
@@ -77,7 +81,7 @@ pub enum Ground {
     Ranks,
     /// By a bound below what nobody minds.
     Acceptable {
-        /// Upper 95 % bound of the treated devices' mean.
+        /// Upper bound of the treated devices' mean.
         bound: f64,
         /// What is acceptable.
         level: f64,
@@ -105,6 +109,9 @@ pub struct MetricLook {
     /// The upper bound that was held against what is acceptable, where something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<f64>,
+    /// With which probability the truth is above the bound.
+    #[serde(default = "of_before", skip_serializing_if = "is_of_before")]
+    pub bound_level: f64,
     /// The difference with its confidence sequence: shown, never decided on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
@@ -240,10 +247,11 @@ pub fn look(
         let share = design.shares.get(metric).copied().unwrap_or(0.0);
         let spent = (harm_spent(metric).unwrap_or(&nothing), advance_spent(metric).unwrap_or(&nothing));
         let harm = test(2 * index, spent.0, design.alpha * share, (number, design.all_looks), true);
-        let advance = test(2 * index + 1, spent.1, design.beta, (at.look, design.looks), false);
+        let advance = test(2 * index + 1, spent.1, design.beta * BY_RANKS, (at.look, design.looks), false);
         let (treated, controls) = (ArmLook::of(with), ArmLook::of(without));
         let level = design.acceptable.get(metric).copied();
-        let bound = level.and_then(|_| bound(with)).map(rounded);
+        let bound_level = design.beta * (1.0 - BY_RANKS) / f64::from(design.looks.max(1));
+        let bound = level.and_then(|_| bound(with, bound_level)).map(rounded);
         let proven = match (bound, level) {
             _ if treated.scored == 0 => None,
             _ if standing.proven.contains(metric) => Some(Ground::Earlier),
@@ -254,7 +262,17 @@ pub fn look(
         let tau = (controls.mean * (design.margin - 1.0)).max(1e-4);
         let difference =
             difference(&summary(with), &summary(without), tau, design.alpha * share).map(Difference::rounded);
-        metrics.push(MetricLook { metric: *metric, treated, controls, harm, advance, proven, bound, difference });
+        metrics.push(MetricLook {
+            metric: *metric,
+            treated,
+            controls,
+            harm,
+            advance,
+            proven,
+            bound,
+            bound_level,
+            difference,
+        });
     }
     let verdict = if metrics.iter().any(|shown| shown.harm.decides) {
         LookVerdict::Harm
@@ -268,6 +286,16 @@ pub fn look(
     };
     let (look, of, of_all) = (at.look, design.looks, design.all_looks);
     Some(Look { look, of, number, of_all, metrics, without_data, verdict })
+}
+
+/// Looks stored before each had its level were all held against this.
+const fn of_before() -> f64 {
+    0.05
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_of_before(level: &f64) -> bool {
+    level.total_cmp(&of_before()).is_eq()
 }
 
 /// A number as it is stored and shown: nine places, which JSON holds exactly.
@@ -284,13 +312,13 @@ impl TestLook {
 }
 
 /// The upper bound of the treated devices' mean, where nobody is silent.
-fn bound(treated: &[Reading]) -> Option<f64> {
+fn bound(treated: &[Reading], level: f64) -> Option<f64> {
     let values: Vec<f64> = treated
         .iter()
         .filter_map(|reading| if let Score::Value { value, .. } = reading.now { Some(value) } else { None })
         .collect();
     if !values.is_empty() {
-        return upper_value(&values);
+        return upper_value(&values, level);
     }
     let mut counts = Vec::with_capacity(treated.len());
     for reading in treated {
@@ -301,7 +329,7 @@ fn bound(treated: &[Reading]) -> Option<f64> {
         }
     }
     let (events, requests) = leveled(&counts);
-    (!requests.is_empty()).then(|| upper_mean(events, &requests))
+    (!requests.is_empty()).then(|| upper_mean(events, &requests, level))
 }
 
 fn summary(readings: &[Reading]) -> Summary {

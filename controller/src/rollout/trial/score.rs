@@ -102,6 +102,9 @@ pub struct Known<'a> {
     pub before: Option<Served<'a>>,
     /// Whether it would have reported if it were well.
     pub expected: bool,
+    /// Whether the baselines of all releases that are compared say how sure their answers are: unsure answers are drift only
+    /// then, or the arms would be measured by different things.
+    pub unsure: bool,
 }
 
 /// The reading of a metric.
@@ -110,17 +113,17 @@ pub fn read(metric: Metric, known: &Known<'_>) -> Reading {
     let before = known.before;
     let silent = known.now.is_none() && before.is_some() && known.expected;
     let now = match known.now {
-        Some(served) => score(metric, served, before),
+        Some(served) => score(metric, served, before, known.unsure),
         None if silent && metric == Metric::Errors => Score::Silent,
         None => Score::Missing,
     };
     // How many requests are slower than one's own p95 is 5 % for everybody before: it explains nothing.
     let explains = metric != Metric::Latency;
-    let before = before.filter(|_| explains).and_then(|served| score(metric, served, None).value());
+    let before = before.filter(|_| explains).and_then(|served| score(metric, served, None, known.unsure).value());
     Reading { now, before }
 }
 
-fn score(metric: Metric, served: Served<'_>, before: Option<Served<'_>>) -> Score {
+fn score(metric: Metric, served: Served<'_>, before: Option<Served<'_>>, unsure: bool) -> Score {
     let window = served.window;
     match metric {
         Metric::Errors => {
@@ -135,7 +138,7 @@ fn score(metric: Metric, served: Served<'_>, before: Option<Served<'_>>) -> Scor
                 None => Score::Missing,
             }
         }
-        Metric::Drift => drift(served),
+        Metric::Drift => drift(served, unsure),
         Metric::Accuracy => {
             let labelled = window.labelled_correct;
             Score::count(labelled.n.saturating_sub(labelled.hits), labelled.n)
@@ -143,9 +146,9 @@ fn score(metric: Metric, served: Served<'_>, before: Option<Served<'_>>) -> Scor
     }
 }
 
-/// The mean of what there is of: Jensen-Shannon distance of the predicted classes (or values) from the baseline, share
-/// of answers with low confidence, share of odd inputs.
-fn drift(served: Served<'_>) -> Score {
+/// Jensen-Shannon distance of the predicted classes (or values) from the baseline; where `unsure` says so, its mean with the
+/// share of answers with low confidence.
+fn drift(served: Served<'_>, unsure: bool) -> Score {
     let Some(baseline) = served.baseline.filter(|baseline| served.window.fits(baseline).is_ok()) else {
         return Score::Missing;
     };
@@ -161,13 +164,12 @@ fn drift(served: Served<'_>) -> Score {
         return Score::Missing;
     };
     let mut parts = vec![pair.jensen_shannon()];
-    if let (Some(seen), Some(reference)) = (&window.confidence, &output.confidence) {
+    if let (true, Some(seen), Some(reference)) = (unsure, &window.confidence, &output.confidence) {
         // The highest bin below which at most so much of the baseline lies.
         let low =
             (0..CONFIDENCE_BINS).rev().find(|bin| reference.share_below(*bin).is_some_and(|s| s <= LOW_CONFIDENCE));
         parts.extend(low.and_then(|bin| seen.share_below(bin)));
     }
-    parts.extend(window.anomalies.rate());
     let value = parts.iter().sum::<f64>() / parts.len() as f64;
     Score::Value { value, trials: answers }
 }

@@ -61,7 +61,7 @@ impl Shares {
     }
 }
 
-/// Levels of harm that nobody minds: a wave also passes on a metric whose upper 95 % bound is below.
+/// Levels of harm that nobody minds: a wave also passes on a metric whose upper bound is below.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Acceptable {

@@ -58,11 +58,11 @@ fn in_turn(state: &State, records: &[Record]) {
     }
 }
 
-/// Nobody who is there is told to change while as many change as may.
+/// Nobody is told to change while as many change as may.
 fn concurrent(records: &[Record], before: u64) {
     let mut state: Option<State> = None;
     for record in records {
-        if let (Some(state), Event::Assigned { reachable: true, device, .. }) = (&state, &record.event)
+        if let (Some(state), Event::Assigned { device, .. } | Event::SwapAsked { device, .. }) = (&state, &record.event)
             && record.sequence > before
         {
             let changing = state.members.values().filter(|member| member.in_flight()).count();

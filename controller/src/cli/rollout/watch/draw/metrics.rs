@@ -57,7 +57,7 @@ fn level(value: f64, high: f64) -> char {
 fn newest_look(series: &Series, point: &Point, high: f64) -> String {
     let value = |value| series.unit.text(value, high / 100.0);
     let difference = point.difference.map_or_else(String::new, |d| {
-        format!("difference {}, 95 % sequence {} to {}; ", value(d.value), value(d.low), value(d.high))
+        format!("difference {}, confidence sequence {} to {}; ", value(d.value), value(d.low), value(d.high))
     });
     let limit = series.limit.map_or_else(String::new, |limit| format!("limit {}; ", value(limit)));
     let test = point.test.map_or_else(String::new, |(rank, budget)| format!("rank {rank}, up to {budget} decides: "));
