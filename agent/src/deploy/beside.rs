@@ -12,7 +12,7 @@ use fieldpost_shared::wire::v1::FailureKind;
 /// How a candidate in shadow compares with the live release since it was put there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compared {
-    /// Rows on which both gave the same first answer.
+    /// Rows on which both said the same, among those that can be compared.
     pub agreed: Share,
     /// Requests for which the candidate took longer than its bundle's ratio allows; none are counted without one.
     pub slower: Share,

@@ -311,7 +311,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
 }
 
 /// Rows of a batch: the first axis, where it is symbolic; else one.
-fn rows(manifest: &Manifest, inputs: &[Tensor]) -> usize {
+pub(super) fn rows(manifest: &Manifest, inputs: &[Tensor]) -> usize {
     let first = manifest.inputs.first().and_then(|spec| spec.shape.first());
     match (first, inputs.first().and_then(|tensor| tensor.shape.first())) {
         (Some(Dim::Symbol(_)), Some(rows)) => *rows,

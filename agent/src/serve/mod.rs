@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Threads are shared fairly among models (`fair`); what waits together runs together where that pays (`batch`); a release may
-//! stand beside the live one (`rival`, `shadow`); the truth may be told of a recent prediction (`recent`, `feedback`).
+//! stand beside the live one (`rival`, `shadow`, `compare`); the truth may be told of a recent prediction (`recent`, `feedback`).
 //!
 //! A request belongs to the release that was live when it was queued, and finishes on it: a swap fails nobody.
 //! What a caller did wrong is 4xx and counted apart from what the model did wrong (500).
@@ -26,6 +26,7 @@ mod batch;
 mod browser;
 mod call;
 mod coding;
+mod compare;
 mod connection;
 mod doors;
 mod error;

@@ -6,12 +6,9 @@
 
 use super::registry::Live;
 use super::request::RequestId;
-use crate::runtime::Answer;
 use axum::extract::Query;
 use axum::http::{HeaderMap, Uri};
-use fieldpost_shared::bundle::Tensor;
 use fieldpost_shared::id::{ModelName, ReleaseRef};
-use fieldpost_shared::stats::Row;
 use std::sync::Arc;
 
 /// A share of requests, in steps of a hundredth of a percent.
@@ -138,53 +135,9 @@ pub(crate) fn route(
     chosen.unwrap_or(live)
 }
 
-/// Values of a regression, and raw outputs, that differ by no more than this share are the same.
-const SAME_VALUE: f64 = 0.01;
-
-/// Compares two releases' answers, and their outputs where the answers are the outputs; `None` when they are not of one kind.
-pub(crate) fn compare(mine: (&[Answer], &[Tensor]), theirs: (&[Answer], &[Tensor])) -> Option<Vec<Row>> {
-    if mine.0.len() != theirs.0.len() {
-        return None;
-    }
-    mine.0.iter().zip(theirs.0).map(|(a, b)| row(a, b, mine.1, theirs.1)).collect()
-}
-
-fn row(mine: &Answer, theirs: &Answer, my_outputs: &[Tensor], their_outputs: &[Tensor]) -> Option<Row> {
-    match (mine, theirs) {
-        (
-            Answer::Classification { class, score, top, .. },
-            Answer::Classification { class: other, score: others, top: other_top, .. },
-        ) => {
-            // Releases may number their classes differently: names are compared where there are any.
-            let name = |top: &[crate::runtime::Ranked]| top.first().and_then(|best| best.label.clone());
-            let same = match (name(top), name(other_top)) {
-                (Some(mine), Some(theirs)) => mine == theirs,
-                _ => class == other,
-            };
-            Some(Row { same, delta: f64::from(*score) - f64::from(*others), classes: Some((*class, *other)) })
-        }
-        (Answer::Regression { value }, Answer::Regression { value: other }) => Some(values(&[*value], &[*other])),
-        (Answer::Raw, Answer::Raw) => {
-            let all = |outputs: &[Tensor]| outputs.iter().flat_map(Tensor::to_f64).collect::<Vec<f64>>();
-            let (mine, theirs) = (all(my_outputs), all(their_outputs));
-            (mine.len() == theirs.len()).then(|| values(&mine, &theirs))
-        }
-        _ => None,
-    }
-}
-
-fn values(mine: &[f64], theirs: &[f64]) -> Row {
-    let pairs = || mine.iter().zip(theirs);
-    let largest = |a: f64, b: f64| if a.is_nan() || a > b { a } else { b };
-    let delta = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, largest);
-    let same = pairs().all(|(a, b)| (a - b).abs() <= SAME_VALUE * a.abs().max(b.abs()));
-    Row { same, delta, classes: None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::Ranked;
 
     fn share(percent: f64, salt: &str) -> usize {
         let portion = Portion::percent(percent).unwrap();
@@ -229,39 +182,5 @@ mod tests {
                 && Portion::percent(f64::NAN).is_none()
         );
         assert_eq!(Portion::percent(0.01), Some(Portion(1)));
-    }
-
-    fn class(class: usize, label: Option<&str>, score: f32) -> Answer {
-        let top = vec![Ranked { class, label: label.map(str::to_owned), score }];
-        Answer::Classification { class, label: None, score, top, probabilities: vec![] }
-    }
-
-    fn compared(mine: Answer, theirs: Answer) -> Option<(bool, f64)> {
-        let pairs = compare((&[mine], &[]), (&[theirs], &[]))?;
-        pairs.first().map(|pair| (pair.same, pair.delta))
-    }
-
-    #[test]
-    fn names_of_classes_count_and_numbers_where_there_are_none() {
-        assert_eq!(compared(class(1, Some("cat"), 0.75), class(2, Some("cat"), 0.5)), Some((true, 0.25)));
-        assert_eq!(compared(class(1, Some("cat"), 0.5), class(1, Some("dog"), 0.5)), Some((false, 0.0)));
-        assert_eq!(compared(class(1, None, 0.5), class(1, None, 0.75)), Some((true, -0.25)));
-    }
-
-    #[test]
-    fn values_are_the_same_within_a_hundredth() {
-        let value = |value| Answer::Regression { value };
-        assert_eq!(compared(value(100.0), value(100.5)), Some((true, 0.5)));
-        assert_eq!(compared(value(100.0), value(102.0)), Some((false, 2.0)));
-        assert!(matches!(compared(value(1.0), value(f64::NAN)), Some((false, delta)) if delta.is_nan()));
-    }
-
-    #[test]
-    fn raw_outputs_are_compared_as_a_whole() {
-        let output = |values: &[f32]| vec![Tensor::from_f32(vec![values.len()], values).unwrap()];
-        let raw = |a: &[f32], b: &[f32]| compare((&[Answer::Raw], &output(a)), (&[Answer::Raw], &output(b)));
-        assert_eq!(raw(&[1.0, 2.0], &[1.0, 2.5]).unwrap(), [Row { same: false, delta: 0.5, classes: None }]);
-        assert_eq!(raw(&[1.0], &[1.0, 2.0]), None);
-        assert_eq!(compare((&[], &[]), (&[Answer::Raw], &[])), None);
     }
 }

@@ -1,10 +1,10 @@
 //! A request that another release sees too, after its caller has the answer. The answer is compared, counted and thrown
 //! away.
 
-use super::call::Call;
+use super::call::{Call, rows};
+use super::compare::compare;
 use super::pool::Desk;
 use super::registry::Live;
-use super::rival::compare;
 use crate::monitor::collector::Compared;
 use crate::runtime::{Answer, PredictInput};
 use bytes::Bytes;
@@ -87,7 +87,8 @@ impl Watched {
         }
     }
 
-    /// The other's time per row, and how its answers compare; `None` when it fails.
+    /// The other's time per row, and how its answers compare, row by row: none where they are of another kind, which is
+    /// no error. `None` when it fails.
     fn see(&self, clock: &dyn Clock) -> Option<(Duration, Vec<Row>)> {
         let model = self.other.model.as_ref();
         let prepared = match &self.question {
@@ -107,9 +108,37 @@ impl Watched {
         let took = clock.monotonic().saturating_sub(begun);
         let frame = prepared.as_ref().and_then(|prepared| prepared.frame.as_ref());
         let answers = model.answer(&outputs, frame).ok()?;
-        let rows = compare((&self.answers, &self.outputs), (&answers, &outputs))?;
-        // A bundle without post-processing has one answer for all its rows.
-        let per_row = took / u32::try_from(rows.len().max(1)).unwrap_or(u32::MAX);
-        Some((per_row, rows))
+        let per_row = took / u32::try_from(rows(model.manifest(), inputs).max(1)).unwrap_or(u32::MAX);
+        Some((per_row, compare((&self.answers, &self.outputs), (&answers, &outputs)).unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::FakeModel;
+    use super::super::{Portion, Registry};
+    use super::*;
+    use crate::monitor::MonitorSettings;
+    use fieldpost_shared::time::{ManualClock, Timestamp};
+    use tokio::sync::mpsc;
+
+    #[test]
+    fn raw_outputs_of_several_rows_have_their_time_per_row() {
+        let clock = Arc::new(ManualClock::new(Timestamp::EPOCH));
+        let registry = Registry::new(clock.clone(), MonitorSettings::default(), mpsc::channel(1).0);
+        registry.install(FakeModel::new("1.0.0"));
+        let passing = Arc::clone(&clock);
+        let shadow = FakeModel::with("1.1.0", move |inputs| {
+            passing.advance(Duration::from_millis(80));
+            Ok(inputs.to_vec())
+        });
+        registry.set_shadow(shadow.answering(vec![Answer::Raw]), Portion::ALL).unwrap();
+        let live = registry.find(None).unwrap();
+        let other = live.with_rival(|rival| Arc::clone(&rival.unwrap().live));
+        let inputs = vec![Tensor::from_f32(vec![8, 1, 8, 8], &[0.5; 512]).unwrap()];
+        let (outputs, answers, latency) = (inputs.clone(), vec![Answer::Raw], Duration::from_millis(10));
+        let watched = Watched { live, other, question: Question::Tensors(inputs), answers, outputs, latency };
+        let (took, rows) = watched.see(clock.as_ref()).unwrap();
+        assert_eq!((took, rows.len()), (latency, 1));
     }
 }

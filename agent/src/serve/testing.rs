@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 type Infer = Box<dyn Fn(&[Tensor]) -> Result<Vec<Tensor>, InferError> + Send + Sync>;
 
-/// A model of digits that says "7", after whatever its `infer` does.
+/// A model of digits that says "7", or what a test wants, after whatever its `infer` does.
 pub(crate) struct FakeModel {
     manifest: Arc<Manifest>,
     release: ReleaseRef,
     infer: Infer,
+    answers: Vec<Answer>,
 }
 
 impl fmt::Debug for FakeModel {
@@ -32,16 +33,25 @@ impl FakeModel {
         version: &str,
         infer: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, InferError> + Send + Sync + 'static,
     ) -> Arc<Self> {
+        let label = Some("7".to_owned());
+        let top = vec![Ranked { class: 7, label: label.clone(), score: 0.75 }];
         Arc::new(Self {
             manifest: Arc::new(testing::manifest()),
             release: testing::release(version),
             infer: Box::new(infer),
+            answers: vec![Answer::Classification { class: 7, label, score: 0.75, top, probabilities: vec![0.1; 10] }],
         })
     }
 
     /// As another model.
     pub(crate) fn named(mut self: Arc<Self>, name: &str) -> Arc<Self> {
         Arc::get_mut(&mut self).unwrap().release.model = name.parse().unwrap();
+        self
+    }
+
+    /// One that answers so, row by row.
+    pub(crate) fn answering(mut self: Arc<Self>, answers: Vec<Answer>) -> Arc<Self> {
+        Arc::get_mut(&mut self).unwrap().answers = answers;
         self
     }
 }
@@ -67,8 +77,6 @@ impl Model for FakeModel {
     }
 
     fn answer(&self, _outputs: &[Tensor], _frame: Option<&Frame>) -> Result<Vec<Answer>, InferError> {
-        let label = Some("7".to_owned());
-        let top = vec![Ranked { class: 7, label: label.clone(), score: 0.75 }];
-        Ok(vec![Answer::Classification { class: 7, label, score: 0.75, top, probabilities: vec![0.1; 10] }])
+        Ok(self.answers.clone())
     }
 }

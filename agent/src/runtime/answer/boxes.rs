@@ -306,7 +306,7 @@ fn whole(class: f64) -> Option<usize> {
 }
 
 /// Intersection over union; 0 for boxes without area.
-fn overlap([left, top, right, bottom]: [f64; 4], [left2, top2, right2, bottom2]: [f64; 4]) -> f64 {
+pub(super) fn overlap([left, top, right, bottom]: [f64; 4], [left2, top2, right2, bottom2]: [f64; 4]) -> f64 {
     let side = |from: f64, to: f64| (to - from).max(0.0);
     let shared = side(left.max(left2), right.min(right2)) * side(top.max(top2), bottom.min(bottom2));
     let all = side(left, right) * side(top, bottom) + side(left2, right2) * side(top2, bottom2) - shared;

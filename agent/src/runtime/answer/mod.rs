@@ -35,6 +35,13 @@ pub struct Found {
     pub bounds: [f32; 4],
 }
 
+impl Found {
+    /// How much of their union two boxes share, 0 to 1; 0 for boxes without area.
+    pub(crate) fn overlap(&self, other: &Self) -> f64 {
+        boxes::overlap(self.bounds.map(f64::from), other.bounds.map(f64::from))
+    }
+}
+
 /// What one row of the outputs says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {

@@ -3,7 +3,7 @@
 use super::super::testing::FakeModel;
 use super::super::{Portion, RivalError, Sticky};
 use super::{LONG, Running, send};
-use crate::runtime::InferError;
+use crate::runtime::{Answer, Found, InferError, Ranked};
 use fieldpost_shared::bundle::Tensor;
 use fieldpost_shared::id::ModelName;
 use fieldpost_shared::stats::WindowStats;
@@ -88,6 +88,61 @@ async fn a_shadow_that_fails_or_panics_is_counted_and_nobody_notices() {
         let pair = window.pairs.iter().next().unwrap();
         assert_eq!((pair.other_errors, pair.agreed.n, window.errors.by_model()), (1, 0, 0));
     }
+}
+
+/// What is counted of a shadow that answers `theirs` where the live release answers `mine`: compared rows, those on which
+/// both said the same, requests that it failed, and requests of which the times are known. Counts of the window, and of the
+/// box.
+async fn shown(mine: Answer, theirs: Answer) -> [(u64, u64, u64, u64); 2] {
+    let mut server = Running::serving(FakeModel::new("1.0.0").answering(vec![mine])).await;
+    let shadow = FakeModel::new("1.1.0").answering(vec![theirs]);
+    server.registry.set_shadow(shadow, Portion::ALL).unwrap();
+    assert_eq!(send(server.image()).await.status, 200);
+    let window = compared(&mut server, 1).await;
+    let (pair, on_box) = (window.pairs.iter().next().unwrap(), server.registry.observed_rival(&digits()).unwrap().1);
+    [
+        (pair.agreed.n, pair.agreed.hits, pair.other_errors, pair.other_latency.n()),
+        (on_box.agreed.n, on_box.agreed.hits, on_box.errors, on_box.answered),
+    ]
+}
+
+fn objects(left: f32) -> Answer {
+    let bounds = [left, 0.0, left + 10.0, 10.0];
+    Answer::Detection { objects: vec![Found { class: 1, label: None, score: 0.5, bounds }] }
+}
+
+fn holding(label: &str) -> Answer {
+    let labels = vec![Ranked { class: 0, label: Some(label.to_owned()), score: 0.75 }];
+    Answer::MultiLabel { labels, probabilities: vec![0.75] }
+}
+
+#[tokio::test]
+async fn a_shadow_of_a_detector_is_compared() {
+    assert_eq!(shown(objects(0.0), objects(1.0)).await, [(1, 1, 0, 1); 2]);
+    assert_eq!(shown(objects(0.0), objects(9.0)).await, [(1, 0, 0, 1); 2]);
+}
+
+#[tokio::test]
+async fn a_shadow_of_a_model_of_several_labels_is_compared() {
+    assert_eq!(shown(holding("red"), holding("red")).await, [(1, 1, 0, 1); 2]);
+    assert_eq!(shown(holding("red"), holding("blue")).await, [(1, 0, 0, 1); 2]);
+}
+
+#[tokio::test]
+async fn a_shadow_of_a_regression_is_compared() {
+    let value = |value| Answer::Regression { value };
+    assert_eq!(shown(value(1.0), value(1.001)).await, [(1, 1, 0, 1); 2]);
+    assert_eq!(shown(value(1.0), value(2.0)).await, [(1, 0, 0, 1); 2]);
+}
+
+#[tokio::test]
+async fn a_shadow_of_raw_outputs_is_compared() {
+    assert_eq!(shown(Answer::Raw, Answer::Raw).await, [(1, 1, 0, 1); 2]);
+}
+
+#[tokio::test]
+async fn a_shadow_of_another_kind_is_not_compared_and_that_is_no_error() {
+    assert_eq!(shown(objects(0.0), holding("red")).await, [(0, 0, 0, 1); 2]);
 }
 
 #[tokio::test]
