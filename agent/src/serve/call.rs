@@ -283,7 +283,8 @@ impl Ready {
         let question = match call.form {
             Form::Image => Question::Image(call.body.clone()),
             Form::Features => Question::Features(call.body.clone()),
-            _ => Question::Tensors(self.inputs.clone()),
+            Form::Bytes => Question::Bytes(call.body.clone()),
+            Form::Tensors { .. } | Form::Message => Question::Tensors(self.inputs.clone()),
         };
         Some(Watched { live: Arc::clone(&call.live), other, question, answers, outputs, latency: timing.per_row() })
     }

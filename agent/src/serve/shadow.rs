@@ -20,6 +20,8 @@ use std::time::Duration;
 pub(super) enum Question {
     Image(Bytes),
     Features(Bytes),
+    /// Text or other bytes.
+    Bytes(Bytes),
     Tensors(Vec<Tensor>),
 }
 
@@ -54,7 +56,7 @@ impl Watched {
     fn bytes(&self) -> usize {
         let all = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>();
         let question = match &self.question {
-            Question::Image(bytes) | Question::Features(bytes) => bytes.len(),
+            Question::Image(bytes) | Question::Features(bytes) | Question::Bytes(bytes) => bytes.len(),
             Question::Tensors(inputs) => all(inputs),
         };
         question.saturating_add(all(&self.outputs))
@@ -93,6 +95,7 @@ impl Watched {
         let model = self.other.model.as_ref();
         let prepared = match &self.question {
             Question::Image(bytes) => Some(model.prepare(&PredictInput::Image(bytes)).ok()?),
+            Question::Bytes(bytes) => Some(model.prepare(&PredictInput::Bytes(bytes)).ok()?),
             Question::Features(bytes) => {
                 Some(model.prepare(&PredictInput::Json(&serde_json::from_slice(bytes).ok()?)).ok()?)
             }

@@ -3,8 +3,10 @@
 use super::Model;
 use crate::monitor::testing;
 use crate::runtime::{Answer, Frame, InferError, InputError, PredictInput, Prepared, Ranked};
+use fieldpost_shared::bundle::manifest::Preprocess;
 use fieldpost_shared::bundle::{Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
+use serde_json::json;
 use std::fmt;
 use std::sync::Arc;
 
@@ -49,6 +51,14 @@ impl FakeModel {
         self
     }
 
+    /// One that takes so many bytes of any body.
+    pub(crate) fn taking_bytes(mut self: Arc<Self>, head: u32) -> Arc<Self> {
+        let takes = json!({ "tensor": "image", "head": head, "pad": 0 });
+        let manifest = Arc::make_mut(&mut Arc::get_mut(&mut self).unwrap().manifest);
+        manifest.preprocess = Preprocess::Bytes(serde_json::from_value(takes).unwrap());
+        self
+    }
+
     /// One that answers so, row by row.
     pub(crate) fn answering(mut self: Arc<Self>, answers: Vec<Answer>) -> Arc<Self> {
         Arc::get_mut(&mut self).unwrap().answers = answers;
@@ -68,6 +78,11 @@ impl Model for FakeModel {
     fn prepare(&self, input: &PredictInput<'_>) -> Result<Prepared, InputError> {
         match input {
             PredictInput::Image(b"damaged") => Err(InputError::ImageFormat),
+            PredictInput::Bytes(body) => {
+                let Preprocess::Bytes(takes) = &self.manifest.preprocess else { panic!("it takes no bytes") };
+                let head: Vec<f32> = body.iter().take(takes.head as usize).map(|byte| f32::from(*byte)).collect();
+                Ok(vec![Tensor::from_f32(vec![1, head.len()], &head).unwrap()].into())
+            }
             _ => Ok(vec![Tensor::from_f32(vec![1, 1, 8, 8], &[0.5; 64]).unwrap()].into()),
         }
     }

@@ -146,6 +146,20 @@ async fn a_shadow_of_another_kind_is_not_compared_and_that_is_no_error() {
 }
 
 #[tokio::test]
+async fn a_shadow_prepares_text_as_its_own_bundle_says() {
+    let mut server = Running::serving(FakeModel::new("1.0.0").taking_bytes(2)).await;
+    let (see, seen) = mpsc::channel();
+    let shadow = FakeModel::with("1.1.0", move |inputs| {
+        see.send(inputs.to_vec()).ok();
+        Ok(vec![Tensor::from_f32(vec![1, 10], &[0.0; 10]).unwrap()])
+    });
+    server.registry.set_shadow(shadow.taking_bytes(3), Portion::ALL).unwrap();
+    assert_eq!(send(server.post("/predict", "text/plain", "abcd")).await.status, 200);
+    compared(&mut server, 1).await;
+    assert_eq!(seen.recv().unwrap(), [Tensor::from_f32(vec![1, 3], &[97.0, 98.0, 99.0]).unwrap()]);
+}
+
+#[tokio::test]
 async fn a_shadow_that_stands_still_holds_nobody_up_and_what_it_misses_is_counted() {
     let mut server = Running::serving(FakeModel::new("1.0.0")).await;
     let (open, gate) = mpsc::channel::<()>();
