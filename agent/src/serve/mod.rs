@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Threads are shared fairly among models (`fair`); what waits together runs together where that pays (`batch`); a release may
-//! stand beside the live one (`rival`, `shadow`, `compare`); the truth may be told of a recent prediction (`recent`, `feedback`).
+//! stand beside the live one (`rival`, `shadow`, `compare`, `route`); the truth may be told of a recent prediction (`recent`, `feedback`).
 //!
 //! A request belongs to the release that was live when it was queued, and finishes on it: a swap fails nobody.
 //! What a caller did wrong is 4xx and counted apart from what the model did wrong (500).
@@ -43,6 +43,7 @@ mod recent;
 mod registry;
 mod request;
 mod rival;
+mod route;
 mod router;
 mod run;
 mod running;

@@ -122,6 +122,11 @@ impl Live {
         self.with_rival(|rival| rival.filter(|rival| rival.is_arm(version)).map(|rival| Arc::clone(&rival.live)))
     }
 
+    /// What requests are split by, while they are.
+    pub(crate) fn split_by(&self) -> Option<Sticky> {
+        self.with_rival(|rival| rival?.split_by().cloned())
+    }
+
     /// The release beside it.
     pub(crate) fn rival(&self) -> Option<ReleaseRef> {
         self.with_rival(|rival| rival.map(|rival| rival.live.release().clone()))

@@ -5,9 +5,6 @@
 //! that one customer, line or camera always meets the same release. Raising the share moves nobody back.
 
 use super::registry::Live;
-use super::request::RequestId;
-use axum::extract::Query;
-use axum::http::{HeaderMap, Uri};
 use fieldpost_shared::id::{ModelName, ReleaseRef};
 use std::sync::Arc;
 
@@ -58,8 +55,19 @@ pub enum Sticky {
     Request,
     /// The value of this header; requests without it go by their id.
     Header(String),
-    /// The value of this parameter of the URL; requests without it go by their id.
+    /// The value of this parameter of the URL, or of the request itself (OIP v2 §`parameters`); requests without it go by
+    /// their id.
     Parameter(String),
+}
+
+impl Sticky {
+    /// The parameter that it names.
+    pub(crate) fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::Parameter(name) => Some(name),
+            Self::Request | Self::Header(_) => None,
+        }
+    }
 }
 
 /// Why a release cannot stand beside the live one.
@@ -88,12 +96,18 @@ pub(crate) struct Rival {
 }
 
 impl Rival {
-    /// The release that answers this request instead of the live one. `key` looks up a header or parameter.
-    pub(crate) fn answers(&self, id: &str, key: impl FnOnce(&Sticky) -> Option<String>) -> Option<&Arc<Live>> {
-        let Role::Split { portion, by } = &self.role else { return None };
-        let key = key(by);
-        let key = key.as_deref().unwrap_or(id);
+    /// The release that answers requests with this key instead of the live one.
+    pub(crate) fn answers(&self, key: &str) -> Option<&Arc<Live>> {
+        let Role::Split { portion, .. } = &self.role else { return None };
         portion.holds(self.salt(), key.as_bytes()).then_some(&self.live)
+    }
+
+    /// What requests are split by, if they are.
+    pub(crate) fn split_by(&self) -> Option<&Sticky> {
+        match &self.role {
+            Role::Split { by, .. } => Some(by),
+            Role::Shadow { .. } => None,
+        }
     }
 
     /// The release that sees this request too.
@@ -110,29 +124,6 @@ impl Rival {
     fn salt(&self) -> &[u8] {
         self.live.release().manifest.as_bytes()
     }
-}
-
-/// The release that answers a request: the live one, or the other arm of a split. Who names a version has chosen already.
-pub(crate) fn route(
-    live: Arc<Live>,
-    version: Option<&str>,
-    id: &RequestId,
-    headers: &HeaderMap,
-    uri: Option<&Uri>,
-) -> Arc<Live> {
-    let key = |by: &Sticky| match by {
-        Sticky::Request => None,
-        Sticky::Header(name) => Some(headers.get(name)?.to_str().ok()?.to_owned()),
-        Sticky::Parameter(name) => {
-            let query = Query::<Vec<(String, String)>>::try_from_uri(uri?).ok()?;
-            query.0.into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
-        }
-    };
-    let chosen = match version {
-        Some(_) => None,
-        None => live.with_rival(|rival| rival?.answers(id.as_str(), key).cloned()),
-    };
-    chosen.unwrap_or(live)
 }
 
 #[cfg(test)]

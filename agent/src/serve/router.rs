@@ -3,14 +3,13 @@
 use super::call::{Call, Form, Reply};
 use super::coding::{self, Coding, Held};
 use super::error::ApiError;
-use super::oip::infer;
 use super::oip::messages::ServerMetadataResponse;
 use super::oip::metadata::{self, Health, ModelReady};
-use super::oip::routes;
+use super::oip::{infer, own, routes};
 use super::pool::{Pool, Refused};
 use super::registry::{Live, Registry};
 use super::request::{self, REQUEST_ID_HEADER, RequestId, RequestIds, Room};
-use super::rival;
+use super::route::{Around, Own, route};
 use super::seats::Seat;
 use super::server::{ServeSettings, StatusHandle};
 use super::{feedback, metrics, page, predict};
@@ -164,7 +163,15 @@ async fn compute(
     // From here on the connection keeps its place.
     let _running = parts.extensions.get::<Seat>().map(Seat::running);
     // Only now, so that it is the release that is live when the request is whole: a slow sender does not hold an old one.
-    let live = rival::route(find(app, model, version)?, version, &id, headers, Some(&parts.uri));
+    let mut live = find(app, model, version)?;
+    // Who names a version has chosen already.
+    if let (None, Some(by)) = (version, live.split_by()) {
+        let own = match form {
+            Some(Form::Tensors { json_bytes }) => own::of(&body.bytes, json_bytes, by.parameter()).await,
+            _ => Own::default(),
+        };
+        live = route(live, &by, own, Around { id: &id, headers, uri: Some(&parts.uri) });
+    }
     let form = match form {
         Some(form) => form,
         None => predict::form_of(headers, &body.bytes, &live.model.manifest().preprocess)?,

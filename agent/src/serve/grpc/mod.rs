@@ -8,7 +8,10 @@ mod body;
 mod codec;
 mod connection;
 pub(crate) mod infer;
+mod own;
 mod service;
 mod wire;
 
 pub(crate) use connection::serve;
+#[cfg(test)]
+pub(crate) use wire::put_bytes;

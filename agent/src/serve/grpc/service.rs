@@ -8,10 +8,11 @@ use super::super::oip::messages::{
     STREAM_INFER_RESPONSE, StreamError, Yes,
 };
 use super::super::oip::{metadata, repository};
-use super::super::rival;
+use super::super::route::{Around, Own, route};
 use super::super::router::{App, Whole, ask, find};
 use super::body::{Counted, Share};
 use super::codec::Plain;
+use super::own;
 use super::wire::put_bytes;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use bytes::Bytes;
@@ -193,7 +194,15 @@ async fn infer(app: &App, headers: &HeaderMap, message: Bytes, share: &Share) ->
     let room = share.take();
     let target: InferTarget = read(&message)?;
     let (id, version) = (app.ids.of(headers), version_of(&target.model_version));
-    let live = rival::route(find(app, Some(&target.model_name), version)?, version, &id, headers, None);
+    let mut live = find(app, Some(&target.model_name), version)?;
+    // Who names a version has chosen already.
+    if let (None, Some(by)) = (version, live.split_by()) {
+        let own = Own {
+            id: Some(target.id).filter(|id| !id.is_empty()),
+            parameter: by.parameter().and_then(|name| own::parameter(&message, name)),
+        };
+        live = route(live, &by, own, Around { id: &id, headers, uri: None });
+    }
     let whole = Whole {
         form: Form::Message,
         body: Held { bytes: message, room },

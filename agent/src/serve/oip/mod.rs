@@ -4,6 +4,7 @@ pub(crate) mod infer;
 pub(crate) mod json;
 pub(crate) mod messages;
 pub(crate) mod metadata;
+pub(crate) mod own;
 pub(crate) mod repository;
 pub(crate) mod routes;
 pub(crate) mod statistics;

@@ -9,6 +9,7 @@ mod oip;
 mod overhead;
 mod page;
 mod rivals;
+mod splits;
 mod swap;
 
 use super::testing::FakeModel;
@@ -29,6 +30,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 struct Running {
     address: SocketAddr,
+    grpc: Option<SocketAddr>,
     registry: Registry,
     client: reqwest::Client,
     shutdown: CancellationToken,
@@ -74,13 +76,13 @@ async fn start_monitored(settings: ServeSettings, monitor: MonitorSettings) -> R
     let registry = Registry::new(clock, monitor, sender);
     let (status, handle) = watch::channel(json!({ "device": "box-1" }));
     let server = Server::bind(settings, registry.clone(), handle).await.unwrap();
-    let (address, shutdown) = (server.address(), CancellationToken::new());
+    let (address, grpc, shutdown) = (server.address(), server.grpc_address(), CancellationToken::new());
     let mut tasks = JoinSet::new();
     tasks.spawn(server.run(shutdown.clone()));
     // Already installed by another test of this process, perhaps.
     rustls::crypto::ring::default_provider().install_default().ok();
     let client = reqwest::Client::builder().no_proxy().timeout(LONG).build().unwrap();
-    Running { address, registry, client, shutdown, tasks, closed, _status: status }
+    Running { address, grpc, registry, client, shutdown, tasks, closed, _status: status }
 }
 
 impl Running {

@@ -1,4 +1,4 @@
-//! A release beside the live one: as a shadow, and as the other arm of a split.
+//! A release beside the live one, above all as a shadow.
 
 use super::super::testing::FakeModel;
 use super::super::{Portion, RivalError, Sticky};
@@ -7,17 +7,12 @@ use crate::runtime::{Answer, Found, InferError, Ranked};
 use fieldpost_shared::bundle::Tensor;
 use fieldpost_shared::id::ModelName;
 use fieldpost_shared::stats::WindowStats;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-fn digits() -> ModelName {
+pub(super) fn digits() -> ModelName {
     "digits".parse().unwrap()
-}
-
-fn half() -> Portion {
-    Portion::percent(50.0).unwrap()
 }
 
 /// A model that counts its runs.
@@ -31,7 +26,7 @@ fn counting(version: &str) -> (Arc<FakeModel>, Arc<AtomicUsize>) {
     (model, count)
 }
 
-async fn version(server: &Running, id: &str) -> String {
+pub(super) async fn version(server: &Running, id: &str) -> String {
     let answer = send(server.image().header("x-request-id", id)).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()["version"].as_str().unwrap().to_owned()
@@ -183,66 +178,6 @@ async fn a_shadow_that_stands_still_holds_nobody_up_and_what_it_misses_is_counte
     let seen = compared(&mut server, 33).await;
     let counts = |window: &WindowStats| window.pairs.iter().map(|p| (p.passed_over, p.agreed.n)).collect::<Vec<_>>();
     assert_eq!((counts(&missed), counts(&seen)), (vec![(17, 0)], vec![(0, 33)]));
-}
-
-#[tokio::test]
-async fn a_split_is_by_the_requests_id_and_each_arm_has_its_window() {
-    let mut server = Running::serving(FakeModel::new("1.0.0")).await;
-    server.registry.set_split(FakeModel::new("1.1.0"), half(), Sticky::Request).unwrap();
-    let mut first = BTreeMap::new();
-    for n in 0..60 {
-        first.insert(n, version(&server, &format!("request {n}")).await);
-    }
-    let arm = first.values().filter(|version| *version == "1.1.0").count();
-    assert!((10..=50).contains(&arm), "{arm} of 60");
-    for (n, was) in &first {
-        assert_eq!(version(&server, &format!("request {n}")).await, *was, "the same request meets the same release");
-    }
-    server.registry.close_windows(true).await;
-    let mut windows = BTreeMap::new();
-    while let Ok(window) = server.closed.try_recv() {
-        windows.insert(window.content.version.clone(), window.content.requests);
-    }
-    let (arm, live) = (arm as u64 * 2, (60 - arm as u64) * 2);
-    assert_eq!(windows, BTreeMap::from([("1.0.0".to_owned(), live), ("1.1.0".to_owned(), arm)]));
-    assert_eq!(server.registry.observed_rival(&digits()).unwrap().0.requests, arm);
-}
-
-#[tokio::test]
-async fn a_sticky_split_keeps_a_caller_with_one_release() {
-    let server = Running::serving(FakeModel::new("1.0.0")).await;
-    let by_header = Sticky::Header("x-camera".to_owned());
-    server.registry.set_split(FakeModel::new("1.1.0"), half(), by_header).unwrap();
-    let ask = async |camera: usize, parameter: bool| {
-        let path = if parameter { format!("/predict?camera={camera}") } else { "/predict".to_owned() };
-        let request = server.post(&path, "image/png", "an image").header("x-camera", camera.to_string());
-        send(request).await.json()["version"].as_str().unwrap().to_owned()
-    };
-    let (mut arms, mut by_camera) = (BTreeSet::new(), Vec::new());
-    for camera in 0..16 {
-        let first = ask(camera, false).await;
-        for _ in 0..3 {
-            assert_eq!(ask(camera, false).await, first);
-        }
-        arms.insert(first.clone());
-        by_camera.push(first);
-    }
-    assert_eq!(arms.len(), 2);
-    let by_parameter = Sticky::Parameter("camera".to_owned());
-    server.registry.set_split(FakeModel::new("1.1.0"), half(), by_parameter).unwrap();
-    for (camera, was) in by_camera.iter().enumerate() {
-        assert_eq!(ask(camera, true).await, *was, "the key is the same, wherever it stands");
-    }
-}
-
-#[tokio::test]
-async fn an_arm_is_asked_by_its_version_and_a_shadow_is_not() {
-    let server = Running::serving(FakeModel::new("1.0.0")).await;
-    let ready = async || server.get("/v2/models/digits/versions/1.1.0/ready").await.status;
-    server.registry.set_shadow(FakeModel::new("1.1.0"), Portion::ALL).unwrap();
-    assert_eq!(ready().await, 404);
-    server.registry.set_split(FakeModel::new("1.1.0"), Portion::percent(0.0).unwrap(), Sticky::Request).unwrap();
-    assert_eq!(ready().await, 200);
 }
 
 #[tokio::test]
