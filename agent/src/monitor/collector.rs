@@ -168,6 +168,11 @@ impl Collector {
         self.recorder.labelled_class(actual, predicted);
     }
 
+    /// The truth about an answer of several labels: whether it named just those that hold.
+    pub fn labelled_set(&mut self, correct: bool) {
+        self.recorder.labelled(correct);
+    }
+
     /// Another release saw a request that this one answered; `None` when it failed.
     pub fn compared(&mut self, version: &str, pair: Option<Compared<'_>>) {
         let rows = pair.map_or(&[][..], |pair| pair.rows);
@@ -219,17 +224,28 @@ impl Collector {
 
     /// Closes the window as it is, unless nothing happened in it.
     pub fn close_if_used(&mut self, now: Timestamp) -> Option<ClosedWindow> {
+        self.is_used().then(|| self.close(now))
+    }
+
+    /// Closes the window if it is old, as that of a release that answers no more: that nothing happened in it is no news, and
+    /// the next one begins all the same.
+    pub fn close_late(&mut self, now: Timestamp, max_age: Duration) -> Option<ClosedWindow> {
+        let used = self.is_used();
+        self.close_if_due(now, max_age).filter(|_| used)
+    }
+
+    fn is_used(&self) -> bool {
         let window = self.recorder.window();
         // What a shadow or a person says of an answer may come after the window with its request was closed.
         let late = !window.pairs.is_empty() || window.labelled_correct.n > 0;
-        let used = late || window.requests > 0 || window.errors.by_model() > 0;
-        used.then(|| self.close(now))
+        late || window.requests > 0 || window.errors.by_model() > 0
     }
 
     /// The open window as if it ended now, when something happened in it since it was last asked for. It stays open.
     pub fn checkpoint(&mut self, now: Timestamp) -> Option<ClosedWindow> {
         let window = self.recorder.window();
         let happened = window.requests.saturating_add(window.errors.by_model());
+        let happened = happened.saturating_add(window.labelled_correct.n);
         if happened == self.checkpointed {
             return None;
         }
@@ -329,6 +345,25 @@ mod tests {
         c.compared("1.1.0", None);
         assert_eq!(c.close_if_used(START).unwrap().content.pairs.iter().count(), 1);
         assert_eq!(c.close_if_used(START), None);
+    }
+
+    #[test]
+    fn a_release_that_answers_no_more_has_windows_of_labels_alone() {
+        let (mut c, age) = (collector(), Duration::from_secs(60));
+        let after = |minutes: u64| START.plus(Duration::from_secs(60 * minutes));
+        assert_eq!(c.close_late(after(1), age), None);
+        c.labelled_set(true);
+        assert_eq!(c.close_late(after(1), age), None, "the empty one gave way to it");
+        assert_eq!(c.close_late(after(2), age).unwrap().content.labelled_correct.n, 1);
+        assert_eq!(c.close_late(after(9), age), None);
+    }
+
+    #[test]
+    fn labels_are_put_on_the_disk_too() {
+        let mut c = collector();
+        c.labelled(7, 1);
+        assert_eq!(c.checkpoint(START).unwrap().content.labelled_correct.n, 1);
+        assert_eq!(c.checkpoint(START), None);
     }
 
     #[test]

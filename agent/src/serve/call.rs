@@ -3,12 +3,12 @@
 
 use super::coding::Coding;
 use super::error::ApiError;
-use super::feedback::Prediction;
 use super::oip::infer::Written;
 use super::pool::Desk;
 use super::registry::Live;
 use super::request::RequestId;
 use super::shadow::{Question, Watched};
+use super::truth::Prediction;
 use super::{grpc, metrics::Pending, oip, predict};
 use crate::monitor::collector::{Measured, Timing};
 use crate::runtime::{Answer, Frame, InferError, InputError, PredictInput, Prepared};
@@ -270,10 +270,10 @@ impl Ready {
 
     /// Keeps a prediction that the truth may be told of.
     fn remember(&self, answers: &[Answer]) {
-        let [Answer::Classification { class, .. }] = answers else { return };
-        let prediction = Prediction { by: Arc::downgrade(&self.call.live), class: *class };
+        let Some(prediction) = Prediction::of(&self.call.live.ledger, answers) else { return };
+        let bytes = prediction.bytes();
         let mut recent = self.call.live.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.remember(self.id(), prediction);
+        recent.remember(self.id(), prediction, bytes);
     }
 
     /// What another release is to see of this request, if one is.

@@ -3,60 +3,68 @@
 //! | status | when |
 //! |---|---|
 //! | 200 | the label is counted: `{"id", "label", "predicted", "correct", "model", "version"}` |
-//! | 400 | not `{"id": "...", "label": "..."}`; no class has this label |
+//! | 400 | not `{"id": "...", "label": "..."}`; no class has this label; no such row |
 //! | 404 | no model, or no prediction with this id any more |
 //! | 409 | it has its label already |
 //!
-//! Only answers of one row of a classifier are kept: of others there is nothing to say right or wrong about.
+//! A row of a batch is named by `row`, counted from 0. Where several labels may hold, `label` is a list of all that do, and the
+//! answer is right when it named just these. Labels count for the release that answered, also when another is live by now.
+//! Numbers, objects and raw outputs are not kept: the statistics have no place for how far they were off.
 
 use super::error::ApiError;
-use super::recent::NotKept;
-use super::registry::{Live, Registry};
+use super::ledger::Ledger;
+use super::registry::Registry;
 use super::request;
 use super::router::App;
+use super::truth::{Label, Prediction, Row, Said, shown};
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use fieldpost_shared::bundle::Manifest;
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, PoisonError};
 
 /// Largest body.
 const MAX_BODY_BYTES: usize = 16 << 10;
-
-/// A prediction that a label may come for.
-#[derive(Debug, Clone)]
-pub(crate) struct Prediction {
-    /// Who made it; a release that is gone takes no more labels.
-    pub(crate) by: Weak<Live>,
-    pub(crate) class: usize,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Feedback {
     id: String,
+    #[serde(default)]
+    row: Option<usize>,
     label: Label,
-}
-
-/// A class by its name, or by its number.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Label {
-    Name(String),
-    Number(usize),
 }
 
 /// What became of it.
 #[derive(Debug, Serialize)]
 struct Counted {
     id: String,
-    label: String,
-    predicted: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<usize>,
+    label: Named,
+    predicted: Named,
     correct: bool,
     model: String,
     version: String,
+}
+
+/// Names of classes; numbers where there are none.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Named {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Named {
+    fn of(said: &Said, by: &Ledger) -> Self {
+        let name = |class: &usize| by.labels().get(*class).cloned().unwrap_or_else(|| class.to_string());
+        match said {
+            Said::Class(class) => Self::One(name(class)),
+            Said::Labels(held) => Self::Several(held.iter().map(name).collect()),
+        }
+    }
 }
 
 /// Its path.
@@ -76,49 +84,39 @@ async fn feedback(
 
 /// Joins a label with its prediction and counts it.
 fn take(registry: &Registry, model: &str, body: &[u8]) -> Result<Counted, ApiError> {
-    let Feedback { id, label } = serde_json::from_slice(body).map_err(|error| {
+    let Feedback { id, row: place, label } = serde_json::from_slice(body).map_err(|error| {
         ApiError::bad_request(format!("feedback is {{\"id\": \"...\", \"label\": \"...\"}}: {error}"))
     })?;
     let recent = registry.recent(model)?;
     let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
-    let prediction = recent.unlabelled(&id).map_err(|why| match why {
-        NotKept::Unknown => not_found(&id, "is not among the last predictions: it is too old, or no answer of one row"),
-        NotKept::Labelled => ApiError::new(StatusCode::CONFLICT, format!("`{}` has its label already", shown(&id))),
-    })?;
-    let live = prediction.by.upgrade();
-    let live = live.ok_or_else(|| not_found(&id, "was answered by a release that is gone"))?;
-    let (manifest, predicted) = (live.model.manifest(), prediction.class);
-    let actual = class_of(manifest, &label)?;
-    live.labelled(actual, predicted);
-    recent.mark(&id);
-    let name = |class: usize| manifest.labels.get(class).cloned().unwrap_or_else(|| class.to_string());
+    let Prediction { by, rows } = recent.find(&id).ok_or_else(|| not_found(&id))?;
+    let row = row_of(rows, place, &id)?;
+    if row.labelled {
+        return Err(ApiError::new(StatusCode::CONFLICT, format!("`{}` has its label already", shown(&id))));
+    }
+    let truth = label.read(&row.said, by.labels())?;
+    by.labelled(&truth, &row.said);
+    row.labelled = true;
     Ok(Counted {
-        label: name(actual),
-        predicted: name(predicted),
-        correct: actual == predicted,
-        model: live.release().model.to_string(),
-        version: live.release().version.to_string(),
+        row: place,
+        label: Named::of(&truth, by),
+        predicted: Named::of(&row.said, by),
+        correct: truth == row.said,
+        model: by.release().model.to_string(),
+        version: by.release().version.to_string(),
         id,
     })
 }
 
-fn class_of(manifest: &Manifest, label: &Label) -> Result<usize, ApiError> {
-    let known = |class: &usize| manifest.labels.is_empty() || *class < manifest.labels.len();
-    let found = match label {
-        Label::Number(class) => Some(*class).filter(known),
-        Label::Name(name) => manifest.labels.iter().position(|label| label == name),
-    };
-    let asked = match label {
-        Label::Number(class) => class.to_string(),
-        Label::Name(name) => format!("`{}`", shown(name)),
-    };
-    found.ok_or_else(|| ApiError::bad_request(format!("the model has no class {asked}")))
+/// The row that is meant: the only one where none is named.
+fn row_of<'r>(rows: &'r mut [Row], place: Option<usize>, id: &str) -> Result<&'r mut Row, ApiError> {
+    let count = rows.len();
+    let named = place.or_else(|| (count == 1).then_some(0));
+    let which = format!("`{}` was answered with {count} rows: name one as `row`, from 0", shown(id));
+    named.and_then(|place| rows.get_mut(place)).ok_or_else(|| ApiError::bad_request(which))
 }
 
-fn not_found(id: &str, why: &str) -> ApiError {
+fn not_found(id: &str) -> ApiError {
+    let why = "is not among the last predictions: it is too old, or no answer of classes";
     ApiError::new(StatusCode::NOT_FOUND, format!("`{}` {why}", shown(id)))
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(80).collect()
 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Threads are shared fairly among models (`fair`); what waits together runs together where that pays (`batch`); a release may
-//! stand beside the live one (`rival`, `shadow`, `compare`, `route`); the truth may be told of a recent prediction (`recent`, `feedback`).
+//! stand beside the live one (`rival`, `shadow`, `compare`, `route`); the truth may be told of a recent prediction (`recent`, `truth`, `feedback`), also of a release that is gone (`ledger`).
 //!
 //! A request belongs to the release that was live when it was queued, and finishes on it: a swap fails nobody.
 //! What a caller did wrong is 4xx and counted apart from what the model did wrong (500).
@@ -33,6 +33,7 @@ mod error;
 mod fair;
 mod feedback;
 mod grpc;
+mod ledger;
 mod metrics;
 mod model;
 mod oip;
@@ -54,6 +55,7 @@ mod shadow;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod truth;
 mod unix;
 
 pub use metrics::Metrics;

@@ -14,26 +14,23 @@ const EACH_BYTES: usize = 160;
 #[derive(Debug)]
 pub(crate) struct Recent<T> {
     /// Oldest first, with those whose id came again.
-    order: VecDeque<(u64, Arc<str>)>,
+    order: VecDeque<Place>,
     by_id: HashMap<Arc<str>, Kept<T>>,
     next: u64,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Kept<T> {
+struct Place {
     number: u64,
-    labelled: bool,
-    what: T,
+    id: Arc<str>,
+    bytes: usize,
 }
 
-/// Why there is no prediction to label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotKept {
-    /// No such id, or not any more.
-    Unknown,
-    /// It has its label.
-    Labelled,
+#[derive(Debug)]
+struct Kept<T> {
+    number: u64,
+    what: T,
 }
 
 impl<T> Default for Recent<T> {
@@ -43,33 +40,26 @@ impl<T> Default for Recent<T> {
 }
 
 impl<T> Recent<T> {
-    /// Keeps a prediction.
-    pub(crate) fn remember(&mut self, id: &str, what: T) {
+    /// Keeps a prediction, which takes so many bytes elsewhere.
+    pub(crate) fn remember(&mut self, id: &str, what: T, bytes: usize) {
         let (number, id): (u64, Arc<str>) = (self.next, id.into());
+        let bytes = bytes.saturating_add(id.len() + EACH_BYTES);
         self.next += 1;
-        self.bytes += bytes(&id);
-        self.order.push_back((number, Arc::clone(&id)));
-        self.by_id.insert(id, Kept { number, labelled: false, what });
+        self.bytes += bytes;
+        self.order.push_back(Place { number, id: Arc::clone(&id), bytes });
+        self.by_id.insert(id, Kept { number, what });
         while self.order.len() > MOST || self.bytes > MOST_BYTES {
-            let Some((number, id)) = self.order.pop_front() else { return };
-            self.bytes -= bytes(&id);
-            if self.by_id.get(&id).is_some_and(|kept| kept.number == number) {
-                self.by_id.remove(&id);
+            let Some(oldest) = self.order.pop_front() else { return };
+            self.bytes -= oldest.bytes;
+            if self.by_id.get(&oldest.id).is_some_and(|kept| kept.number == oldest.number) {
+                self.by_id.remove(&oldest.id);
             }
         }
     }
 
-    /// A prediction that is there and has no label yet.
-    pub(crate) fn unlabelled(&self, id: &str) -> Result<&T, NotKept> {
-        let kept = self.by_id.get(id).ok_or(NotKept::Unknown)?;
-        if kept.labelled { Err(NotKept::Labelled) } else { Ok(&kept.what) }
-    }
-
-    /// It has a label now.
-    pub(crate) fn mark(&mut self, id: &str) {
-        if let Some(kept) = self.by_id.get_mut(id) {
-            kept.labelled = true;
-        }
+    /// A prediction that is there.
+    pub(crate) fn find(&mut self, id: &str) -> Option<&mut T> {
+        self.by_id.get_mut(id).map(|kept| &mut kept.what)
     }
 
     #[cfg(test)]
@@ -78,51 +68,43 @@ impl<T> Recent<T> {
     }
 }
 
-fn bytes(id: &str) -> usize {
-    id.len() + EACH_BYTES
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_prediction_is_labelled_once() {
-        let mut recent = Recent::default();
-        recent.remember("a", 7);
-        assert_eq!((recent.unlabelled("a"), recent.unlabelled("b")), (Ok(&7), Err(NotKept::Unknown)));
-        recent.mark("a");
-        assert_eq!(recent.unlabelled("a"), Err(NotKept::Labelled));
+    fn has<T: Copy>(recent: &mut Recent<T>, id: &str) -> Option<T> {
+        recent.find(id).copied()
     }
 
     #[test]
     fn the_oldest_make_room() {
         let mut recent = Recent::default();
-        (0..MOST + 10).for_each(|n| recent.remember(&n.to_string(), n));
-        assert_eq!(
-            (recent.unlabelled("9"), recent.unlabelled("10"), recent.len()),
-            (Err(NotKept::Unknown), Ok(&10), MOST)
-        );
+        (0..MOST + 10).for_each(|n| recent.remember(&n.to_string(), n, 0));
+        assert_eq!((has(&mut recent, "9"), has(&mut recent, "10"), recent.len()), (None, Some(10), MOST));
     }
 
     #[test]
-    fn long_ids_cost_what_they_take() {
+    fn long_ids_and_large_predictions_cost_what_they_take() {
+        for (id_bytes, bytes) in [(1_000, 0), (5, 1_000)] {
+            let mut recent = Recent::default();
+            (0..10_000).for_each(|n| recent.remember(&format!("{n:0>id_bytes$}"), n, bytes));
+            assert!(recent.bytes <= MOST_BYTES && recent.len() < 1_000, "{}", recent.len());
+        }
         let mut recent = Recent::default();
-        (0..10_000).for_each(|n| recent.remember(&format!("{n:0>1000}"), n));
-        assert!(recent.bytes <= MOST_BYTES && recent.len() < 1_000, "{}", recent.len());
+        recent.remember("a", 1, MOST_BYTES);
+        assert_eq!((recent.bytes, recent.len()), (0, 0));
     }
 
     #[test]
     fn an_id_that_comes_again_stands_for_its_newest_prediction_and_lives_as_long() {
         let mut recent = Recent::default();
-        recent.remember("again", 1);
-        recent.mark("again");
-        (0..MOST - 1).for_each(|n| recent.remember(&n.to_string(), 0));
-        recent.remember("again", 2);
-        assert_eq!(recent.unlabelled("again"), Ok(&2));
-        (0..MOST - 1).for_each(|n| recent.remember(&format!("later {n}"), 0));
-        assert_eq!((recent.unlabelled("again"), recent.len()), (Ok(&2), MOST));
-        recent.remember("one more", 0);
-        assert_eq!(recent.unlabelled("again"), Err(NotKept::Unknown));
+        recent.remember("again", 1, 0);
+        (0..MOST - 1).for_each(|n| recent.remember(&n.to_string(), 0, 0));
+        recent.remember("again", 2, 0);
+        assert_eq!(has(&mut recent, "again"), Some(2));
+        (0..MOST - 1).for_each(|n| recent.remember(&format!("later {n}"), 0, 0));
+        assert_eq!((has(&mut recent, "again"), recent.len()), (Some(2), MOST));
+        recent.remember("one more", 0, 0);
+        assert_eq!(has(&mut recent, "again"), None);
     }
 }

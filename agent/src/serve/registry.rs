@@ -2,7 +2,7 @@
 
 use super::batch::Batching;
 use super::error::ApiError;
-use super::feedback::Prediction;
+use super::ledger::Ledger;
 use super::metrics::{Metrics, ModelMetrics};
 use super::model::Model;
 use super::oip::messages::ModelStatistics;
@@ -10,6 +10,7 @@ use super::oip::statistics::Statistics;
 use super::recent::Recent;
 use super::rival::{Portion, Rival, RivalError, Role, Sticky};
 use super::running::Running;
+use super::truth::{Prediction, shown};
 use crate::deploy::{Compared, Observed};
 use crate::monitor::collector::{Collector, Meter};
 use crate::monitor::{ClosedWindow, MonitorSettings};
@@ -35,6 +36,8 @@ struct Inner {
     slots: RwLock<Slots>,
     /// Replaced releases on which requests still run: their last window closes when the last of them is answered.
     retired: Mutex<Vec<Arc<Live>>>,
+    /// What is counted of replaced releases on which nothing runs, while labels may come for their answers.
+    past: Mutex<Vec<Arc<Ledger>>>,
     /// Closed windows that the outbox has not taken yet.
     ready: Mutex<VecDeque<ClosedWindow>>,
     /// Inferences that were given up and still have their thread.
@@ -55,14 +58,14 @@ struct Slots {
 pub(crate) struct Live {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) meter: Meter,
-    pub(crate) metrics: ModelMetrics,
+    pub(crate) metrics: Arc<ModelMetrics>,
     pub(crate) batching: Batching,
     /// What the statistics extension tells.
     pub(crate) counts: Statistics,
     clock: Arc<dyn Clock>,
     pub(crate) recent: Arc<Mutex<Recent<Prediction>>>,
     pub(crate) running: Running,
-    collector: Mutex<Collector>,
+    pub(crate) ledger: Arc<Ledger>,
     rival: RwLock<Option<Rival>>,
     /// As a shadow: how it compares with the release that it stands beside.
     compared: Mutex<Compared>,
@@ -94,17 +97,11 @@ impl Live {
     }
 
     pub(crate) fn collector(&self) -> MutexGuard<'_, Collector> {
-        lock(&self.collector)
+        self.ledger.collector()
     }
 
     pub(crate) fn compared(&self) -> MutexGuard<'_, Compared> {
         lock(&self.compared)
-    }
-
-    /// Counts that the truth about an answer is known.
-    pub(crate) fn labelled(&self, actual: usize, predicted: usize) {
-        self.metrics.labelled(actual == predicted);
-        self.collector().labelled(actual, predicted);
     }
 
     fn observed(&self) -> Observed {
@@ -148,6 +145,7 @@ impl Registry {
             metrics: Metrics::default(),
             slots: RwLock::default(),
             retired: Mutex::default(),
+            past: Mutex::default(),
             ready: Mutex::default(),
             hung: watch::Sender::new(0),
         }))
@@ -248,16 +246,17 @@ impl Registry {
     }
 
     fn make(&self, slots: &mut Slots, model: Arc<dyn Model>) -> Arc<Live> {
-        let release = model.release().clone();
+        let (release, manifest) = (model.release().clone(), model.manifest());
+        let metrics = Arc::new(self.0.metrics.of(&release));
         Arc::new(Live {
-            meter: Meter::new(model.manifest()),
-            metrics: self.0.metrics.of(&release),
-            batching: Batching::of(model.manifest(), model.plan_room()),
+            meter: Meter::new(manifest),
+            batching: Batching::of(manifest, model.plan_room()),
             counts: Statistics::default(),
             clock: Arc::clone(&self.0.clock),
             recent: Arc::clone(slots.recent.entry(release.model.clone()).or_default()),
             running: Running::default(),
-            collector: Mutex::new(Collector::new(release, model.manifest(), self.0.clock.now())),
+            ledger: Arc::new(Ledger::new(release, manifest, Arc::clone(&metrics), self.0.clock.now())),
+            metrics,
             rival: RwLock::default(),
             compared: Mutex::default(),
             model,
@@ -298,7 +297,9 @@ impl Registry {
     #[must_use]
     pub fn checkpoints(&self) -> Vec<ClosedWindow> {
         let now = self.0.clock.now();
-        self.all().iter().filter_map(|live| live.collector().checkpoint(now)).collect()
+        let open = self.all().into_iter().filter_map(|live| live.collector().checkpoint(now));
+        let past = lock(&self.0.past);
+        open.chain(past.iter().filter_map(|ledger| ledger.collector().checkpoint(now))).collect()
     }
 
     /// Gives up the inferences that take longer than [`MonitorSettings::hang`]: each counts as an error of its model,
@@ -326,7 +327,8 @@ impl Registry {
         self.0.hung.subscribe()
     }
 
-    /// Closes the windows that are full or old and those of replaced releases; with `force`, all in which something
+    /// Closes the windows that are full or old and those of replaced releases, of which labels make another when they come
+    /// later; with `force`, all in which something
     /// happened. Waits until the receiver has taken them: when it is gone or this future is dropped, they are kept for the
     /// next call.
     pub async fn close_windows(&self, force: bool) {
@@ -349,14 +351,27 @@ impl Registry {
     fn collect_windows(&self, force: bool) {
         let (now, max_age) = (self.0.clock.now(), self.0.settings.window);
         let mut windows = Vec::new();
+        let mut past = lock(&self.0.past);
         lock(&self.0.retired).retain(|live| {
             let running = Arc::strong_count(live) > 1;
             // What hangs may hold it for ever; its window does not wait for that.
             if force || !running || live.running.only_hung() {
                 windows.extend(live.collector().close_if_used(now));
             }
+            if !running {
+                past.push(Arc::clone(&live.ledger));
+            }
             running
         });
+        past.retain(|ledger| {
+            // Nobody else has it when no answer of it is kept.
+            let awaited = Arc::strong_count(ledger) > 1;
+            let mut collector = ledger.collector();
+            let at_once = force || !awaited;
+            windows.extend(if at_once { collector.close_if_used(now) } else { collector.close_late(now, max_age) });
+            awaited
+        });
+        drop(past);
         for live in self.all() {
             let mut collector = live.collector();
             windows.extend(if force { collector.close_if_used(now) } else { collector.close_if_due(now, max_age) });
@@ -451,11 +466,6 @@ impl Slots {
 
 fn not_ready(name: &ModelName) -> ApiError {
     ApiError::unavailable(format!("model `{name}` is not ready yet"))
-}
-
-/// A text from outside, short enough to repeat.
-fn shown(text: &str) -> String {
-    text.chars().take(80).collect()
 }
 
 /// A panic while it was held left plain counters, which are usable.

@@ -2,6 +2,7 @@ use super::super::testing::FakeModel;
 use super::*;
 use crate::monitor::collector::{Measured, Timing};
 use crate::monitor::testing;
+use crate::runtime::Answer;
 use fieldpost_shared::time::{ManualClock, Timestamp};
 use std::time::Duration;
 
@@ -127,4 +128,49 @@ fn a_replaced_release_frees_its_model() {
     f.registry.remove(&f.model);
     f.registry.collect_windows(false);
     assert!(weak.upgrade().is_none());
+}
+
+/// A prediction of the live release is kept; its id is "a".
+fn predicted(registry: &Registry) {
+    let top = Answer::Classification { class: 7, label: None, score: 0.75, top: vec![], probabilities: vec![] };
+    let live = registry.find(None).unwrap();
+    let prediction = Prediction::of(&live.ledger, &[top]).unwrap();
+    lock(&live.recent).remember("a", prediction, 0);
+}
+
+/// The truth is told about it.
+fn labelled(registry: &Registry) {
+    let recent = registry.recent("digits").unwrap();
+    let mut recent = lock(&recent);
+    let Prediction { by, rows } = recent.find("a").unwrap();
+    by.labelled(&rows[0].said, &rows[0].said);
+}
+
+#[tokio::test]
+async fn labels_of_a_replaced_release_have_windows_until_its_last_prediction_is_forgotten() {
+    let mut f = fixture();
+    f.registry.install(FakeModel::new("1.0.0"));
+    predicted(&f.registry);
+    f.registry.install(FakeModel::new("1.1.0"));
+    let mut closed = async |pass: u64| {
+        f.clock.advance(Duration::from_secs(pass));
+        f.registry.close_windows(false).await;
+        let mut windows = Vec::new();
+        while let Ok(window) = f.closed.try_recv() {
+            windows.push((window.content.version, window.content.labelled_correct.n));
+        }
+        windows
+    };
+    let live = ("1.1.0".to_owned(), 0);
+    assert!(closed(30).await.is_empty());
+    labelled(&f.registry);
+    labelled(&f.registry);
+    let checkpoints: Vec<u64> = f.registry.checkpoints().iter().map(|c| c.content.labelled_correct.n).collect();
+    assert_eq!(checkpoints, [2], "a death loses none");
+    assert_eq!(closed(30).await, [("1.0.0".to_owned(), 2), live.clone()]);
+    assert_eq!(closed(60).await, [live], "what gets no label is no news");
+    labelled(&f.registry);
+    *lock(&f.registry.recent("digits").unwrap()) = Recent::default();
+    assert_eq!(closed(1).await, [("1.0.0".to_owned(), 1)]);
+    assert_eq!(lock(&f.registry.0.past).len(), 0);
 }

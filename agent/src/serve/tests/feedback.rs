@@ -2,7 +2,9 @@
 
 use super::super::testing::FakeModel;
 use super::{Answered, Running, send};
+use crate::runtime::{Answer, Ranked};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 async fn tell(server: &Running, body: Value) -> Answered {
     send(server.post("/v2/models/digits/feedback", "application/json", body.to_string())).await
@@ -69,10 +71,70 @@ async fn a_label_that_is_none_is_refused_and_may_be_told_again() {
 }
 
 #[tokio::test]
-async fn a_release_that_is_gone_takes_no_labels() {
-    let server = asked().await;
+async fn a_label_counts_for_the_release_that_answered_when_another_is_live() {
+    let model = FakeModel::new("1.0.0");
+    let gone = Arc::downgrade(&model);
+    let mut server = Running::serving(model).await;
+    assert_eq!(send(server.image().header("x-request-id", "a")).await.status, 200);
     server.registry.install(FakeModel::new("1.1.0"));
-    server.registry.close_windows(false).await;
-    let late = tell(&server, json!({ "id": "a", "label": "7" })).await;
-    assert_eq!((late.status, late.error().contains("is gone")), (404, true));
+    assert_eq!(server.window().await.requests, 1);
+    assert!(gone.upgrade().is_none(), "its memory is given back all the same");
+    let late = tell(&server, json!({ "id": "a", "label": "1" })).await;
+    assert_eq!((late.status, &late.json()["version"], &late.json()["correct"]), (200, &json!("1.0.0"), &json!(false)));
+    let window = server.window().await;
+    assert_eq!((window.version.as_str(), window.requests, window.labelled_correct.n), ("1.0.0", 0, 1));
+    assert_eq!(window.confusion.of(1, 7), 1);
+    assert_eq!(tell(&server, json!({ "id": "a", "label": "1" })).await.status, 409);
+}
+
+fn class(class: usize) -> Answer {
+    Answer::Classification { class, label: None, score: 0.75, top: vec![], probabilities: vec![] }
+}
+
+/// A server that has answered so to a request in tensors, "mine".
+async fn answered(answers: Vec<Answer>) -> Running {
+    let server = Running::serving(FakeModel::new("1.0.0").answering(answers)).await;
+    let input = json!({ "name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": vec![0.5; 64] });
+    let request = json!({ "id": "mine", "inputs": [input] }).to_string();
+    assert_eq!(send(server.post("/v2/models/digits/infer", "application/json", request)).await.status, 200);
+    server
+}
+
+#[tokio::test]
+async fn each_row_of_a_batch_has_its_label() {
+    let mut server = answered(vec![class(7), class(1), class(2)]).await;
+    let second = tell(&server, json!({ "id": "mine", "row": 1, "label": "1" })).await;
+    assert_eq!((second.status, &second.json()["row"], &second.json()["correct"]), (200, &json!(1), &json!(true)));
+    assert_eq!(tell(&server, json!({ "id": "mine", "row": 1, "label": "1" })).await.status, 409);
+    assert_eq!(tell(&server, json!({ "id": "mine", "row": 2, "label": "1" })).await.json()["predicted"], "2");
+    let unnamed = tell(&server, json!({ "id": "mine", "label": "1" })).await;
+    assert_eq!((unnamed.status, unnamed.error().contains("3 rows")), (400, true));
+    assert_eq!(tell(&server, json!({ "id": "mine", "row": 3, "label": "1" })).await.status, 400);
+    let window = server.window().await;
+    assert_eq!((window.labelled_correct.hits, window.labelled_correct.n, window.confusion.of(1, 2)), (1, 2, 1));
+}
+
+#[tokio::test]
+async fn several_labels_are_right_when_just_these_were_named() {
+    let held = |class| Ranked { class, label: None, score: 0.75 };
+    let row = || Answer::MultiLabel { labels: vec![held(7), held(1)], probabilities: vec![0.5; 10] };
+    let mut server = answered(vec![row(), row(), row()]).await;
+    let of_row =
+        async |row: usize, label: Value| tell(&server, json!({ "id": "mine", "row": row, "label": label })).await;
+    let right = of_row(0, json!(["7", 1, 1])).await.json();
+    assert_eq!(
+        (&right["correct"], &right["label"], &right["predicted"]),
+        (&json!(true), &json!(["1", "7"]), &json!(["1", "7"]))
+    );
+    assert_eq!(of_row(1, json!("7")).await.json()["correct"], false);
+    assert_eq!(of_row(2, json!([])).await.json()["correct"], false);
+    let window = server.window().await;
+    assert_eq!((window.labelled_correct.hits, window.labelled_correct.n, window.confusion.is_empty()), (1, 3, true));
+}
+
+#[tokio::test]
+async fn what_is_no_class_takes_no_label_and_one_class_is_not_several() {
+    let server = answered(vec![Answer::Regression { value: 1.0 }]).await;
+    assert_eq!(tell(&server, json!({ "id": "mine", "label": "1" })).await.status, 404);
+    assert_eq!(tell(&asked().await, json!({ "id": "a", "label": ["7"] })).await.status, 400);
 }
