@@ -77,9 +77,7 @@ pub(super) struct Grpc(pub(super) Arc<App>);
 
 impl Host<TcpStream> for Grpc {
     async fn talk(self, stream: TcpStream, timeout: Duration, shutdown: CancellationToken, seat: Seat) {
-        // Many calls share a connection of HTTP/2, which has deadlines of its own: it keeps its seat.
-        let _kept = seat.running();
-        if let Err(error) = grpc::serve(stream, self.0, timeout, shutdown).await {
+        if let Err(error) = grpc::serve(stream, self.0, timeout, shutdown, seat).await {
             tracing::debug!(error = %Chain(&error), "a gRPC connection ended early");
         }
     }

@@ -1,6 +1,6 @@
 //! Who holds the connections. When all places are taken, the caller who was quiet longest makes room for the next: neither
 //! ten thousand open connections nor ones that send a byte now and then keep others out. Who has sent a whole request keeps
-//! his place until it is answered.
+//! his place until it is answered; of many calls on one connection (HTTP/2), until the last of them is.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,6 +2,7 @@
 
 use super::super::connection::Patient;
 use super::super::router::App;
+use super::super::seats::Seat;
 use super::service;
 use axum::http::Request;
 use hyper::body::Incoming;
@@ -53,11 +54,12 @@ pub(crate) async fn serve(
     app: Arc<App>,
     timeout: Duration,
     shutdown: CancellationToken,
+    seat: Seat,
 ) -> Result<(), Ended> {
     preface(&stream, timeout).await.map_err(Ended::Preface)?;
     let answer = service_fn(move |request: Request<Incoming>| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(service::answer(app, request).await) }
+        let (app, seat) = (Arc::clone(&app), seat.clone());
+        async move { Ok::<_, Infallible>(service::answer(app, seat, request).await) }
     });
     let calls = Calls::default();
     let mut connection = pin!(

@@ -10,6 +10,7 @@ use super::super::oip::messages::{
 use super::super::oip::{metadata, repository};
 use super::super::route::{Around, Own, route};
 use super::super::router::{App, Whole, ask, find};
+use super::super::seats::Seat;
 use super::body::{Counted, Share};
 use super::codec::Plain;
 use super::own;
@@ -47,8 +48,8 @@ impl From<ApiError> for Status {
     }
 }
 
-/// Answers one call.
-pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<tonic::body::Body> {
+/// Answers one call. Its connection keeps its place while a whole message is being answered, and not before.
+pub(crate) async fn answer(app: Arc<App>, seat: Seat, request: Request<Incoming>) -> Response<tonic::body::Body> {
     let Some(method) = request.uri().path().strip_prefix(SERVICE).map(str::to_owned) else {
         return Status::unimplemented("this service is not here; `inference.GRPCInferenceService` is").into_http();
     };
@@ -62,7 +63,7 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Respons
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Deflate)
         .max_decoding_message_size(app.settings.max_body_bytes);
-    let call = Call { app, method, share };
+    let call = Call { app, seat, method, share };
     let answered =
         async move { if streams { grpc.streaming(call, request).await } else { grpc.unary(call, request).await } };
     if packed { OffReactor(Box::pin(answered)).await } else { answered.await }
@@ -84,6 +85,7 @@ impl<F: Future> Future for OffReactor<F> {
 
 struct Call {
     app: Arc<App>,
+    seat: Seat,
     method: String,
     share: Share,
 }
@@ -96,7 +98,9 @@ impl UnaryService<Bytes> for Call {
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         let (app, method, share) = (Arc::clone(&self.app), std::mem::take(&mut self.method), self.share.clone());
+        let running = self.seat.running();
         Box::pin(async move {
+            let _running = running;
             let (metadata, _, message) = request.into_parts();
             let answer = match method.as_str() {
                 "ModelInfer" => infer(&app, metadata.as_ref(), message, &share).await?,
@@ -131,12 +135,14 @@ impl StreamingService<Bytes> for Call {
 
     /// Answers in the order of the requests. What is wrong with one is told in its place, and ends nothing.
     fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
-        let (app, share) = (Arc::clone(&self.app), self.share.clone());
+        let (app, seat, share) = (Arc::clone(&self.app), self.seat.clone(), self.share.clone());
         let (metadata, _, messages) = request.into_parts();
         let headers: Arc<HeaderMap> = Arc::new(metadata.into_headers());
         let answers = messages.map(move |message| {
             let (app, share, headers) = (Arc::clone(&app), share.clone(), Arc::clone(&headers));
+            let running = seat.running();
             async move {
+                let _running = running;
                 let answered = match message {
                     Ok(message) => infer(&app, &headers, message, &share).await,
                     Err(status) => return Err(status),

@@ -2,12 +2,16 @@
 
 use super::super::ServeSettings;
 use super::super::testing::FakeModel;
+use super::caller::{self, Caller};
 use super::{LONG, Running, send, settings, start_with};
 use crate::runtime::memory::resident_bytes;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
 
 const PLACES: usize = 64;
 
@@ -24,9 +28,20 @@ async fn others_are_answered(server: &Running) {
     assert_eq!(asked.expect("another caller is kept waiting").status, 200);
 }
 
+/// The same for gRPC, on a connection of its own.
+async fn others_are_answered_by_grpc(server: &Running) {
+    let ask = async { Caller::connect(server).await.unwrap().call("ModelInfer", &caller::infer(0)).await };
+    let asked = tokio::time::timeout(LONG, ask).await;
+    assert!(asked.expect("another caller is kept waiting").is_ok());
+}
+
 async fn sender(server: &Running, what: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream.write_all(what.as_bytes()).await.unwrap();
+    said(server.address, what.as_bytes()).await
+}
+
+async fn said(address: SocketAddr, what: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(what).await.unwrap();
     stream
 }
 
@@ -50,9 +65,11 @@ fn most_files() -> usize {
     line.split_whitespace().nth(3).unwrap().parse().unwrap_or(usize::MAX)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_open_connections_keep_nobody_out() {
-    let server = small().await;
+/// Opens very many connections: half of them say nothing at all, half the beginning of something. `answered` asks as others do.
+async fn crowd(address: SocketAddr, beginning: &[u8], answered: impl AsyncFn()) {
+    // One crowd at a time: they share the files and the memory of this process.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _alone = ALONE.lock().await;
     let count = 10_000.min(most_files().saturating_sub(600));
     if count < 10_000 {
         eprintln!("ONLY {count} CONNECTIONS: this process may open {} files", most_files());
@@ -60,19 +77,32 @@ async fn ten_thousand_open_connections_keep_nobody_out() {
     let before = resident_bytes().unwrap();
     let mut open = Vec::with_capacity(count);
     for number in 0..count {
-        // Half of them say nothing at all, half the beginning of a request.
-        open.push(sender(&server, if number % 2 == 0 { "" } else { "POST /predict HT" }).await);
+        open.push(said(address, if number % 2 == 0 { b"" } else { beginning }).await);
         if number % 1_000 == 0 {
-            others_are_answered(&server).await;
+            answered().await;
         }
     }
-    others_are_answered(&server).await;
+    answered().await;
     // Other tests of this process have memory too: the bound is wide, but 10,000 buffers of a request's head are 640 MB.
     let grown = resident_bytes().unwrap().saturating_sub(before);
     assert!(grown < 300 << 20, "{} MiB", grown >> 20);
     let mut byte = [0; 1];
     let closed = tokio::time::timeout(LONG, open[0].read(&mut byte)).await.expect("the first had to go");
     assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_open_connections_keep_nobody_out() {
+    let server = small().await;
+    crowd(server.address, b"POST /predict HT", async || others_are_answered(&server).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_connections_of_grpc_keep_nobody_out() {
+    let server = small().await;
+    // With the preface and empty settings (RFC 9113 §3.4) a connection is whole, and may stay open for as long as it likes.
+    let begun = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    crowd(server.grpc, begun, async || others_are_answered_by_grpc(&server).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,6 +122,28 @@ async fn bodies_that_come_byte_by_byte_keep_nobody_out() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_come_byte_by_byte_keep_nobody_out() {
+    let server = small().await;
+    let mut open = Vec::new();
+    for number in 0..PLACES * 3 {
+        let method = if number % 2 == 0 { "ModelInfer" } else { "ModelStreamInfer" };
+        let mut caller = Caller::connect(&server).await.unwrap();
+        // Those that had to make room meanwhile cannot begin.
+        if let Ok(begun) = caller.begin(method, &[]).await {
+            open.push((caller, begun));
+        }
+    }
+    assert!(open.len() >= PLACES, "{}", open.len());
+    others_are_answered_by_grpc(&server).await;
+    for byte in caller::message(false, &[0; 1_000]).slice(..3) {
+        for (_, begun) in &mut open {
+            begun.body.send_data(vec![byte].into(), false).ok();
+        }
+        others_are_answered_by_grpc(&server).await;
+    }
+}
+
 #[tokio::test]
 async fn a_gigabyte_is_refused_before_it_is_sent() {
     let server = small().await;
@@ -103,19 +155,25 @@ async fn a_gigabyte_is_refused_before_it_is_sent() {
     others_are_answered(&server).await;
 }
 
-#[tokio::test]
-async fn a_caller_who_is_answered_keeps_his_place_while_others_crowd() {
+/// A server whose model stands still until the sender is dropped, and says when it was reached.
+async fn standing_still() -> (Running, std::sync::mpsc::Sender<()>, UnboundedReceiver<()>) {
     let server = small().await;
     let (open, gate) = std::sync::mpsc::channel::<()>();
-    let (reached, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let (reached, begun) = tokio::sync::mpsc::unbounded_channel();
     let gate = std::sync::Mutex::new(gate);
     server.registry.install(FakeModel::with("1.1.0", move |_| {
         reached.send(()).ok();
         gate.lock().unwrap().recv().ok();
         Ok(vec![fieldpost_shared::bundle::Tensor::from_f32(vec![1, 10], &[0.0; 10]).unwrap()])
     }));
+    (server, open, begun)
+}
+
+#[tokio::test]
+async fn a_caller_who_is_answered_keeps_his_place_while_others_crowd() {
+    let (server, open, mut begun) = standing_still().await;
     let request = server.image();
-    let mut asked = tokio::task::JoinSet::new();
+    let mut asked = JoinSet::new();
     asked.spawn(async move { send(request).await.status });
     begun.recv().await.unwrap();
     let mut crowd = Vec::new();
@@ -128,4 +186,23 @@ async fn a_caller_who_is_answered_keeps_his_place_while_others_crowd() {
     );
     drop(open);
     assert_eq!(asked.join_all().await, [200]);
+}
+
+#[tokio::test]
+async fn calls_that_are_answered_keep_their_connection_while_others_crowd() {
+    let (server, open, mut begun) = standing_still().await;
+    let mut caller = Caller::connect(&server).await.unwrap();
+    let stream = caller.begin("ModelStreamInfer", &[]).await.unwrap();
+    let mut asked = JoinSet::new();
+    asked.spawn(async move { caller.call("ModelInfer", &caller::infer(0)).await.map(drop) });
+    begun.recv().await.unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..PLACES * 3 {
+        crowd.push(said(server.grpc, b"PRI").await);
+    }
+    let live = Caller::connect(&server).await.unwrap().call("ServerLive", &[]).await.unwrap();
+    assert_eq!(live, caller::message(false, &[8, 1]));
+    drop(open);
+    assert!(asked.join_all().await.iter().all(Result::is_ok));
+    drop(stream);
 }

@@ -1,5 +1,6 @@
 //! The server over real sockets on loopback.
 
+mod caller;
 mod faults;
 mod feedback;
 mod hostile;
@@ -13,7 +14,7 @@ mod splits;
 mod swap;
 
 use super::testing::FakeModel;
-use super::{Registry, ServeSettings, Server};
+use super::{GrpcAddress, Registry, ServeSettings, Server};
 use crate::monitor::{ClosedWindow, MonitorSettings};
 use fieldpost_shared::stats::WindowStats;
 use fieldpost_shared::time::{Clock, SystemClock};
@@ -30,7 +31,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 struct Running {
     address: SocketAddr,
-    grpc: Option<SocketAddr>,
+    grpc: SocketAddr,
     registry: Registry,
     client: reqwest::Client,
     shutdown: CancellationToken,
@@ -59,7 +60,8 @@ impl Answered {
 }
 
 fn settings() -> ServeSettings {
-    ServeSettings::new((Ipv4Addr::LOCALHOST, 0).into())
+    let address = (Ipv4Addr::LOCALHOST, 0).into();
+    ServeSettings { grpc: Some(GrpcAddress { address, required: true }), ..ServeSettings::new(address) }
 }
 
 async fn start() -> Running {
@@ -76,7 +78,7 @@ async fn start_monitored(settings: ServeSettings, monitor: MonitorSettings) -> R
     let registry = Registry::new(clock, monitor, sender);
     let (status, handle) = watch::channel(json!({ "device": "box-1" }));
     let server = Server::bind(settings, registry.clone(), handle).await.unwrap();
-    let (address, grpc, shutdown) = (server.address(), server.grpc_address(), CancellationToken::new());
+    let (address, grpc, shutdown) = (server.address(), server.grpc_address().unwrap(), CancellationToken::new());
     let mut tasks = JoinSet::new();
     tasks.spawn(server.run(shutdown.clone()));
     // Already installed by another test of this process, perhaps.
