@@ -9,7 +9,6 @@ use flate2::Compression;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// An answer below this size is sent as it is: packing it would save nothing.
@@ -44,7 +43,8 @@ impl Coding {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    /// By its name (RFC 9110 §8.4.1), which gRPC uses too.
+    pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
             "gzip" | "x-gzip" => Some(Self::Gzip),
             "deflate" => Some(Self::Deflate),
@@ -119,7 +119,7 @@ pub(crate) struct Held {
 ///
 /// # Errors
 /// 413 when it is larger, 503 when there is no room for it, 400 when it is damaged.
-pub(crate) async fn unpack(coding: Coding, body: Held, max_bytes: usize, room: Arc<Room>) -> Result<Held, ApiError> {
+pub(crate) async fn unpack(coding: Coding, body: Held, max_bytes: usize, room: Room) -> Result<Held, ApiError> {
     let work = move || unpack_now(coding, body, max_bytes, &room);
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_panic| Err(damaged("the decoder broke")))
 }

@@ -84,16 +84,29 @@ pub(crate) fn stated_bytes(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The memory for large bodies. Small ones are bounded by the number of connections.
-#[derive(Debug)]
-pub(crate) struct Room(Arc<Semaphore>);
+/// The memory for large bodies. Small ones are bounded by the number of connections. Cheap to clone; all clones have the
+/// same memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Room {
+    memory: Arc<Semaphore>,
+    /// A body of at most this size takes none of it.
+    small_bytes: usize,
+}
 
 impl Room {
-    /// A body of at most this size takes no room.
+    /// A small body, where a connection has one at a time.
     const SMALL_BYTES: usize = 64 << 10;
+    /// A small message, where a connection has many at a time: about what a call of HTTP/2 takes without any.
+    const SMALL_CALL_BYTES: usize = 4 << 10;
 
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes.div_ceil(1_024)).min(Semaphore::MAX_PERMITS))))
+        let kib = bytes.div_ceil(1_024).min(Semaphore::MAX_PERMITS);
+        Self { memory: Arc::new(Semaphore::new(kib)), small_bytes: Self::SMALL_BYTES }
+    }
+
+    /// The same memory, for the messages of gRPC's calls.
+    pub(crate) fn of_calls(&self) -> Self {
+        Self { small_bytes: Self::SMALL_CALL_BYTES, ..self.clone() }
     }
 
     /// Room for a body; one of unknown size may become the largest.
@@ -106,11 +119,11 @@ impl Room {
         max_bytes: usize,
     ) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
         let bytes = stated.unwrap_or(max_bytes).min(max_bytes);
-        if bytes <= Self::SMALL_BYTES {
+        if bytes <= self.small_bytes {
             return Ok(None);
         }
         let kib = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.0).try_acquire_many_owned(kib);
+        let room = Arc::clone(&self.memory).try_acquire_many_owned(kib);
         room.map(Some).map_err(|_none| ApiError::unavailable("too many large requests at once"))
     }
 
@@ -120,12 +133,12 @@ impl Room {
     /// 503 when there is none.
     pub(crate) fn grow(&self, taken: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), ApiError> {
         let had = taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits).saturating_mul(1_024);
-        if bytes <= had.max(Self::SMALL_BYTES) {
+        if bytes <= had.max(self.small_bytes) {
             return Ok(());
         }
         let kib = u32::try_from((bytes - had).div_ceil(1_024)).unwrap_or(u32::MAX);
         let none = |_none| ApiError::unavailable("too many large requests at once");
-        let more = Arc::clone(&self.0).try_acquire_many_owned(kib).map_err(none)?;
+        let more = Arc::clone(&self.memory).try_acquire_many_owned(kib).map_err(none)?;
         match taken {
             Some(taken) => taken.merge(more),
             None => *taken = Some(more),

@@ -33,7 +33,7 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) status: StatusHandle,
     pub(crate) pool: Pool<Call>,
-    pub(crate) room: Arc<Room>,
+    pub(crate) room: Room,
     pub(crate) ids: RequestIds,
 }
 
@@ -158,7 +158,7 @@ async fn compute(
     let bytes = request::body(headers, body, app.settings.max_body_bytes, app.settings.read_timeout).await?;
     let mut body = Held { bytes, room };
     if let Some(coding) = packed {
-        body = coding::unpack(coding, body, app.settings.max_body_bytes, Arc::clone(&app.room)).await?;
+        body = coding::unpack(coding, body, app.settings.max_body_bytes, app.room.clone()).await?;
     }
     // From here on the connection keeps its place.
     let _running = parts.extensions.get::<Seat>().map(Seat::running);

@@ -170,7 +170,7 @@ impl Server {
         let clock = Arc::clone(registry.clock());
         let pool =
             Pool::start(threads, settings.queue, clock).map_err(|source| ServeError::Threads { threads, source })?;
-        let room = Arc::new(Room::new(settings.body_memory_bytes.max(settings.max_body_bytes)));
+        let room = Room::new(settings.body_memory_bytes.max(settings.max_body_bytes));
         let app = Arc::new(App { settings, registry, status, pool, room, ids: RequestIds::new() });
         Ok(Self { listener, address, grpc, socket, app })
     }

@@ -4,11 +4,11 @@
 //! Protocol Buffers pack numbers so tightly that decoding them first would cost many times their size in memory.
 //! Everything behind the message, from the queue to the rules about tensors, is what HTTP has too.
 
-mod body;
-mod codec;
 mod connection;
 pub(crate) mod infer;
+mod messages;
 mod own;
+mod plain;
 mod service;
 mod wire;
 

@@ -11,22 +11,20 @@ use super::super::oip::{metadata, repository};
 use super::super::route::{Around, Own, route};
 use super::super::router::{App, Whole, ask, find};
 use super::super::seats::Seat;
-use super::body::{Counted, Share};
-use super::codec::Plain;
+use super::messages::Messages;
 use super::own;
+use super::plain::Plain;
 use super::wire::put_bytes;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use hyper::body::Incoming;
 use prost::Message;
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tonic::codec::{CompressionEncoding, Streaming};
-use tonic::server::{Grpc, StreamingService, UnaryService};
+use tonic::codec::{EncodeBody, SingleMessageCompressionOverride};
+use tonic::metadata::GRPC_CONTENT_TYPE;
 use tonic::{Code, Status};
 
 const SERVICE: &str = "/inference.GRPCInferenceService/";
@@ -48,126 +46,102 @@ impl From<ApiError> for Status {
     }
 }
 
+type Answers = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Status>> + Send>>;
+
 /// Answers one call. Its connection keeps its place while a whole message is being answered, and not before.
 pub(crate) async fn answer(app: Arc<App>, seat: Seat, request: Request<Incoming>) -> Response<tonic::body::Body> {
-    let Some(method) = request.uri().path().strip_prefix(SERVICE).map(str::to_owned) else {
+    let (parts, body) = request.into_parts();
+    let Some(method) = parts.uri.path().strip_prefix(SERVICE) else {
         return Status::unimplemented("this service is not here; `inference.GRPCInferenceService` is").into_http();
     };
-    let packed = request.headers().get("grpc-encoding").is_some_and(|encoding| encoding != "identity");
-    let streams = method == "ModelStreamInfer";
-    let timeout = (!streams).then_some(app.settings.read_timeout);
-    let (parts, body) = request.into_parts();
-    let (body, share) = Counted::new(body, Arc::clone(&app.room), timeout);
-    let request = Request::from_parts(parts, body);
-    let mut grpc = Grpc::new(Plain)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Deflate)
-        .max_decoding_message_size(app.settings.max_body_bytes);
-    let call = Call { app, seat, method, share };
-    let answered =
-        async move { if streams { grpc.streaming(call, request).await } else { grpc.unary(call, request).await } };
-    if packed { OffReactor(Box::pin(answered)).await } else { answered.await }
+    let answers = match Messages::of(&parts.headers, body, &app.settings, &app.room) {
+        Ok(messages) if method == "ModelStreamInfer" => Ok(stream(app, seat, parts.headers, messages)),
+        Ok(messages) => unary(&app, &seat, method, &parts.headers, messages).await,
+        Err(status) => Err(status),
+    };
+    let answers = match answers {
+        Ok(answers) => answers,
+        Err(status) => return status.into_http(),
+    };
+    let encoded = EncodeBody::new_server(Plain, answers, None, SingleMessageCompressionOverride::default(), None);
+    let mut response = Response::new(tonic::body::Body::new(encoded));
+    response.headers_mut().insert(header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
 }
 
-/// A future that may compute for long when it is polled: unpacking a message. Other tasks move to other threads meanwhile.
-struct OffReactor<F>(Pin<Box<F>>);
+async fn unary(
+    app: &App,
+    seat: &Seat,
+    method: &str,
+    headers: &HeaderMap,
+    messages: Messages<Incoming>,
+) -> Result<Answers, Status> {
+    let message = messages.only().await?;
+    let _running = seat.running();
+    let answer = match method {
+        "ModelInfer" => infer(app, headers, message).await?,
+        _ => small(app, method, &message.bytes)?,
+    };
+    Ok(Box::pin(stream::once(ready(Ok(answer)))))
+}
 
-impl<F: Future> Future for OffReactor<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        match Handle::current().runtime_flavor() {
-            RuntimeFlavor::MultiThread => tokio::task::block_in_place(|| self.0.as_mut().poll(cx)),
-            _ => self.0.as_mut().poll(cx),
+/// Answers what is known at once.
+fn small(app: &App, method: &str, message: &[u8]) -> Result<Vec<u8>, Status> {
+    Ok(match method {
+        "ServerLive" => Yes { yes: true }.encode_to_vec(),
+        "ServerReady" => Yes { yes: app.registry.is_ready() }.encode_to_vec(),
+        "ModelReady" => model_ready(app, message)?,
+        "ServerMetadata" => metadata::server().encode_to_vec(),
+        "ModelMetadata" => {
+            let live = named(app, message)?;
+            metadata::model(live.release(), live.model.manifest()).encode_to_vec()
         }
-    }
+        "ModelStatistics" => statistics(app, message)?,
+        "RepositoryIndex" => {
+            let request: RepositoryIndexRequest = read(message)?;
+            RepositoryIndexResponse { models: repository::index(&app.registry, request.ready) }.encode_to_vec()
+        }
+        "RepositoryModelLoad" | "RepositoryModelUnload" => {
+            let request: RepositoryChange = read(message)?;
+            return Err(repository::refusal(&request.model_name).into());
+        }
+        _ => return Err(Status::unimplemented("this call is not served")),
+    })
 }
 
-struct Call {
-    app: Arc<App>,
-    seat: Seat,
-    method: String,
-    share: Share,
-}
-
-type Answer<T> = Pin<Box<dyn Future<Output = Result<tonic::Response<T>, Status>> + Send>>;
-
-impl UnaryService<Bytes> for Call {
-    type Response = Vec<u8>;
-    type Future = Answer<Vec<u8>>;
-
-    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let (app, method, share) = (Arc::clone(&self.app), std::mem::take(&mut self.method), self.share.clone());
-        let running = self.seat.running();
-        Box::pin(async move {
+/// Answers in the order of the requests. What is wrong with one is told in its place, and ends nothing.
+fn stream(app: Arc<App>, seat: Seat, headers: HeaderMap, messages: Messages<Incoming>) -> Answers {
+    let headers = Arc::new(headers);
+    let messages = stream::unfold(Some(messages), async |messages| {
+        let mut messages = messages?;
+        match messages.next().await {
+            Ok(message) => message.map(|message| (Ok(message), Some(messages))),
+            Err(status) => Some((Err(status), None)),
+        }
+    });
+    let answers = messages.map(move |message| {
+        let (app, running, headers) = (Arc::clone(&app), seat.running(), Arc::clone(&headers));
+        async move {
             let _running = running;
-            let (metadata, _, message) = request.into_parts();
-            let answer = match method.as_str() {
-                "ModelInfer" => infer(&app, metadata.as_ref(), message, &share).await?,
-                "ServerLive" => Yes { yes: true }.encode_to_vec(),
-                "ServerReady" => Yes { yes: app.registry.is_ready() }.encode_to_vec(),
-                "ModelReady" => model_ready(&app, &message)?,
-                "ServerMetadata" => metadata::server().encode_to_vec(),
-                "ModelMetadata" => {
-                    let live = named(&app, &message)?;
-                    metadata::model(live.release(), live.model.manifest()).encode_to_vec()
+            Ok(match infer(&app, &headers, message?).await {
+                Ok(response) => {
+                    let mut out = Vec::with_capacity(response.len().saturating_add(8));
+                    put_bytes(&mut out, STREAM_INFER_RESPONSE, &response);
+                    out
                 }
-                "ModelStatistics" => statistics(&app, &message)?,
-                "RepositoryIndex" => {
-                    let request: RepositoryIndexRequest = read(&message)?;
-                    RepositoryIndexResponse { models: repository::index(&app.registry, request.ready) }.encode_to_vec()
-                }
-                "RepositoryModelLoad" | "RepositoryModelUnload" => {
-                    let request: RepositoryChange = read(&message)?;
-                    return Err(repository::refusal(&request.model_name).into());
-                }
-                _ => return Err(Status::unimplemented("this call is not served")),
-            };
-            Ok(tonic::Response::new(answer))
-        })
-    }
+                Err(status) => StreamError { error_message: status.message().to_owned() }.encode_to_vec(),
+            })
+        }
+    });
+    Box::pin(answers.buffered(STREAM_AT_ONCE))
 }
 
-impl StreamingService<Bytes> for Call {
-    type Response = Vec<u8>;
-    type ResponseStream = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Status>> + Send>>;
-    type Future = Answer<Self::ResponseStream>;
-
-    /// Answers in the order of the requests. What is wrong with one is told in its place, and ends nothing.
-    fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
-        let (app, seat, share) = (Arc::clone(&self.app), self.seat.clone(), self.share.clone());
-        let (metadata, _, messages) = request.into_parts();
-        let headers: Arc<HeaderMap> = Arc::new(metadata.into_headers());
-        let answers = messages.map(move |message| {
-            let (app, share, headers) = (Arc::clone(&app), share.clone(), Arc::clone(&headers));
-            let running = seat.running();
-            async move {
-                let _running = running;
-                let answered = match message {
-                    Ok(message) => infer(&app, &headers, message, &share).await,
-                    Err(status) => return Err(status),
-                };
-                Ok(match answered {
-                    Ok(response) => {
-                        let mut out = Vec::with_capacity(response.len().saturating_add(8));
-                        put_bytes(&mut out, STREAM_INFER_RESPONSE, &response);
-                        out
-                    }
-                    Err(status) => StreamError { error_message: status.message().to_owned() }.encode_to_vec(),
-                })
-            }
-        });
-        let answers: Self::ResponseStream = Box::pin(answers.buffered(STREAM_AT_ONCE));
-        Box::pin(std::future::ready(Ok(tonic::Response::new(answers))))
-    }
-}
-
-fn read<M: Message + Default>(message: &Bytes) -> Result<M, Status> {
-    M::decode(message.as_ref()).map_err(|error| Status::invalid_argument(format!("malformed message: {error}")))
+fn read<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
+    M::decode(message).map_err(|error| Status::invalid_argument(format!("malformed message: {error}")))
 }
 
 /// The live release that a small message names.
-fn named(app: &App, message: &Bytes) -> Result<Arc<super::super::registry::Live>, Status> {
+fn named(app: &App, message: &[u8]) -> Result<Arc<super::super::registry::Live>, Status> {
     let OfModel { name, version } = read(message)?;
     Ok(find(app, Some(&name), version_of(&version))?)
 }
@@ -177,7 +151,7 @@ fn version_of(version: &str) -> Option<&str> {
 }
 
 /// What is not here, or not yet, is not ready: no error, as clients expect of this call.
-fn model_ready(app: &App, message: &Bytes) -> Result<Vec<u8>, Status> {
+fn model_ready(app: &App, message: &[u8]) -> Result<Vec<u8>, Status> {
     let ready = match named(app, message) {
         Ok(_live) => true,
         Err(status) if matches!(status.code(), Code::Unavailable | Code::NotFound) => false,
@@ -186,7 +160,7 @@ fn model_ready(app: &App, message: &Bytes) -> Result<Vec<u8>, Status> {
     Ok(Yes { yes: ready }.encode_to_vec())
 }
 
-fn statistics(app: &App, message: &Bytes) -> Result<Vec<u8>, Status> {
+fn statistics(app: &App, message: &[u8]) -> Result<Vec<u8>, Status> {
     let OfModel { name, version } = read(message)?;
     let model_stats = if name.is_empty() {
         repository::statistics(&app.registry)
@@ -196,22 +170,21 @@ fn statistics(app: &App, message: &Bytes) -> Result<Vec<u8>, Status> {
     Ok(ModelStatisticsResponse { model_stats }.encode_to_vec())
 }
 
-async fn infer(app: &App, headers: &HeaderMap, message: Bytes, share: &Share) -> Result<Vec<u8>, Status> {
-    let room = share.take();
-    let target: InferTarget = read(&message)?;
+async fn infer(app: &App, headers: &HeaderMap, message: Held) -> Result<Vec<u8>, Status> {
+    let target: InferTarget = read(&message.bytes)?;
     let (id, version) = (app.ids.of(headers), version_of(&target.model_version));
     let mut live = find(app, Some(&target.model_name), version)?;
     // Who names a version has chosen already.
     if let (None, Some(by)) = (version, live.split_by()) {
         let own = Own {
             id: Some(target.id).filter(|id| !id.is_empty()),
-            parameter: by.parameter().and_then(|name| own::parameter(&message, name)),
+            parameter: by.parameter().and_then(|name| own::parameter(&message.bytes, name)),
         };
         live = route(live, &by, own, Around { id: &id, headers, uri: None });
     }
     let whole = Whole {
         form: Form::Message,
-        body: Held { bytes: message, room },
+        body: message,
         id,
         patience: patience(headers, app.settings.deadline)?,
         coding: None,

@@ -78,11 +78,18 @@ impl Caller {
 impl Begun {
     /// Waits for the end of the answer.
     pub(super) async fn ended(self) -> Ended {
+        let (ended, _body) = self.parts();
+        ended.await
+    }
+
+    /// The end of the answer, and the call's body apart from it.
+    pub(super) fn parts(self) -> (impl Future<Output = Ended> + Send + 'static, SendStream<Bytes>) {
         let answer = async {
             let (head, body) = self.response.await.map_err(broken)?.into_parts();
             read(&head.headers, body).await
         };
-        tokio::time::timeout(LONG, answer).await.expect("a call ends")
+        let ended = async { tokio::time::timeout(LONG, answer).await.expect("a call ends") };
+        (ended, self.body)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Callers who mean harm, over real sockets: an answer or a close for them, and no difference for the others.
 
 use super::super::ServeSettings;
+use super::super::coding::Coding;
 use super::super::testing::FakeModel;
 use super::caller::{self, Caller};
 use super::{LONG, Running, send, settings, start_with};
 use crate::runtime::memory::resident_bytes;
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -205,4 +207,37 @@ async fn calls_that_are_answered_keep_their_connection_while_others_crowd() {
     drop(open);
     assert!(asked.join_all().await.iter().all(Result::is_ok));
     drop(stream);
+}
+
+/// Each is a few kilobytes on the wire, a megabyte unpacked, and the call never ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bombs_of_grpc_share_the_memory_for_bodies() {
+    const MIB: usize = 1 << 20;
+    let server = start_with(ServeSettings { max_body_bytes: 2 * MIB, body_memory_bytes: 4 * MIB, ..settings() }).await;
+    server.registry.install(FakeModel::new("1.0.0"));
+    let packed = Coding::Gzip.pack(&caller::infer(MIB)).unwrap();
+    let bomb = caller::message(true, &packed);
+    assert!(bomb.len() < 16 << 10, "{}", bomb.len());
+    let mut caller = Caller::connect(&server).await.unwrap();
+    let (mut calls, mut open) = (JoinSet::new(), Vec::new());
+    for number in 0..32 {
+        let method = if number % 2 == 0 { "ModelInfer" } else { "ServerLive" };
+        let mut begun = caller.begin(method, &[("grpc-encoding", "gzip")]).await.unwrap();
+        begun.body.send_data(bomb.clone(), false).unwrap();
+        let (ended, body) = begun.parts();
+        open.push(body);
+        calls.spawn(ended);
+    }
+    // Three have a megabyte and a little more each; all others are told so at once, though none has sent its end.
+    for _ in 0..32 - 3 {
+        let refused = calls.join_next().await.unwrap().unwrap().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+    }
+    // Who was refused is gone; those that have their room are answered once they end.
+    open.iter_mut().for_each(|body| drop(body.send_data(Bytes::new(), true)));
+    assert!(calls.join_all().await.iter().all(Result::is_ok));
+    // What they had is free again.
+    let mut whole = caller.begin("ModelInfer", &[("grpc-encoding", "gzip")]).await.unwrap();
+    whole.body.send_data(bomb, true).unwrap();
+    assert!(whole.ended().await.is_ok());
 }

@@ -83,10 +83,7 @@ async fn an_arm_is_asked_by_its_version_and_a_shadow_is_not() {
 
 /// A server with a split, over HTTP and gRPC.
 async fn split(by: Sticky) -> Running {
-    let address = GrpcAddress { address: (Ipv4Addr::LOCALHOST, 0).into(), required: true };
-    let mut settings = settings();
-    settings.grpc = Some(address);
-    let server = start_with(settings).await;
+    let server = start().await;
     server.registry.install(FakeModel::new("1.0.0"));
     server.registry.set_split(FakeModel::new("1.1.0"), half(), by).unwrap();
     server
@@ -111,7 +108,7 @@ struct Caller {
 
 impl Caller {
     async fn of(server: &Running) -> Self {
-        let stream = TcpStream::connect(server.grpc.unwrap()).await.unwrap();
+        let stream = TcpStream::connect(server.grpc).await.unwrap();
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { drop(connection.await) });
