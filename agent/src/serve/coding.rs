@@ -2,14 +2,12 @@
 //! bomb costs no more than a body of the largest size; packing and unpacking never run on the reactor.
 
 use super::error::ApiError;
-use super::request::Room;
+use super::request::{Held, Room};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
 use std::io::{self, Read, Write};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// An answer below this size is sent as it is: packing it would save nothing.
 const SMALL_BYTES: usize = 256;
@@ -106,13 +104,6 @@ impl Coding {
             Self::Deflate => Box::new(ZlibDecoder::new(packed)),
         }
     }
-}
-
-/// A whole body with the memory that it holds.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) bytes: Bytes,
-    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 /// Unpacks a body of at most `max_bytes`, with room for what comes out.

@@ -78,8 +78,9 @@ async fn feedback(
     request: Request,
 ) -> Result<Json<Counted>, ApiError> {
     let (parts, body) = request.into_parts();
-    let body = request::body(&parts.headers, body, MAX_BODY_BYTES, app.settings.read_timeout).await?;
-    take(&app.registry, &model, &body).map(Json)
+    let timeout = app.settings.read_timeout;
+    let body = request::body(&parts.headers, body, MAX_BODY_BYTES, timeout, &app.room, None).await?;
+    take(&app.registry, &model, &body.bytes).map(Json)
 }
 
 /// Joins a label with its prediction and counts it.

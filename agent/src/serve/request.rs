@@ -109,7 +109,7 @@ impl Room {
         Self { small_bytes: Self::SMALL_CALL_BYTES, ..self.clone() }
     }
 
-    /// Room for a body; one of unknown size may become the largest.
+    /// Room for a body of the size that is stated. One that states none takes room as it comes.
     ///
     /// # Errors
     /// 503 when there is none.
@@ -118,13 +118,9 @@ impl Room {
         stated: Option<usize>,
         max_bytes: usize,
     ) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
-        let bytes = stated.unwrap_or(max_bytes).min(max_bytes);
-        if bytes <= self.small_bytes {
-            return Ok(None);
-        }
-        let kib = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.memory).try_acquire_many_owned(kib);
-        room.map(Some).map_err(|_none| ApiError::unavailable("too many large requests at once"))
+        let mut taken = None;
+        self.grow(&mut taken, stated.unwrap_or_default().min(max_bytes))?;
+        Ok(taken)
     }
 
     /// Room for a body that has grown to so many bytes, some of which it has already.
@@ -147,6 +143,13 @@ impl Room {
     }
 }
 
+/// A whole body with the memory that it holds.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) bytes: Bytes,
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
 /// Takes in a small body that nobody will read: a connection that is closed on bytes not yet read may lose its answer.
 /// Who sends a large one has not sent it yet.
 pub(crate) async fn drain(headers: &HeaderMap, body: Body) {
@@ -158,16 +161,19 @@ pub(crate) async fn drain(headers: &HeaderMap, body: Body) {
     }
 }
 
-/// Reads the whole body.
+/// Reads the whole body, which has the room that is `taken` and takes more where it grows beyond that.
 ///
 /// # Errors
-/// 413 when it is larger than `max_bytes`, 408 when it is not there after `timeout`, 400 when it breaks off.
+/// 413 when it is larger than `max_bytes`, 408 when it is not there after `timeout`, 503 when there is no room for it, 400
+/// when it breaks off.
 pub(crate) async fn body(
     headers: &HeaderMap,
     body: Body,
     max_bytes: usize,
     timeout: Duration,
-) -> Result<Bytes, ApiError> {
+    room: &Room,
+    mut taken: Option<OwnedSemaphorePermit>,
+) -> Result<Held, ApiError> {
     let too_large =
         || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max_bytes} bytes"));
     let stated = stated_bytes(headers);
@@ -187,6 +193,7 @@ pub(crate) async fn body(
             if whole.len().saturating_add(chunk.len()) > max_bytes {
                 return Err(too_large());
             }
+            room.grow(&mut taken, whole.len().saturating_add(chunk.len()))?;
             whole.extend_from_slice(&chunk);
             next = chunks.try_next().await.map_err(broken)?;
         }
@@ -194,7 +201,7 @@ pub(crate) async fn body(
     };
     let late = |_elapsed| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
     let bytes = tokio::time::timeout(timeout, read).await.map_err(late)??;
-    if bytes.len() > max_bytes { Err(too_large()) } else { Ok(bytes) }
+    if bytes.len() > max_bytes { Err(too_large()) } else { Ok(Held { bytes, room: taken }) }
 }
 
 #[cfg(test)]
@@ -238,17 +245,36 @@ mod tests {
         const MIB: usize = 1 << 20;
         let room = Room::new(3 * MIB);
         let first = room.take(Some(2 * MIB), 2 * MIB).unwrap();
-        assert_eq!(room.take(None, 2 * MIB).unwrap_err().status, 503, "it may become 2 MiB");
+        assert_eq!(room.take(Some(2 * MIB), 2 * MIB).unwrap_err().status, 503);
         assert!(room.take(Some(64 << 10), 2 * MIB).unwrap().is_none());
+        assert!(room.take(None, 2 * MIB).unwrap().is_none(), "nothing is known of it yet");
         drop(first);
-        assert!(room.take(None, 2 * MIB).unwrap().is_some());
+        assert!(room.take(Some(2 * MIB), 2 * MIB).unwrap().is_some());
     }
 
-    async fn read(chunks: &[&'static str], max_bytes: usize) -> Result<Bytes, ApiError> {
+    async fn read_in(room: &Room, chunks: Vec<&[u8]>, max_bytes: usize) -> Result<Held, ApiError> {
         let chunks: Vec<Result<Bytes, std::io::Error>> =
-            chunks.iter().map(|c| Ok(Bytes::from_static(c.as_bytes()))).collect();
+            chunks.into_iter().map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let stream = Body::from_stream(futures_util::stream::iter(chunks));
-        body(&HeaderMap::new(), stream, max_bytes, Duration::from_secs(10)).await
+        body(&HeaderMap::new(), stream, max_bytes, Duration::from_secs(10), room, None).await
+    }
+
+    async fn read(chunks: &[&str], max_bytes: usize) -> Result<Bytes, ApiError> {
+        let chunks = chunks.iter().map(|chunk| chunk.as_bytes()).collect();
+        read_in(&Room::new(0), chunks, max_bytes).await.map(|held| held.bytes)
+    }
+
+    #[tokio::test]
+    async fn bodies_of_no_stated_size_take_room_as_they_come() {
+        let (room, piece) = (Room::new(300 << 10), [0; 50 << 10]);
+        let small = read_in(&room, vec![&piece], 1 << 20).await.unwrap();
+        assert!(small.room.is_none());
+        let large = read_in(&room, vec![&piece; 4], 1 << 20).await.unwrap();
+        let permits = large.room.as_ref().map(OwnedSemaphorePermit::num_permits);
+        assert_eq!((large.bytes.len(), permits), (200 << 10, Some(200)));
+        assert_eq!(read_in(&room, vec![&piece; 4], 1 << 20).await.unwrap_err().status, 503);
+        drop(large);
+        assert!(read_in(&room, vec![&piece; 4], 1 << 20).await.is_ok());
     }
 
     #[tokio::test]
@@ -263,13 +289,15 @@ mod tests {
     #[tokio::test]
     async fn a_stated_size_above_the_limit_is_refused_unread() {
         let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        let refused = body(&headers(header::CONTENT_LENGTH, "5"), never, 4, Duration::from_secs(10)).await;
+        let refused =
+            body(&headers(header::CONTENT_LENGTH, "5"), never, 4, Duration::from_secs(10), &Room::new(0), None).await;
         assert_eq!(refused.unwrap_err().status, 413);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_times_out() {
         let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(body(&HeaderMap::new(), never, 4, Duration::from_secs(10)).await.unwrap_err().status, 408);
+        let late = body(&HeaderMap::new(), never, 4, Duration::from_secs(10), &Room::new(0), None).await;
+        assert_eq!(late.unwrap_err().status, 408);
     }
 }

@@ -1,14 +1,14 @@
 //! The paths, and what stands behind them.
 
 use super::call::{Call, Form, Reply};
-use super::coding::{self, Coding, Held};
+use super::coding::{self, Coding};
 use super::error::ApiError;
 use super::oip::messages::ServerMetadataResponse;
 use super::oip::metadata::{self, Health, ModelReady};
 use super::oip::{infer, own, routes};
 use super::pool::{Pool, Refused};
 use super::registry::{Live, Registry};
-use super::request::{self, REQUEST_ID_HEADER, RequestId, RequestIds, Room};
+use super::request::{self, Held, REQUEST_ID_HEADER, RequestId, RequestIds, Room};
 use super::route::{Around, Own, route};
 use super::seats::Seat;
 use super::server::{ServeSettings, StatusHandle};
@@ -155,10 +155,10 @@ async fn compute(
             return Err(refusal);
         }
     };
-    let bytes = request::body(headers, body, app.settings.max_body_bytes, app.settings.read_timeout).await?;
-    let mut body = Held { bytes, room };
+    let (max_bytes, timeout) = (app.settings.max_body_bytes, app.settings.read_timeout);
+    let mut body = request::body(headers, body, max_bytes, timeout, &app.room, room).await?;
     if let Some(coding) = packed {
-        body = coding::unpack(coding, body, app.settings.max_body_bytes, app.room.clone()).await?;
+        body = coding::unpack(coding, body, max_bytes, app.room.clone()).await?;
     }
     // From here on the connection keeps its place.
     let _running = parts.extensions.get::<Seat>().map(Seat::running);

@@ -1,8 +1,8 @@
 //! The messages of a call (gRPC over HTTP/2 §Requests). Each has room as it grows, packed and unpacked, and does not take for
 //! ever once it has begun.
 
-use super::super::coding::{self, Coding, Held};
-use super::super::request::Room;
+use super::super::coding::{self, Coding};
+use super::super::request::{Held, Room};
 use super::super::server::ServeSettings;
 use axum::http::HeaderMap;
 use bytes::Bytes;

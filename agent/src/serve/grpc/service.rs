@@ -1,13 +1,13 @@
 //! The calls of `inference.GRPCInferenceService`, by name.
 
 use super::super::call::Form;
-use super::super::coding::Held;
 use super::super::error::ApiError;
 use super::super::oip::messages::{
     InferTarget, ModelStatisticsResponse, OfModel, RepositoryChange, RepositoryIndexRequest, RepositoryIndexResponse,
     STREAM_INFER_RESPONSE, StreamError, Yes,
 };
 use super::super::oip::{metadata, repository};
+use super::super::request::Held;
 use super::super::route::{Around, Own, route};
 use super::super::router::{App, Whole, ask, find};
 use super::super::seats::Seat;

@@ -1,15 +1,18 @@
 //! The extensions' paths over HTTP.
 
 use super::super::error::ApiError;
+use super::super::request;
 use super::super::router::{App, Named, find};
 use super::messages::{ModelIndex, ModelStatisticsResponse};
 use super::repository;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use std::sync::Arc;
+
+/// Largest body of an index request.
+const MAX_INDEX_BYTES: usize = 16 << 10;
 
 /// Repository and statistics.
 pub(crate) fn routes() -> Router<Arc<App>> {
@@ -29,7 +32,10 @@ struct IndexRequest {
 }
 
 /// The body may be missing.
-async fn index(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Vec<ModelIndex>>, ApiError> {
+async fn index(State(app): State<Arc<App>>, request: Request) -> Result<Json<Vec<ModelIndex>>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let timeout = app.settings.read_timeout;
+    let body = request::body(&parts.headers, body, MAX_INDEX_BYTES, timeout, &app.room, None).await?.bytes;
     let wrong = |error| ApiError::bad_request(format!("malformed index request: {error}"));
     let request: IndexRequest =
         if body.is_empty() { IndexRequest::default() } else { serde_json::from_slice(&body).map_err(wrong)? };

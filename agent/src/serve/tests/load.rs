@@ -6,6 +6,7 @@ use super::swap::{digits, sample};
 use super::{Answered, LONG, Running, send, settings, start_with};
 use crate::runtime::InferError;
 use fieldpost_shared::bundle::Tensor;
+use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -100,6 +101,27 @@ async fn a_bad_request_in_a_batch_fails_alone() {
     for (value, answer) in answers {
         assert_eq!(answer.status, if value == 13.0 { 500 } else { 200 }, "{}", answer.body);
     }
+}
+
+#[tokio::test]
+async fn small_bodies_of_no_stated_size_are_all_taken_at_once() {
+    const AT_ONCE: usize = 64;
+    let server = start_with(ServeSettings { queue: NonZeroUsize::new(AT_ONCE).unwrap(), ..settings() }).await;
+    server.registry.install(FakeModel::new("1.0.0"));
+    let begun = Arc::new(tokio::sync::Barrier::new(AT_ONCE));
+    let mut asked = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let begun = Arc::clone(&begun);
+        // Its length is not known before its end, and its end does not come before all have begun.
+        let rest = async move {
+            begun.wait().await;
+            Ok::<_, std::io::Error>("image")
+        };
+        let body = reqwest::Body::wrap_stream(stream::iter([Ok("an ")]).chain(stream::once(rest)));
+        let request = server.post("/predict", "image/png", body);
+        asked.spawn(async move { send(request).await.status });
+    }
+    assert_eq!(asked.join_all().await, [200; AT_ONCE]);
 }
 
 #[tokio::test]

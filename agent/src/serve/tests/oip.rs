@@ -168,6 +168,7 @@ async fn the_repository_can_be_read_and_not_changed() {
     assert_eq!((all[0].clone(), &all[1]["state"]), (digits.clone(), &json!("UNAVAILABLE")));
     assert_eq!(index(r#"{"ready":true}"#).await.json(), json!([digits]));
     assert_eq!(index("ready").await.status, 400);
+    assert_eq!(index(&" ".repeat((16 << 10) + 1)).await.status, 413);
     for change in ["load", "unload"] {
         let path = server.url(&format!("/v2/repository/models/digits/{change}"));
         let refused = send(server.client.post(path)).await;

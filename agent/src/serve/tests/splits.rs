@@ -3,9 +3,9 @@
 use super::super::grpc::put_bytes;
 use super::super::oip::messages::{InferTarget, ModelInferResponse};
 use super::super::testing::FakeModel;
-use super::super::{GrpcAddress, Portion, Sticky};
+use super::super::{Portion, Sticky};
 use super::rivals::{digits, version};
-use super::{Running, send, settings, start_with};
+use super::{Running, send, start};
 use axum::body::Body;
 use axum::http::Request;
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -13,7 +13,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
