@@ -163,12 +163,19 @@ impl Call {
     }
 
     /// Why nobody waits for the answer, if nobody does.
-    fn given_up(&self, now: Duration) -> Option<ErrorKind> {
+    pub(super) fn given_up(&self, now: Duration) -> Option<ErrorKind> {
         if now.saturating_sub(self.queued) >= self.patience {
             Some(ErrorKind::Deadline)
         } else {
             self.reply.is_closed().then_some(ErrorKind::Closed)
         }
+    }
+
+    /// It leaves the queue without having been looked at.
+    pub(super) fn end_given_up(self, now: Duration) {
+        let kind = self.given_up(now).unwrap_or(ErrorKind::Closed);
+        self.count(kind);
+        self.answer(Err(ApiError::deadline()));
     }
 
     fn count_failed(&self, failed: Failed) -> ApiError {

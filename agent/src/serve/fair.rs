@@ -6,7 +6,8 @@
 //! A model that was away gets no credit for it.
 //!
 //! When all places are taken, the newest request of the model that has most waiting makes room for a model that would have
-//! fewer even with the new one ("longest queue drop"): a flood for one model never closes the door to another.
+//! fewer even with the new one ("longest queue drop"): a flood for one model never closes the door to another. Before that,
+//! those go for which nobody waits any more.
 
 use fieldpost_shared::id::ModelName;
 use std::collections::VecDeque;
@@ -62,11 +63,27 @@ impl<T> Fair<T> {
         self.waiting
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting >= self.capacity
+    }
+
+    /// Takes out what is to go.
+    pub(crate) fn sift(&mut self, goes: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut out = Vec::new();
+        for lane in &mut self.lanes {
+            let (gone, stay): (VecDeque<T>, _) = std::mem::take(&mut lane.waiting).into_iter().partition(&goes);
+            lane.waiting = stay;
+            out.extend(gone);
+        }
+        self.waiting -= out.len();
+        out
+    }
+
     /// Takes in an item for a model.
     pub(crate) fn push(&mut self, model: &ModelName, item: T) -> Pushed<T> {
         let at = self.lane(model);
         let mut pushed = Pushed::Taken;
-        if self.waiting >= self.capacity {
+        if self.is_full() {
             let mine = self.lanes.get(at).map_or(0, |lane| lane.waiting.len());
             let longest = self.lanes.iter_mut().max_by_key(|lane| lane.waiting.len());
             let Some(out) = longest.filter(|lane| lane.waiting.len() > mine + 1).and_then(|l| l.waiting.pop_back())
@@ -231,6 +248,19 @@ mod tests {
         assert_eq!(fair.push(&name("calm"), "calm"), Pushed::Instead("flood"));
         assert_eq!(fair.push(&name("calm"), "calm"), Pushed::Full("calm"), "two of each is even");
         assert_eq!(fair.waiting(), 4);
+    }
+
+    #[test]
+    fn what_is_to_go_makes_room_in_each_lane_and_the_rest_keeps_its_order() {
+        let mut fair = Fair::new(6);
+        for (model, item) in [("m", 1), ("m", 20), ("other", 30), ("m", 4), ("other", 5), ("m", 60)] {
+            assert_eq!(fair.push(&name(model), item), Pushed::Taken);
+        }
+        assert!(fair.is_full());
+        assert_eq!(fair.sift(|item| *item >= 10), [20, 60, 30]);
+        assert_eq!((fair.waiting(), fair.is_full()), (3, false));
+        assert_eq!(fair.push(&name("m"), 7), Pushed::Taken);
+        assert_eq!(fair.drain(), [1, 4, 7, 5]);
     }
 
     #[test]

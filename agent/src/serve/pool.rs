@@ -14,6 +14,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// One piece of work for which somebody waits. Dropping it unrun must tell them.
 pub(crate) trait Work: fmt::Debug + Send + Sized + 'static {
@@ -23,6 +24,10 @@ pub(crate) trait Work: fmt::Debug + Send + Sized + 'static {
     fn together(&self) -> usize;
     /// Whether another of the same model may run in one go with it.
     fn joins(&self, other: &Self) -> bool;
+    /// Whether nobody waits for it any more, by the pool's clock.
+    fn is_given_up(&self, now: Duration) -> bool;
+    /// Counts it as given up.
+    fn give_up(self, now: Duration);
     /// Runs it, with others that join it. Blocking.
     fn run(self, more: Vec<Self>, desk: &Desk<Self>);
 }
@@ -136,7 +141,8 @@ impl<T: Work> Pool<T> {
         hung >= self.0.0.threads.saturating_mul(2)
     }
 
-    /// Puts a piece of work in the queue. Another that had to make room for it comes back: its caller is to be refused.
+    /// Puts a piece of work in the queue. Another that had to make room for it comes back: its caller is to be refused. When
+    /// all places are taken, those go first for whom nobody waits: callers that time out and come again would fill it else.
     ///
     /// # Errors
     /// [`Refused`] when as many wait already as may, or the pool is closing.
@@ -146,8 +152,12 @@ impl<T: Work> Pool<T> {
             return Err(Refused(work));
         }
         let model = work.model().clone();
+        let now = self.0.clock().monotonic();
+        let given_up =
+            if state.waiting.is_full() { state.waiting.sift(|work| work.is_given_up(now)) } else { Vec::new() };
         let pushed = state.waiting.push(&model, work);
         drop(state);
+        given_up.into_iter().for_each(|work| work.give_up(now));
         match pushed {
             Pushed::Full(work) => Err(Refused(work)),
             Pushed::Taken => {

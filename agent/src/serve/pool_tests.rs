@@ -1,7 +1,7 @@
 use super::*;
 use fieldpost_shared::time::SystemClock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -10,6 +10,7 @@ type Run = Box<dyn FnOnce(usize, &Desk<Job>) + Send>;
 /// What to do, and who else was run with it.
 struct Job {
     model: ModelName,
+    given_up: Arc<AtomicBool>,
     together: usize,
     run: Run,
 }
@@ -33,13 +34,22 @@ impl Work for Job {
         true
     }
 
+    fn is_given_up(&self, _now: Duration) -> bool {
+        self.given_up.load(Ordering::SeqCst)
+    }
+
+    fn give_up(self, _now: Duration) {
+        assert!(self.given_up.swap(false, Ordering::SeqCst));
+    }
+
     fn run(self, more: Vec<Self>, desk: &Desk<Self>) {
         (self.run)(more.len() + 1, desk);
     }
 }
 
 fn job(model: &str, run: impl FnOnce() + Send + 'static) -> Job {
-    Job { model: model.parse().unwrap(), together: 1, run: Box::new(|_together, _desk| run()) }
+    let given_up = Arc::default();
+    Job { model: model.parse().unwrap(), given_up, together: 1, run: Box::new(|_together, _desk| run()) }
 }
 
 fn pool(threads: usize, capacity: usize) -> Pool<Job> {
@@ -70,6 +80,28 @@ fn a_full_queue_takes_no_more_of_the_model_that_filled_it() {
     let out = pool.submit(job("other", || ())).unwrap().unwrap();
     assert_eq!(out.model.as_str(), "m");
     drop(busy);
+}
+
+#[test]
+fn work_that_nobody_waits_for_makes_room() {
+    let pool = pool(1, 2);
+    let busy = occupy(&pool);
+    let (order, seen) = mpsc::channel();
+    let job = |number: i32| {
+        let order = order.clone();
+        job("m", move || order.send(number).unwrap())
+    };
+    let dead = job(1);
+    let given_up = Arc::clone(&dead.given_up);
+    assert!(pool.submit(dead).unwrap().is_none());
+    assert!(pool.submit(job(2)).unwrap().is_none());
+    assert!(pool.submit(job(3)).is_err(), "somebody waits for each");
+    given_up.store(true, Ordering::SeqCst);
+    assert!(pool.submit(job(4)).unwrap().is_none());
+    assert!(!given_up.load(Ordering::SeqCst), "it was counted");
+    assert!(pool.submit(job(5)).is_err());
+    drop(busy);
+    assert_eq!([seen.recv_timeout(LONG).unwrap(), seen.recv_timeout(LONG).unwrap()], [2, 4]);
 }
 
 #[test]

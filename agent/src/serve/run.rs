@@ -9,6 +9,7 @@ use fieldpost_shared::bundle::Tensor;
 use fieldpost_shared::id::ModelName;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Work for Call {
     fn model(&self) -> &ModelName {
@@ -22,6 +23,14 @@ impl Work for Call {
     fn joins(&self, other: &Self) -> bool {
         // A swap between the two puts them on different releases.
         Arc::ptr_eq(&self.live, &other.live)
+    }
+
+    fn is_given_up(&self, now: Duration) -> bool {
+        self.given_up(now).is_some()
+    }
+
+    fn give_up(self, now: Duration) {
+        self.end_given_up(now);
     }
 
     fn run(self, more: Vec<Self>, desk: &Desk<Self>) {

@@ -121,6 +121,26 @@ async fn a_deadline_that_passes_in_the_queue_is_504_and_never_computed() {
 }
 
 #[tokio::test]
+async fn a_queue_full_of_calls_that_nobody_waits_for_takes_another() {
+    let mut server = start_with(small()).await;
+    let (model, open, mut begun, count) = gated();
+    server.registry.install(model);
+    let (first, third) = (server.image(), server.image());
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn(async move { send(first).await.status });
+    begun.recv().await.unwrap();
+    let late = send(server.image().header("x-request-deadline-ms", "20")).await;
+    assert_eq!(late.status, 504);
+    waiting.spawn(async move { send(third).await.status });
+    let counted = r#"nv_inference_request_failure{model="digits",version="1.0.0",reason="OTHER"} 1"#;
+    until(|| server.registry.metrics().text(false).1.contains(counted)).await;
+    drop(open);
+    assert_eq!(waiting.join_all().await, [200, 200]);
+    let errors = server.window().await.errors;
+    assert_eq!((count.load(Ordering::SeqCst), errors.deadline, errors.queue_full), (2, 1, 0));
+}
+
+#[tokio::test]
 async fn a_model_that_hangs_is_counted_and_does_not_take_the_box_with_it() {
     let monitor = MonitorSettings { hang: Duration::from_millis(50), ..MonitorSettings::default() };
     let mut server = start_monitored(small(), monitor).await;
