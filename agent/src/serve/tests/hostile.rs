@@ -72,9 +72,13 @@ async fn crowd(address: SocketAddr, beginning: &[u8], answered: impl AsyncFn()) 
     // One crowd at a time: they share the files and the memory of this process.
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _alone = ALONE.lock().await;
-    let count = 10_000.min(most_files().saturating_sub(600));
-    if count < 10_000 {
-        eprintln!("ONLY {count} CONNECTIONS: this process may open {} files", most_files());
+    let (wanted, files) = (10_000, most_files());
+    let count = wanted.min(files.saturating_sub(600));
+    if count < wanted {
+        let less =
+            format!("{count} connections instead of {wanted}: this process may open {files} files (`ulimit -n`)");
+        assert!(std::env::var_os("FIELDPOST_REQUIRE_PEERS").is_none(), "{less}");
+        eprintln!("ONLY {less}");
     }
     let before = resident_bytes().unwrap();
     let mut open = Vec::with_capacity(count);
