@@ -8,6 +8,7 @@ import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc.model_config_pb2 import DataType
 from tritonclient.utils import InferenceServerException
 
 import field
@@ -41,6 +42,13 @@ class Sync(field.Case):
         model = self.client.get_model_metadata("digits", "1.0.0", as_json=True)
         self.assertEqual(model["platform"], "onnx_onnxv1")
         self.assertEqual(model["inputs"][0]["shape"], ["-1", "1", "8", "8"])
+        config = self.client.get_model_config("digits", "1.0.0").config
+        self.assertEqual((config.name, config.platform, config.max_batch_size), ("digits", "onnx_onnxv1", 0))
+        self.assertEqual((config.input[0].data_type, list(config.input[0].dims)), (DataType.TYPE_FP32, [-1, 1, 8, 8]))
+        self.assertEqual((config.output[0].name, list(config.output[0].dims)), ("logits", [-1, 10]))
+        kinds = {tensor.name.removeprefix("in_"): tensor.data_type for tensor in self.client.get_model_config("echo").config.input}
+        names = {kind: "STRING" if kind == "BYTES" else kind for kind in field.VALUES}
+        self.assertEqual(kinds, {kind: DataType.Value(f"TYPE_{name}") for kind, name in names.items()})
 
     def test_images(self):
         images, logits = field.digits()

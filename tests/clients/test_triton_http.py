@@ -36,6 +36,12 @@ class Triton(field.Case):
         model = self.client.get_model_metadata("digits")
         self.assertEqual(model["inputs"], [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8]}])
         self.assertEqual(model["versions"], ["1.0.0"])
+        config = self.client.get_model_config("digits")
+        self.assertEqual(config["input"], [{"name": "image", "data_type": "TYPE_FP32", "dims": [-1, 1, 8, 8]}])
+        self.assertEqual((config["max_batch_size"], config["platform"]), (0, "onnx_onnxv1"))
+        self.assertEqual(self.client.get_model_config("digits", "1.0.0"), config)
+        with self.assertRaisesRegex(InferenceServerException, "no model `nothing`"):
+            self.client.get_model_config("nothing")
 
     def test_images_in_every_combination_of_json_and_binary(self):
         images, logits = field.digits()

@@ -3,10 +3,10 @@
 use super::super::call::Form;
 use super::super::error::ApiError;
 use super::super::oip::messages::{
-    InferTarget, ModelStatisticsResponse, OfModel, RepositoryChange, RepositoryIndexRequest, RepositoryIndexResponse,
-    STREAM_INFER_RESPONSE, StreamError, Yes,
+    InferTarget, ModelConfigResponse, ModelStatisticsResponse, OfModel, RepositoryChange, RepositoryIndexRequest,
+    RepositoryIndexResponse, STREAM_INFER_RESPONSE, StreamError, Yes,
 };
-use super::super::oip::{metadata, repository};
+use super::super::oip::{config, metadata, repository};
 use super::super::request::Held;
 use super::super::route::{Around, Own, route};
 use super::super::router::{App, Whole, ask, find};
@@ -95,6 +95,11 @@ fn small(app: &App, method: &str, message: &[u8]) -> Result<Vec<u8>, Status> {
         "ModelMetadata" => {
             let live = named(app, message)?;
             metadata::model(live.release(), live.model.manifest()).encode_to_vec()
+        }
+        "ModelConfig" => {
+            let live = named(app, message)?;
+            let config = Some(config::model(live.release(), live.model.manifest()));
+            ModelConfigResponse { config }.encode_to_vec()
         }
         "ModelStatistics" => statistics(app, message)?,
         "RepositoryIndex" => {

@@ -1,11 +1,11 @@
 //! What is answered, and the small messages that ask: over gRPC as Protocol Buffers, over HTTP the same fields as JSON.
-//! Names and numbers are the protocol's (OIP v2 §GRPC, and the repository and statistics extensions); fields that nothing
+//! Names and numbers are the protocol's (OIP v2 §GRPC, and the configuration, repository and statistics extensions); fields that nothing
 //! here reads are left out, and passed over.
 
 use prost::Message;
 use serde::Serialize;
 
-/// Asks for a model, by `name` and `version`: ModelReady, ModelMetadata, ModelStatistics.
+/// Asks for a model, by `name` and `version`: ModelReady, ModelMetadata, ModelConfig, ModelStatistics.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct OfModel {
     #[prost(string, tag = "1")]
@@ -53,6 +53,51 @@ pub(crate) struct TensorMetadata {
     pub(crate) datatype: String,
     #[prost(int64, repeated, tag = "3")]
     pub(crate) shape: Vec<i64>,
+}
+
+/// ModelConfigResponse.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ModelConfigResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) config: Option<ModelConfig>,
+}
+
+#[derive(Clone, PartialEq, Message, Serialize)]
+pub(crate) struct ModelConfig {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) platform: String,
+    #[prost(string, tag = "17")]
+    pub(crate) backend: String,
+    #[prost(int32, tag = "4")]
+    pub(crate) max_batch_size: i32,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) input: Vec<ModelConfigInput>,
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) output: Vec<ModelConfigOutput>,
+}
+
+#[derive(Clone, PartialEq, Message, Serialize)]
+pub(crate) struct ModelConfigInput {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(int32, tag = "2")]
+    #[serde(serialize_with = "super::config::type_name")]
+    pub(crate) data_type: i32,
+    #[prost(int64, repeated, tag = "4")]
+    pub(crate) dims: Vec<i64>,
+}
+
+#[derive(Clone, PartialEq, Message, Serialize)]
+pub(crate) struct ModelConfigOutput {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(int32, tag = "2")]
+    #[serde(serialize_with = "super::config::type_name")]
+    pub(crate) data_type: i32,
+    #[prost(int64, repeated, tag = "3")]
+    pub(crate) dims: Vec<i64>,
 }
 
 /// Of ModelInferRequest, what decides where it goes.

@@ -6,10 +6,10 @@ use fieldpost_shared::id::ReleaseRef;
 use serde::Serialize;
 
 /// What an ONNX model is called by Triton, and so by its clients.
-const PLATFORM: &str = "onnx_onnxv1";
+pub(super) const PLATFORM: &str = "onnx_onnxv1";
 
 /// The extensions that are served, by the names that Triton gave them.
-const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "model_repository", "statistics"];
+const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"];
 
 /// §Server Metadata.
 pub(crate) fn server() -> ServerMetadataResponse {
@@ -46,7 +46,7 @@ pub(crate) fn model(release: &ReleaseRef, manifest: &Manifest) -> ModelMetadataR
 }
 
 /// -1 for an axis of any size.
-fn tensor(spec: &TensorSpec) -> TensorMetadata {
+pub(super) fn tensor(spec: &TensorSpec) -> TensorMetadata {
     let axis = |dim: &Dim| match dim {
         Dim::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
         Dim::Symbol(_) => -1,

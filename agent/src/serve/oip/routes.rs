@@ -3,8 +3,8 @@
 use super::super::error::ApiError;
 use super::super::request;
 use super::super::router::{App, Named, find};
-use super::messages::{ModelIndex, ModelStatisticsResponse};
-use super::repository;
+use super::messages::{ModelConfig, ModelIndex, ModelStatisticsResponse};
+use super::{config, repository};
 use axum::extract::{Path, Request, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -14,12 +14,14 @@ use std::sync::Arc;
 /// Largest body of an index request.
 const MAX_INDEX_BYTES: usize = 16 << 10;
 
-/// Repository and statistics.
+/// Configuration, repository and statistics.
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v2/repository/index", post(index))
         .route("/v2/repository/models/{model}/load", post(change))
         .route("/v2/repository/models/{model}/unload", post(change))
+        .route("/v2/models/{model}/config", get(configuration))
+        .route("/v2/models/{model}/versions/{version}/config", get(configuration))
         .route("/v2/models/stats", get(all_statistics))
         .route("/v2/models/{model}/stats", get(statistics))
         .route("/v2/models/{model}/versions/{version}/stats", get(statistics))
@@ -29,6 +31,11 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 struct IndexRequest {
     #[serde(default)]
     ready: bool,
+}
+
+async fn configuration(State(app): State<Arc<App>>, Path(path): Path<Named>) -> Result<Json<ModelConfig>, ApiError> {
+    let live = find(&app, Some(&path.model), path.version.as_deref())?;
+    Ok(Json(config::model(live.release(), live.model.manifest())))
 }
 
 /// The body may be missing.

@@ -110,7 +110,10 @@ async fn metadata_says_what_the_server_and_its_models_are() {
         let metadata = server.get(path).await.json();
         assert_eq!(
             (&metadata["name"], &metadata["extensions"]),
-            (&json!("fieldpost-agent"), &json!(["binary_tensor_data", "model_repository", "statistics"]))
+            (
+                &json!("fieldpost-agent"),
+                &json!(["binary_tensor_data", "model_configuration", "model_repository", "statistics"])
+            )
         );
     }
     let metadata = server.get("/v2/models/digits").await.json();
@@ -118,6 +121,17 @@ async fn metadata_says_what_the_server_and_its_models_are() {
     assert_eq!(metadata["inputs"][0]["shape"], json!([-1, 1, 8, 8]));
     assert_eq!(server.get("/v2/models/digits/versions/1.0.0").await.json(), metadata);
     assert_eq!(server.get("/v2/models/other").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_models_configuration_is_there_with_and_without_its_version() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    let config = server.get("/v2/models/digits/config").await.json();
+    assert_eq!((&config["max_batch_size"], &config["input"][0]["data_type"]), (&json!(0), &json!("TYPE_FP32")));
+    assert_eq!(server.get("/v2/models/digits/versions/1.0.0/config").await.json(), config);
+    for path in ["/v2/models/other/config", "/v2/models/digits/versions/9.0.0/config"] {
+        assert_eq!(server.get(path).await.status, 404, "{path}");
+    }
 }
 
 #[tokio::test]
