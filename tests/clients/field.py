@@ -82,6 +82,16 @@ class Case(unittest.TestCase):
         self.assertEqual((found.shape, found.dtype), (wanted.shape, wanted.dtype))
         np.testing.assert_array_equal(found, wanted)
 
+    def classes(self, found, scores, count, labels):
+        """Of each row of `scores` the `count` best as `value:index:label`."""
+        self.assertEqual(found.shape, (len(scores), count))
+        for texts, row in zip(text(found), scores):
+            values, places, named = zip(*(entry.split(":") for entry in texts))
+            best = np.argsort(-row, kind="stable")[:count]
+            self.assertEqual([int(place) for place in places], best.tolist())
+            self.assertEqual(list(named), [labels[place] for place in best])
+            np.testing.assert_allclose(np.array(values, np.float32), row[best], rtol=1e-4, atol=1e-5)
+
     def close(self, found, wanted):
         self.assertEqual((found.shape, found.dtype), (wanted.shape, wanted.dtype))
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

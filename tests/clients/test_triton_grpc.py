@@ -72,6 +72,12 @@ class Sync(field.Case):
         self.same(answer.as_numpy("total"), wanted["total"])
         self.same(answer.as_numpy("large"), wanted["large"])
 
+    def test_the_best_classes_in_an_outputs_stead(self):
+        images, logits = field.digits()
+        outputs = [triton.InferRequestedOutput("logits", class_count=20)]
+        answer = self.client.infer("digits", inputs_of({"image": ("FP32", images)}), outputs=outputs)
+        self.classes(answer.as_numpy("logits"), logits, 10, [str(digit) for digit in range(10)])
+
     def test_packed_requests(self):
         images, logits = field.digits()
         images, logits = np.repeat(images, 50, axis=0), np.repeat(logits, 50, axis=0)

@@ -83,6 +83,18 @@ class Triton(field.Case):
                 with self.subTest(kind=kind, binary=binary):
                     self.same(answer.as_numpy(f"out_{kind}"), array)
 
+    def test_the_best_classes_in_an_outputs_stead(self):
+        images, logits = field.digits()
+        for binary in (True, False):
+            outputs = [triton.InferRequestedOutput("logits", binary_data=binary, class_count=3)]
+            answer = self.client.infer("digits", inputs_of({"image": ("FP32", images)}, True), outputs=outputs)
+            self.assertEqual(answer.get_output("logits")["datatype"], "BYTES")
+            self.classes(answer.as_numpy("logits"), logits, 3, [str(digit) for digit in range(10)])
+        outputs = [triton.InferRequestedOutput("out_BYTES", class_count=1)]
+        arrays = {f"in_{kind}": (kind, array) for kind, array in field.VALUES.items()}
+        with self.assertRaisesRegex(InferenceServerException, "texts have no order"):
+            self.client.infer("echo", inputs_of(arrays, True), outputs=outputs)
+
     def test_json_and_binary_mixed(self):
         inputs, wanted = field.ints()
         kinds = {"ids": "INT64", "mask": "BOOL", "weights": "FP64"}

@@ -28,6 +28,7 @@ mod reference_tests;
 mod unload_tests;
 
 pub use answer::{Answer, Found, Ranked};
+pub(crate) use answer::{best, row_width};
 pub(crate) use engine::Helpers;
 pub use engine::{classes, external_files, inspect};
 pub use error::{InferError, InputError, LoadError, Side};

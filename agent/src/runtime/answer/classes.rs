@@ -51,17 +51,9 @@ pub(super) fn hold(declared: &MultiLabelOutput, thresholds: &[f32], labels: &[St
 pub(super) fn classify(declared: &ClassificationOutput, thresholds: &[f32], labels: &[String], row: &[f64]) -> Answer {
     let probabilities = probabilities(declared.activation, row);
     let label = |class: usize| labels.get(class).cloned();
-    let mut order: Vec<usize> = (0..probabilities.len()).collect();
     let score = |class: usize| probabilities.get(class).copied().unwrap_or(f32::NAN);
-    let better = |a: &usize, b: &usize| descending(score(*a), score(*b)).then(a.cmp(b));
-    let wanted = declared.top_k.clamp(1, order.len().max(1));
-    if wanted < order.len() {
-        order.select_nth_unstable_by(wanted - 1, better);
-        order.truncate(wanted);
-    }
-    order.sort_unstable_by(better);
-    let top: Vec<Ranked> =
-        order.into_iter().map(|class| Ranked { class, label: label(class), score: score(class) }).collect();
+    let ranked = |class| Ranked { class, label: label(class), score: score(class) };
+    let top: Vec<Ranked> = best(&probabilities, declared.top_k.max(1)).into_iter().map(ranked).collect();
     let (class, best) = top.first().map_or((0, f32::NAN), |best| (best.class, best.score));
     let certain = match thresholds.get(class) {
         Some(threshold) => best >= *threshold,
@@ -70,9 +62,25 @@ pub(super) fn classify(declared: &ClassificationOutput, thresholds: &[f32], labe
     Answer::Classification { class, label: label(class).filter(|_| certain), score: best, top, probabilities }
 }
 
-/// Largest first, NaN last.
-pub(super) fn descending(a: f32, b: f32) -> Ordering {
-    b.partial_cmp(&a).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+/// The places of the `count` largest, largest first; equal ones by place, NaN last.
+pub(crate) fn best<T: PartialOrd>(row: &[T], count: usize) -> Vec<usize> {
+    let better = |a: &usize, b: &usize| match (row.get(*a), row.get(*b)) {
+        (Some(one), Some(other)) => descending(one, other).then(a.cmp(b)),
+        _ => a.cmp(b),
+    };
+    let mut order: Vec<usize> = (0..row.len()).collect();
+    if count < order.len() {
+        order.select_nth_unstable_by(count, better);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(better);
+    order
+}
+
+/// Largest first, NaN (which is not even like itself) last.
+pub(super) fn descending<T: PartialOrd>(a: T, b: T) -> Ordering {
+    let is_nan = |value: &T| value.partial_cmp(value).is_none();
+    b.partial_cmp(&a).unwrap_or_else(|| is_nan(&a).cmp(&is_nan(&b)))
 }
 
 /// In binary64 throughout, so that large rows sum to 1. One column is the probability of the second of two classes.

@@ -7,6 +7,7 @@ use super::contract::{spec_text, tensor_text};
 use super::error::{InferError, LoadError};
 use super::prepare::Frame;
 use boxes::Boxes;
+pub(crate) use classes::best;
 use fieldpost_shared::bundle::manifest::Postprocess;
 use fieldpost_shared::bundle::{Dim, Manifest, Tensor, TensorSpec};
 use std::collections::BTreeMap;
@@ -195,7 +196,7 @@ fn output_of<'a>(
 
 /// Elements of one row: all axes but the first, which is the batch. An output of one axis is a batch of single values
 /// where that axis is free, else one row.
-fn row_width(spec: &TensorSpec, shape: &[usize]) -> usize {
+pub(crate) fn row_width(spec: &TensorSpec, shape: &[usize]) -> usize {
     match (spec.shape.as_slice(), shape) {
         ([Dim::Symbol(_)], _) | (_, []) => 1,
         (_, [alone]) => *alone,

@@ -6,13 +6,15 @@
 use super::super::error::ApiError;
 use super::super::oip::infer::Written;
 use super::super::oip::messages::{InferOutputTensor, InferTensorContents, ModelInferResponse, RAW_OUTPUT_CONTENTS};
-use super::super::oip::tensors::{self, InferRequest, MAX_AXES, Sent, Values, Wanted};
+use super::super::oip::tensors::{self, Given, InferRequest, MAX_AXES, Named, Sent, Values, Wanted};
+use super::parameter::Parameter;
 use super::wire::{Fields, Malformed, Value, put_bytes, varint};
 use fieldpost_shared::bundle::tensor::{element_count, push_text};
 use fieldpost_shared::bundle::{Dtype, Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
 use prost::Message as _;
 use std::borrow::Cow;
+use std::num::NonZeroUsize;
 
 /// Most inputs, outputs and raw contents of a request: what is kept of each takes more memory than its bytes.
 const MAX_TENSORS: usize = 1_024;
@@ -54,10 +56,13 @@ pub(crate) fn parse(message: &[u8], manifest: &Manifest) -> Result<InferRequest,
     let mut raw = raw.into_iter();
     let sent = inputs.into_iter().map(|input| sent(input, raw.next())).collect::<Result<Vec<_>, _>>()?;
     let inputs = tensors::inputs(manifest, &sent)?;
-    let names = outputs.into_iter().map(output_name).collect::<Result<Vec<_>, _>>()?;
-    let mut wanted = tensors::wanted(manifest, names.into_iter().map(|name| (name, is_raw)), is_raw)?;
-    let of_wanted = |wanted: &Wanted| manifest.outputs.get(wanted.output).map(|spec| spec.dtype);
-    if wanted.iter().any(|wanted| of_wanted(wanted) == Some(Dtype::Fp16)) {
+    let named = outputs.into_iter().map(|output| named(output, is_raw)).collect::<Result<Vec<_>, _>>()?;
+    let mut wanted = tensors::wanted(manifest, named, is_raw)?;
+    let has_no_typed_form = |wanted: &Wanted| {
+        let dtype = manifest.outputs.get(wanted.output).map(|spec| spec.dtype);
+        wanted.classes.is_none() && dtype == Some(Dtype::Fp16)
+    };
+    if wanted.iter().any(has_no_typed_form) {
         wanted.iter_mut().for_each(|wanted| wanted.binary = true);
     }
     Ok(InferRequest { id, inputs, wanted })
@@ -75,7 +80,7 @@ fn sent<'a>(message: &'a [u8], raw: Option<&'a [u8]>) -> Result<Sent<'a>, ApiErr
             (1, Value::Bytes(bytes)) => name = text(bytes)?,
             (2, Value::Bytes(bytes)) => datatype = text(bytes)?,
             (3, value) => push_axes(&mut shape, value)?,
-            (4, Value::Bytes(entry)) => shared_memory |= is_parameter(entry, b"shared_memory_region")?,
+            (4, Value::Bytes(entry)) => shared_memory |= Parameter::of(entry)?.key == b"shared_memory_region",
             (5, Value::Bytes(bytes)) if contents.len() < MAX_TENSORS => contents.push(bytes),
             (1 | 2 | 4 | 5, _) => return Err(Malformed.into()),
             _ => {}
@@ -114,33 +119,28 @@ fn push_axes(shape: &mut Vec<i64>, value: Value<'_>) -> Result<(), ApiError> {
     }
 }
 
-/// Whether an entry of `parameters` has this key.
-fn is_parameter(entry: &[u8], key: &[u8]) -> Result<bool, Malformed> {
-    let mut found = false;
-    for field in Fields::of(entry) {
-        found |= field? == (1, Value::Bytes(key));
-    }
-    Ok(found)
-}
-
-fn output_name(message: &[u8]) -> Result<&str, ApiError> {
-    let mut name = "";
+/// An output that is asked for, with what its parameters say.
+fn named(message: &[u8], binary: bool) -> Result<Named<'_>, ApiError> {
+    let (mut name, mut classes, mut shared_memory) = ("", None, false);
     for field in Fields::of(message) {
         match field? {
             (1, Value::Bytes(bytes)) => name = text(bytes)?,
-            (2, Value::Bytes(entry)) => {
-                for what in ["shared_memory_region", "classification"] {
-                    if is_parameter(entry, what.as_bytes())? {
-                        let name = tensors::short(name);
-                        return Err(ApiError::bad_request(format!("output `{name}`: `{what}` is not served")));
-                    }
+            (2, Value::Bytes(entry)) => match Parameter::of(entry)? {
+                Parameter { key: b"shared_memory_region", .. } => shared_memory = true,
+                parameter @ Parameter { key: b"classification", .. } => {
+                    classes = NonZeroUsize::new(usize::try_from(parameter.whole()?).unwrap_or(usize::MAX));
                 }
-            }
+                _ => {}
+            },
             (1 | 2, _) => return Err(Malformed.into()),
             _ => {}
         }
     }
-    Ok(name)
+    if shared_memory {
+        let name = tensors::short(name);
+        return Err(ApiError::bad_request(format!("output `{name}`: shared memory is not served")));
+    }
+    Ok(Named { name, binary, classes })
 }
 
 /// The elements of typed contents in raw form; where type or shape are wrong none, for the rules to say so.
@@ -262,26 +262,24 @@ pub(crate) fn write(
     wanted: &[Wanted],
     outputs: &[Tensor],
 ) -> Written {
-    let found = wanted.iter().filter_map(|wanted| {
-        Some((manifest.outputs.get(wanted.output)?.name.clone(), outputs.get(wanted.output)?, wanted.binary))
-    });
-    let output = |(name, tensor, binary): (String, &Tensor, bool)| InferOutputTensor {
-        name,
+    let given = tensors::given(manifest, wanted, outputs);
+    let output = |Given { name, tensor, binary }: &Given<'_>| InferOutputTensor {
+        name: (*name).to_owned(),
         datatype: tensor.dtype.to_string(),
         shape: tensor.shape.iter().map(|axis| i64::try_from(*axis).unwrap_or(i64::MAX)).collect(),
-        contents: (!binary).then(|| contents(tensor)),
+        contents: (!*binary).then(|| contents(tensor)),
     };
     let response = ModelInferResponse {
         model_name: release.model.to_string(),
         model_version: release.version.to_string(),
         id: id.to_owned(),
-        outputs: found.clone().map(output).collect(),
+        outputs: given.iter().map(output).collect(),
     };
-    let raw: usize = found.clone().map(|(_, tensor, _)| tensor.data.len().saturating_add(16)).sum();
+    let raw: usize = given.iter().map(|given| given.tensor.data.len().saturating_add(16)).sum();
     let mut bytes = response.encode_to_vec();
     bytes.reserve_exact(raw);
-    for (_, tensor, _) in found.filter(|(_, _, binary)| *binary) {
-        put_bytes(&mut bytes, RAW_OUTPUT_CONTENTS, &tensor.data);
+    for raw in given.iter().filter(|given| given.binary) {
+        put_bytes(&mut bytes, RAW_OUTPUT_CONTENTS, &raw.tensor.data);
     }
     Written::message(bytes)
 }

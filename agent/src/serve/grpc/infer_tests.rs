@@ -43,7 +43,7 @@ fn refused(dtype: Dtype, message: &[u8], part: &str) {
 fn reads(dtype: Dtype, contents: &[u8], expected: &[u8]) {
     let request = parsed(dtype, &input("x", dtype.as_str(), &[2], contents)).unwrap();
     assert_eq!(request.inputs, [Tensor::new(dtype, vec![2], expected.to_vec()).unwrap()]);
-    assert_eq!(request.wanted, [Wanted { output: 0, binary: false }]);
+    assert_eq!(request.wanted, [Wanted { output: 0, binary: false, classes: None }]);
 }
 
 #[test]
@@ -70,7 +70,10 @@ fn raw_contents_are_read_and_answered_raw() {
     let message = [input("x", "FP32", &[2], &[]), field(7, &[0; 8]), field(3, b"id-7")].concat();
     let request = parsed(Dtype::Fp32, &message).unwrap();
     assert_eq!(request.inputs, [Tensor::from_f32(vec![2], &[0.0; 2]).unwrap()]);
-    assert_eq!((request.id.as_deref(), request.wanted), (Some("id-7"), vec![Wanted { output: 0, binary: true }]));
+    assert_eq!(
+        (request.id.as_deref(), request.wanted),
+        (Some("id-7"), vec![Wanted { output: 0, binary: true, classes: None }])
+    );
 }
 
 #[test]
@@ -95,10 +98,28 @@ fn wrong_messages_are_refused_with_the_reason() {
     refused(Dtype::Fp32, &input("z", "FP32", &[1], &[]), "input `x`: it is missing");
     let asks = |output: Vec<u8>| [with(&[1], &field(6, &[0; 4])), field(6, &output)].concat();
     refused(Dtype::Fp32, &asks(field(1, b"z")), "no output `z`");
-    let classes = [field(1, b"y"), field(2, &field(1, b"classification"))].concat();
-    refused(Dtype::Fp32, &asks(classes), "`classification` is not served");
+    let asks_with = |entry: &[Vec<u8>]| asks([field(1, b"y"), field(2, &entry.concat())].concat());
+    refused(Dtype::Fp32, &asks_with(&[field(1, b"classification")]), "`classification` must be a whole number");
+    refused(Dtype::Fp32, &asks_with(&[field(1, b"shared_memory_region")]), "output `y`: shared memory is not served");
     let shared = [field(1, b"x"), field(2, b"FP32"), field(3, &[1]), field(4, &field(1, b"shared_memory_region"))];
     refused(Dtype::Fp32, &field(5, &shared.concat()), "shared memory is not served");
+}
+
+#[test]
+fn classes_may_be_asked_for_in_an_outputs_stead() {
+    let count = [field(1, b"classification"), field(2, &[0x10, 2])].concat();
+    let output = [field(1, b"y"), field(2, &count)].concat();
+    let halves = [input("x", "FP16", &[1], &[]), field(6, &output), field(7, &[0; 2])].concat();
+    let wanted = parsed(Dtype::Fp16, &halves).unwrap().wanted;
+    let two = NonZeroUsize::new(2);
+    assert_eq!(wanted, [Wanted { output: 0, binary: true, classes: two }]);
+    // Texts have a typed form, whatever they are made of.
+    let wanted = [Wanted { output: 0, binary: false, classes: two }];
+    let outputs = [Tensor::from_f32(vec![2], &[0.5, 2.0]).unwrap()];
+    let answer = write(&testing::release("1.0.0"), &manifest(Dtype::Fp32), "7", &wanted, &outputs).bytes;
+    let output = ModelInferResponse::decode(answer.as_slice()).unwrap().outputs.remove(0);
+    assert_eq!((output.datatype.as_str(), output.shape), ("BYTES", vec![2, 1]));
+    assert_eq!(output.contents.unwrap().bytes_contents, [b"0.5:0".to_vec(), b"2:0".to_vec()]);
 }
 
 #[test]
@@ -114,7 +135,8 @@ fn every_torn_message_is_an_error_and_no_crash() {
 fn an_answer_is_typed_or_raw() {
     let outputs = [Tensor::from_f32(vec![2], &[0.5, 2.0]).unwrap()];
     let (release, manifest) = (testing::release("1.0.0"), manifest(Dtype::Fp32));
-    let answer = |binary| write(&release, &manifest, "7", &[Wanted { output: 0, binary }], &outputs).bytes;
+    let answer =
+        |binary| write(&release, &manifest, "7", &[Wanted { output: 0, binary, classes: None }], &outputs).bytes;
     let typed = ModelInferResponse::decode(answer(false).as_slice()).unwrap();
     assert_eq!((typed.model_name.as_str(), typed.model_version.as_str(), typed.id.as_str()), ("digits", "1.0.0", "7"));
     assert_eq!(typed.outputs[0].contents.as_ref().unwrap().fp32_contents, [0.5, 2.0]);

@@ -8,6 +8,7 @@ mod connection;
 pub(crate) mod infer;
 mod messages;
 mod own;
+mod parameter;
 mod plain;
 mod service;
 mod wire;

@@ -6,7 +6,7 @@
 use super::super::coding::Coding;
 use super::super::error::ApiError;
 use super::json::Elements;
-use super::tensors::{self, InferRequest, MAX_AXES, Sent, Values, Wanted};
+use super::tensors::{self, Given, InferRequest, MAX_AXES, Named, Sent, Values, Wanted};
 use super::words;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroUsize;
 
 /// The header that says how many bytes of a body are JSON.
 pub(crate) const JSON_BYTES_HEADER: &str = "inference-header-content-length";
@@ -74,7 +75,7 @@ struct OutputParameters {
     #[serde(default)]
     binary_data: Option<bool>,
     #[serde(default)]
-    classification: Option<u64>,
+    classification: usize,
     #[serde(default)]
     shared_memory_region: Option<de::IgnoredAny>,
 }
@@ -144,12 +145,7 @@ pub(crate) fn parse(body: &[u8], json_bytes: Option<usize>, manifest: &Manifest)
     let inputs = tensors::inputs(manifest, &sent)?;
     let binary = request.parameters.unwrap_or_default().binary_data_output;
     let outputs = request.outputs.unwrap_or_default();
-    for output in &outputs {
-        served(output)?;
-    }
-    let named = outputs.iter().map(|output| {
-        (output.name.as_ref(), output.parameters.as_ref().and_then(|it| it.binary_data).unwrap_or(binary))
-    });
+    let named = outputs.iter().map(|output| named(output, binary)).collect::<Result<Vec<_>, _>>()?;
     let wanted = tensors::wanted(manifest, named, binary)?;
     Ok(InferRequest { id: request.id, inputs, wanted })
 }
@@ -178,16 +174,16 @@ fn sent<'a>(input: InputJson<'a>, has_blobs: bool, blobs: &mut &'a [u8]) -> Resu
     Ok(Sent { name: input.name, datatype: input.datatype, shape: input.shape.0, values })
 }
 
-fn served(output: &OutputJson<'_>) -> Result<(), ApiError> {
-    let Some(parameters) = &output.parameters else { return Ok(()) };
-    let what = if parameters.shared_memory_region.is_some() {
-        "shared memory"
-    } else if parameters.classification.is_some_and(|count| count > 0) {
-        "the classification extension"
-    } else {
-        return Ok(());
-    };
-    Err(ApiError::bad_request(format!("output `{}`: {what} is not served", tensors::short(&output.name))))
+/// An output with what its parameters say; `binary` is what those of the request say.
+fn named<'a>(output: &'a OutputJson<'_>, binary: bool) -> Result<Named<'a>, ApiError> {
+    let name = output.name.as_ref();
+    let Some(parameters) = &output.parameters else { return Ok(Named { name, binary, classes: None }) };
+    if parameters.shared_memory_region.is_some() {
+        let name = tensors::short(name);
+        return Err(ApiError::bad_request(format!("output `{name}`: shared memory is not served")));
+    }
+    let classes = NonZeroUsize::new(parameters.classification);
+    Ok(Named { name, binary: parameters.binary_data.unwrap_or(binary), classes })
 }
 
 /// A body that is the elements of the one input: the size says how large its one open axis is. A text comes without a
@@ -267,6 +263,11 @@ impl<'a> TensorJson<'a> {
         Ok(Self { name, shape: &tensor.shape, datatype: tensor.dtype, parameters: None, data })
     }
 
+    fn of(given: &'a Given<'_>) -> Result<Self, ApiError> {
+        let Given { name, tensor, binary } = given;
+        if *binary { Ok(Self::without_data(name, tensor)) } else { Self::whole(name, tensor) }
+    }
+
     fn without_data(name: &'a str, tensor: &'a Tensor) -> Self {
         let parameters = Some(BinarySize { binary_data_size: tensor.data.len() });
         Self { name, shape: &tensor.shape, datatype: tensor.dtype, parameters, data: None }
@@ -294,23 +295,18 @@ pub(crate) fn write(
     wanted: &[Wanted],
     outputs: &[Tensor],
 ) -> Result<Written, ApiError> {
-    let found = wanted.iter().filter_map(|wanted| {
-        Some((manifest.outputs.get(wanted.output)?.name.as_str(), outputs.get(wanted.output)?, wanted.binary))
-    });
-    let json = |(name, tensor, binary)| {
-        if binary { Ok(TensorJson::without_data(name, tensor)) } else { TensorJson::whole(name, tensor) }
-    };
+    let given = tensors::given(manifest, wanted, outputs);
     let response = ResponseJson {
         model_name: release.model.as_str(),
         model_version: release.version.to_string(),
         id,
-        outputs: found.clone().map(json).collect::<Result<_, _>>()?,
+        outputs: given.iter().map(TensorJson::of).collect::<Result<_, _>>()?,
     };
     // Plain data with text keys into memory: serde_json has nothing to fail on.
     let mut bytes = serde_json::to_vec(&response).unwrap_or_default();
     let json_bytes = wanted.iter().any(|wanted| wanted.binary).then_some(bytes.len());
-    for (_, tensor, _) in found.filter(|(_, _, binary)| *binary) {
-        bytes.extend_from_slice(&tensor.data);
+    for raw in given.iter().filter(|given| given.binary) {
+        bytes.extend_from_slice(&raw.tensor.data);
     }
     Ok(Written { json_bytes, ..Written::json(bytes) })
 }

@@ -52,7 +52,10 @@ fn a_request_is_read_whatever_the_order_of_its_fields() {
         [0.5; 64]
     );
     let request = parse(text.as_bytes(), None, &testing::manifest()).unwrap();
-    assert_eq!((request.id.as_deref(), request.wanted), (Some("7"), vec![Wanted { output: 0, binary: false }]));
+    assert_eq!(
+        (request.id.as_deref(), request.wanted),
+        (Some("7"), vec![Wanted { output: 0, binary: false, classes: None }])
+    );
     assert_eq!(request.inputs, [Tensor::from_f32(vec![1, 1, 8, 8], &[0.5; 64]).unwrap()]);
 }
 
@@ -73,9 +76,9 @@ fn bare_words_of_pythons_json_are_read() {
 fn outputs_are_chosen_by_name() {
     let request =
         json!({ "inputs": [image()], "outputs": [{ "name": "logits", "parameters": { "binary_data": true } }] });
-    assert_eq!(parsed(&request).unwrap().wanted, [Wanted { output: 0, binary: true }]);
+    assert_eq!(parsed(&request).unwrap().wanted, [Wanted { output: 0, binary: true, classes: None }]);
     let all = json!({ "inputs": [image()], "outputs": [], "parameters": { "binary_data_output": true } });
-    assert_eq!(parsed(&all).unwrap().wanted, [Wanted { output: 0, binary: true }]);
+    assert_eq!(parsed(&all).unwrap().wanted, [Wanted { output: 0, binary: true, classes: None }]);
 }
 
 #[test]
@@ -84,7 +87,26 @@ fn one_output_may_be_json_where_the_rest_is_binary() {
         "inputs": [image()], "parameters": { "binary_data_output": true },
         "outputs": [{ "name": "logits", "parameters": { "binary_data": false } }]
     });
-    assert_eq!(parsed(&request).unwrap().wanted, [Wanted { output: 0, binary: false }]);
+    assert_eq!(parsed(&request).unwrap().wanted, [Wanted { output: 0, binary: false, classes: None }]);
+}
+
+#[test]
+fn classes_may_be_asked_for_in_an_outputs_stead() {
+    let asked = |count: u64| json!({ "inputs": [image()], "outputs": [{ "name": "logits", "parameters": { "classification": count } }] });
+    let wanted = |count| [Wanted { output: 0, binary: false, classes: NonZeroUsize::new(count) }];
+    assert_eq!(parsed(&asked(3)).unwrap().wanted, wanted(3));
+    assert_eq!(parsed(&asked(0)).unwrap().wanted, wanted(0));
+    let (release, manifest) = (testing::release("1.0.0"), testing::manifest());
+    let scores: Vec<f32> = (0..10_u8).map(f32::from).collect();
+    let written =
+        write(&release, &manifest, "7", &wanted(2), &[Tensor::from_f32(vec![1, 10], &scores).unwrap()]).unwrap();
+    let answer: Value = serde_json::from_slice(&written.bytes).unwrap();
+    let expected = json!({ "name": "logits", "shape": [1, 2], "datatype": "BYTES", "data": ["9:9:9", "8:8:8"] });
+    assert_eq!(answer["outputs"], json!([expected]));
+    let mut texts = testing::manifest();
+    texts.outputs[0].dtype = Dtype::Bytes;
+    let refused = parse(asked(1).to_string().as_bytes(), None, &texts).unwrap_err();
+    assert!(refused.message.contains("texts have no order"), "{}", refused.message);
 }
 
 #[test]
@@ -111,7 +133,7 @@ fn wrong_requests_are_refused_with_the_reason() {
     refused(|r| r["outputs"] = json!([{ "name": "x" }]), "no output `x`");
     refused(|r| r["outputs"] = json!([{ "name": "logits" }, { "name": "logits" }]), "asked for twice");
     let asked = |key: &str, value: Value| json!([{ "name": "logits", "parameters": { key: value } }]);
-    refused(|r| r["outputs"] = asked("classification", json!(3)), "the classification extension is not served");
+    refused(|r| r["outputs"] = asked("classification", json!(-3)), "malformed");
     refused(|r| r["outputs"] = asked("shared_memory_region", json!("r")), "shared memory is not served");
     refused(|r| r["inputs"][0]["parameters"] = json!({ "shared_memory_region": "r" }), "shared memory is not served");
 }
@@ -142,7 +164,7 @@ fn wrong_sizes_of_blobs_are_refused() {
 fn a_raw_request_is_the_one_inputs_elements() {
     let request = parse(&halves().repeat(2), Some(0), &testing::manifest()).unwrap();
     assert_eq!(request.inputs[0].shape, [2, 1, 8, 8]);
-    assert_eq!(request.wanted, [Wanted { output: 0, binary: true }]);
+    assert_eq!(request.wanted, [Wanted { output: 0, binary: true, classes: None }]);
     let torn = parse(&halves()[1..], Some(0), &testing::manifest()).unwrap_err();
     assert_eq!(torn.status, 400);
     assert_eq!(parse(&halves()[..255], Some(0), &testing::manifest()).unwrap_err().status, 400);
@@ -161,7 +183,7 @@ fn a_raw_text_has_no_length() {
 fn the_answer_names_model_version_and_id() {
     let outputs = [Tensor::from_f32(vec![1, 2], &[0.5, 2.0]).unwrap()];
     let (release, manifest) = (testing::release("1.0.0"), testing::manifest());
-    let wanted = |binary| [Wanted { output: 0, binary }];
+    let wanted = |binary| [Wanted { output: 0, binary, classes: None }];
     let json = write(&release, &manifest, "7", &wanted(false), &outputs).unwrap();
     assert_eq!(
         String::from_utf8(json.bytes).unwrap(),

@@ -9,7 +9,8 @@ use serde::Serialize;
 pub(super) const PLATFORM: &str = "onnx_onnxv1";
 
 /// The extensions that are served, by the names that Triton gave them.
-const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"];
+const EXTENSIONS: [&str; 5] =
+    ["binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"];
 
 /// §Server Metadata.
 pub(crate) fn server() -> ServerMetadataResponse {

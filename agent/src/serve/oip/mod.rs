@@ -1,5 +1,6 @@
 //! The Open Inference Protocol v2: over HTTP in JSON, binary and raw form; what gRPC shares with it is here too.
 
+mod classification;
 pub(crate) mod config;
 pub(crate) mod infer;
 pub(crate) mod json;

@@ -2,12 +2,14 @@
 //! types, shapes and sizes are here, and nowhere else.
 
 use super::super::error::ApiError;
+use super::classification;
 use super::json::{Elementals, Elementwise};
 use fieldpost_shared::bundle::tensor::element_count;
 use fieldpost_shared::bundle::{Dtype, Manifest, Tensor, TensorSpec};
 use serde::de::DeserializeSeed;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::num::NonZeroUsize;
 
 /// Most axes of a shape: a shape takes more memory than its text.
 pub(crate) const MAX_AXES: usize = 64;
@@ -34,12 +36,32 @@ pub(crate) enum Values<'a> {
     None,
 }
 
+/// An output as a request names it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) name: &'a str,
+    /// Whether its elements are to travel in raw form.
+    pub(crate) binary: bool,
+    /// How many of its best classes are wanted in its stead.
+    pub(crate) classes: Option<NonZeroUsize>,
+}
+
 /// An output that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// Its place in the manifest.
     pub(crate) output: usize,
     /// Whether its elements travel in raw form.
+    pub(crate) binary: bool,
+    /// How many of its best classes are answered in its stead.
+    pub(crate) classes: Option<NonZeroUsize>,
+}
+
+/// An output as it is answered.
+#[derive(Debug)]
+pub(crate) struct Given<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) tensor: Cow<'a, Tensor>,
     pub(crate) binary: bool,
 }
 
@@ -117,24 +139,44 @@ fn input(spec: &TensorSpec, sent: &[Sent<'_>]) -> Result<Tensor, ApiError> {
 /// 400 when the model has no such output, or one is named twice: an answer must not grow with the request.
 pub(crate) fn wanted<'a>(
     manifest: &Manifest,
-    named: impl IntoIterator<Item = (&'a str, bool)>,
+    named: impl IntoIterator<Item = Named<'a>>,
     binary: bool,
 ) -> Result<Vec<Wanted>, ApiError> {
     let mut wanted: Vec<Wanted> = Vec::new();
-    for (name, binary) in named {
-        let Some(output) = manifest.outputs.iter().position(|spec| spec.name == name) else {
+    for Named { name, binary, classes } in named {
+        let found = manifest.outputs.iter().enumerate().find(|(_, spec)| spec.name == name);
+        let Some((output, spec)) = found else {
             let (name, names) = (short(name), names(&manifest.outputs));
             return Err(ApiError::bad_request(format!("the model has no output `{name}`; it has {names}")));
         };
         if wanted.iter().any(|other| other.output == output) {
             return Err(ApiError::bad_request(format!("output `{name}` is asked for twice")));
         }
-        wanted.push(Wanted { output, binary });
+        if classes.is_some() && spec.dtype == Dtype::Bytes {
+            return Err(ApiError::bad_request(format!(
+                "output `{name}`: texts have no order: ask for it without classes"
+            )));
+        }
+        wanted.push(Wanted { output, binary, classes });
     }
     if wanted.is_empty() {
-        wanted = (0..manifest.outputs.len()).map(|output| Wanted { output, binary }).collect();
+        let all = 0..manifest.outputs.len();
+        wanted = all.map(|output| Wanted { output, binary, classes: None }).collect();
     }
     Ok(wanted)
+}
+
+/// What is asked for, out of the model's `outputs`.
+pub(crate) fn given<'a>(manifest: &'a Manifest, wanted: &[Wanted], outputs: &'a [Tensor]) -> Vec<Given<'a>> {
+    let one = |wanted: &Wanted| {
+        let (spec, tensor) = (manifest.outputs.get(wanted.output)?, outputs.get(wanted.output)?);
+        let tensor = match wanted.classes {
+            Some(count) => Cow::Owned(classification::of(manifest, spec, tensor, count)),
+            None => Cow::Borrowed(tensor),
+        };
+        Some(Given { name: &spec.name, tensor, binary: wanted.binary })
+    };
+    wanted.iter().filter_map(one).collect()
 }
 
 fn names(specs: &[TensorSpec]) -> String {

@@ -112,7 +112,13 @@ async fn metadata_says_what_the_server_and_its_models_are() {
             (&metadata["name"], &metadata["extensions"]),
             (
                 &json!("fieldpost-agent"),
-                &json!(["binary_tensor_data", "model_configuration", "model_repository", "statistics"])
+                &json!([
+                    "binary_tensor_data",
+                    "classification",
+                    "model_configuration",
+                    "model_repository",
+                    "statistics"
+                ])
             )
         );
     }
