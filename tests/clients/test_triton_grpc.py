@@ -121,6 +121,14 @@ class Sync(field.Case):
             self.client.infer(model, inputs_of(arrays), **options)
         self.assertEqual(refused.exception.status(), f"StatusCode.{status}")
 
+    def test_a_timeout_holds_and_a_sequence_is_refused(self):
+        images, logits = field.digits()
+        arrays = {"image": ("FP32", images)}
+        self.close(self.client.infer("digits", inputs_of(arrays), timeout=30_000_000, priority=1).as_numpy("logits"), logits)
+        self.refused("DEADLINE_EXCEEDED", "deadline", "digits", arrays, timeout=1)
+        for sequence in (7, "seven"):
+            self.refused("INVALID_ARGUMENT", "sequences are not served", "digits", arrays, sequence_id=sequence)
+
     def test_mistakes_are_told_by_their_status(self):
         images, _ = field.digits()
         self.refused("NOT_FOUND", "no model `nothing`", "nothing", {"image": ("FP32", images)})

@@ -95,6 +95,15 @@ class Triton(field.Case):
         with self.assertRaisesRegex(InferenceServerException, "texts have no order"):
             self.client.infer("echo", inputs_of(arrays, True), outputs=outputs)
 
+    def test_a_timeout_holds_and_a_sequence_is_refused(self):
+        images, logits = field.digits()
+        sent = inputs_of({"image": ("FP32", images)}, True)
+        self.close(self.client.infer("digits", sent, timeout=30_000_000, priority=1).as_numpy("logits"), logits)
+        with self.assertRaisesRegex(InferenceServerException, "deadline"):
+            self.client.infer("digits", sent, timeout=1)
+        with self.assertRaisesRegex(InferenceServerException, "sequences are not served"):
+            self.client.infer("digits", sent, sequence_id=7, sequence_start=True)
+
     def test_json_and_binary_mixed(self):
         inputs, wanted = field.ints()
         kinds = {"ids": "INT64", "mask": "BOOL", "weights": "FP64"}

@@ -99,8 +99,23 @@ impl From<InferError> for Failed {
     }
 }
 
-/// What a request for tensors says of itself: its own id, and the outputs that it names.
-type AskedFor = (Option<String>, Vec<oip::tensors::Wanted>);
+/// What a request for tensors says of itself.
+#[derive(Debug)]
+struct AskedFor {
+    /// Its own id.
+    id: Option<String>,
+    /// How long its caller gives it.
+    timeout: Option<Duration>,
+    /// The outputs that it names.
+    wanted: Vec<oip::tensors::Wanted>,
+}
+
+impl AskedFor {
+    fn of(request: oip::tensors::InferRequest) -> (Prepared, Option<Self>) {
+        let oip::tensors::InferRequest { id, timeout, inputs, wanted } = request;
+        (inputs.into(), Some(Self { id, timeout, wanted }))
+    }
+}
 
 /// A request whose inputs are tensors now.
 #[derive(Debug)]
@@ -109,8 +124,8 @@ pub(super) struct Ready {
     pub(super) inputs: Vec<Tensor>,
     /// Where the model's pixels lie in the picture that was sent.
     frame: Option<Frame>,
-    /// Of a request for tensors: its own id, and the outputs that it names.
-    wanted: Option<AskedFor>,
+    /// Of a request for tensors.
+    asked: Option<AskedFor>,
     queue: Duration,
     input: Duration,
 }
@@ -125,17 +140,21 @@ struct Done {
 
 impl Call {
     /// Makes tensors of it; what cannot be prepared is answered, and `None`. Blocking.
-    pub(super) fn begin(self, clock: &dyn Clock) -> Option<Ready> {
+    pub(super) fn begin(mut self, clock: &dyn Clock) -> Option<Ready> {
         let begun = clock.monotonic();
         let queue = begun.saturating_sub(self.queued);
-        let outcome = match self.given_up(begun) {
-            Some(kind) => Err(Failed { kind, error: ApiError::deadline() }),
-            None => guarded(|| self.prepare()),
-        };
+        let outcome = self.waited_for(begun).and_then(|()| guarded(|| self.prepare())).and_then(|prepared| {
+            // Only the body says so, which was read just now.
+            if let Some(timeout) = prepared.1.as_ref().and_then(|asked| asked.timeout) {
+                self.patience = self.patience.min(timeout);
+                self.waited_for(clock.monotonic())?;
+            }
+            Ok(prepared)
+        });
         match outcome {
-            Ok((Prepared { tensors: inputs, frame }, wanted)) => {
+            Ok((Prepared { tensors: inputs, frame }, asked)) => {
                 let input = clock.monotonic().saturating_sub(begun);
-                Some(Ready { call: self, inputs, frame, wanted, queue, input })
+                Some(Ready { call: self, inputs, frame, asked, queue, input })
             }
             Err(failed) => {
                 let reply = Err(self.count_failed(failed));
@@ -153,13 +172,15 @@ impl Call {
             Form::Features => (model.prepare(&PredictInput::Json(&predict::json(&self.body)?))?, None),
             Form::Tensors { json_bytes } => {
                 let request = oip::infer::parse(&self.body, json_bytes, model.manifest())?;
-                (request.inputs.into(), Some((request.id, request.wanted)))
+                AskedFor::of(request)
             }
-            Form::Message => {
-                let request = grpc::infer::parse(&self.body, model.manifest())?;
-                (request.inputs.into(), Some((request.id, request.wanted)))
-            }
+            Form::Message => AskedFor::of(grpc::infer::parse(&self.body, model.manifest())?),
         })
+    }
+
+    /// An error when nobody waits for the answer.
+    fn waited_for(&self, now: Duration) -> Result<(), Failed> {
+        self.given_up(now).map_or(Ok(()), |kind| Err(Failed { kind, error: ApiError::deadline() }))
     }
 
     /// Why nobody waits for the answer, if nobody does.
@@ -256,7 +277,8 @@ impl Ready {
                 }
                 self.remember(&done.answers);
                 let watched = self.watched(done.answers, outputs, done.timing);
-                self.call.answer(Ok(done.body));
+                // A caller that only its `timeout` takes away still listens.
+                self.call.answer(if unheard.is_none() { Ok(done.body) } else { Err(ApiError::deadline()) });
                 // Only after the answer: nobody waits for a shadow.
                 if let Some(watched) = watched {
                     watched.leave(desk);
@@ -271,7 +293,7 @@ impl Ready {
 
     /// The id by which the caller knows it.
     fn id(&self) -> &str {
-        let own = self.wanted.as_ref().and_then(|(own, _)| own.as_deref());
+        let own = self.asked.as_ref().and_then(|asked| asked.id.as_deref());
         own.unwrap_or_else(|| self.call.id.as_str())
     }
 
@@ -299,8 +321,8 @@ impl Ready {
     fn body(&self, answers: &[Answer], outputs: &[Tensor]) -> Result<Written, ApiError> {
         let model = self.call.live.model.as_ref();
         let (manifest, release, id) = (model.manifest(), model.release(), self.id());
-        match &self.wanted {
-            Some((_, wanted)) => match self.call.form {
+        match &self.asked {
+            Some(AskedFor { wanted, .. }) => match self.call.form {
                 Form::Message => Ok(grpc::infer::write(release, manifest, id, wanted, outputs)),
                 _ => oip::infer::write(release, manifest, id, wanted, outputs),
             },

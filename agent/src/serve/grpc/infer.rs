@@ -30,17 +30,29 @@ impl From<Malformed> for ApiError {
 /// # Errors
 /// 400 with the tensor and the reason.
 pub(crate) fn parse(message: &[u8], manifest: &Manifest) -> Result<InferRequest, ApiError> {
-    let (mut id, mut inputs, mut outputs, mut raw) = (None, Vec::new(), Vec::new(), Vec::new());
+    let (mut id, mut timeout) = (None, None);
+    let (mut inputs, mut outputs, mut raw) = (Vec::new(), Vec::new(), Vec::new());
     for field in Fields::of(message) {
         let list = match field? {
             (3, Value::Bytes(bytes)) => {
                 id = Some(text(bytes)?.to_owned()).filter(|id| !id.is_empty());
                 continue;
             }
+            (4, Value::Bytes(entry)) => {
+                let parameter = Parameter::of(entry)?;
+                match parameter.key {
+                    b"timeout" => timeout = tensors::timeout(parameter.whole()?),
+                    b"sequence_id" | b"sequence_start" | b"sequence_end" if parameter.is_set() => {
+                        return Err(tensors::sequence());
+                    }
+                    _ => {}
+                }
+                continue;
+            }
             (5, Value::Bytes(bytes)) => (&mut inputs, bytes),
             (6, Value::Bytes(bytes)) => (&mut outputs, bytes),
             (7, Value::Bytes(bytes)) => (&mut raw, bytes),
-            (3 | 5 | 6 | 7, _) => return Err(Malformed.into()),
+            (3..=7, _) => return Err(Malformed.into()),
             _ => continue,
         };
         if list.0.len() == MAX_TENSORS {
@@ -65,7 +77,7 @@ pub(crate) fn parse(message: &[u8], manifest: &Manifest) -> Result<InferRequest,
     if wanted.iter().any(has_no_typed_form) {
         wanted.iter_mut().for_each(|wanted| wanted.binary = true);
     }
-    Ok(InferRequest { id, inputs, wanted })
+    Ok(InferRequest { id, timeout, inputs, wanted })
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Malformed> {

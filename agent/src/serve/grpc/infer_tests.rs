@@ -1,6 +1,7 @@
 use super::*;
 use crate::monitor::testing;
 use fieldpost_shared::bundle::{Dim, TensorSpec};
+use std::time::Duration;
 
 /// A field of bytes.
 fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
@@ -120,6 +121,26 @@ fn classes_may_be_asked_for_in_an_outputs_stead() {
     let output = ModelInferResponse::decode(answer.as_slice()).unwrap().outputs.remove(0);
     assert_eq!((output.datatype.as_str(), output.shape), ("BYTES", vec![2, 1]));
     assert_eq!(output.contents.unwrap().bytes_contents, [b"0.5:0".to_vec(), b"2:0".to_vec()]);
+}
+
+#[test]
+fn a_timeout_is_read_and_a_sequence_refused() {
+    let with = |key: &[u8], value: &[u8]| {
+        let entry = field(4, &[field(1, key), field(2, value)].concat());
+        [input("x", "FP32", &[1], &field(6, &[0; 4])), entry].concat()
+    };
+    let timeout = |value: &[u8]| parsed(Dtype::Fp32, &with(b"timeout", value)).unwrap().timeout;
+    assert_eq!((timeout(&[0x10, 7]), timeout(&[0x28, 0])), (Some(Duration::from_micros(7)), None));
+    refused(Dtype::Fp32, &with(b"timeout", b"\x1a\x015"), "`timeout` must be a whole number");
+    for (key, value) in
+        [(&b"sequence_id"[..], &[0x10, 7][..]), (b"sequence_id", b"\x1a\x01a"), (b"sequence_end", &[8, 1])]
+    {
+        refused(Dtype::Fp32, &with(key, value), "sequences are not served");
+    }
+    for (key, value) in [(&b"sequence_id"[..], &[0x10, 0][..]), (b"sequence_start", &[8, 0]), (b"priority", &[0x28, 1])]
+    {
+        assert!(parsed(Dtype::Fp32, &with(key, value)).is_ok());
+    }
 }
 
 #[test]

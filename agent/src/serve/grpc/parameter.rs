@@ -34,6 +34,16 @@ impl<'a> Parameter<'a> {
         Ok(parameter)
     }
 
+    /// Whether it says anything: true, a number other than 0, a text that is not empty.
+    pub(crate) fn is_set(&self) -> bool {
+        match self.value {
+            Some((1 | 2 | 5, Value::Varint(number))) => number != 0,
+            Some((3, Value::Bytes(text))) => !text.is_empty(),
+            Some(_) => true,
+            None => false,
+        }
+    }
+
     /// The value as a whole number of 0 or more (`int64_param`, `uint64_param`).
     ///
     /// # Errors

@@ -26,8 +26,8 @@ pub(crate) const JSON_BYTES_HEADER: &str = "inference-header-content-length";
 struct RequestJson<'a> {
     #[serde(default)]
     id: Option<String>,
-    #[serde(default)]
-    parameters: Option<RequestParameters>,
+    #[serde(borrow, default)]
+    parameters: Option<RequestParameters<'a>>,
     #[serde(borrow)]
     inputs: Vec<InputJson<'a>>,
     #[serde(default, borrow)]
@@ -35,9 +35,26 @@ struct RequestJson<'a> {
 }
 
 #[derive(Deserialize, Default)]
-struct RequestParameters {
+struct RequestParameters<'a> {
     #[serde(default)]
     binary_data_output: bool,
+    #[serde(default)]
+    timeout: Option<u64>,
+    /// A number or a text.
+    #[serde(borrow, default)]
+    sequence_id: Option<&'a RawValue>,
+    #[serde(default)]
+    sequence_start: bool,
+    #[serde(default)]
+    sequence_end: bool,
+}
+
+impl RequestParameters<'_> {
+    /// Whether the request says that it is part of a sequence: an id of 0 or of no text says that it is not.
+    fn is_of_sequence(&self) -> bool {
+        let id = self.sequence_id.is_some_and(|id| !matches!(id.get(), "0" | "\"\"" | "null"));
+        id || self.sequence_start || self.sequence_end
+    }
 }
 
 #[derive(Deserialize)]
@@ -137,17 +154,22 @@ pub(crate) fn parse(body: &[u8], json_bytes: Option<usize>, manifest: &Manifest)
             serde_json::from_slice(&with_words).map_err(malformed)?
         }
     };
+    let parameters = request.parameters.unwrap_or_default();
+    if parameters.is_of_sequence() {
+        return Err(tensors::sequence());
+    }
     let sent = request.inputs.into_iter().map(|input| sent(input, json_bytes.is_some(), &mut blobs));
     let sent = sent.collect::<Result<Vec<_>, _>>()?;
     if !blobs.is_empty() {
         return Err(ApiError::bad_request(format!("{} bytes are left behind the last input's", blobs.len())));
     }
     let inputs = tensors::inputs(manifest, &sent)?;
-    let binary = request.parameters.unwrap_or_default().binary_data_output;
+    let binary = parameters.binary_data_output;
     let outputs = request.outputs.unwrap_or_default();
     let named = outputs.iter().map(|output| named(output, binary)).collect::<Result<Vec<_>, _>>()?;
     let wanted = tensors::wanted(manifest, named, binary)?;
-    Ok(InferRequest { id: request.id, inputs, wanted })
+    let timeout = parameters.timeout.and_then(tensors::timeout);
+    Ok(InferRequest { id: request.id, timeout, inputs, wanted })
 }
 
 fn sent<'a>(input: InputJson<'a>, has_blobs: bool, blobs: &mut &'a [u8]) -> Result<Sent<'a>, ApiError> {
@@ -204,7 +226,7 @@ fn raw_request(body: &[u8], manifest: &Manifest) -> Result<InferRequest, ApiErro
     };
     let (name, datatype) = (Cow::from(&spec.name), Cow::from(spec.dtype.as_str()));
     let inputs = tensors::inputs(manifest, &[Sent { name, datatype, shape, values }])?;
-    Ok(InferRequest { id: None, inputs, wanted: tensors::wanted(manifest, [], true)? })
+    Ok(InferRequest { id: None, timeout: None, inputs, wanted: tensors::wanted(manifest, [], true)? })
 }
 
 /// The shape of an input of so many bytes. A first axis that is open besides another is a batch of one.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::monitor::testing;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn image() -> Value {
     json!({ "name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": vec![0.5; 64] })
@@ -107,6 +108,21 @@ fn classes_may_be_asked_for_in_an_outputs_stead() {
     texts.outputs[0].dtype = Dtype::Bytes;
     let refused = parse(asked(1).to_string().as_bytes(), None, &texts).unwrap_err();
     assert!(refused.message.contains("texts have no order"), "{}", refused.message);
+}
+
+#[test]
+fn a_timeout_is_read_and_a_sequence_refused() {
+    let asked = |parameters: Value| parsed(&json!({ "inputs": [image()], "parameters": parameters }));
+    let timeout = |us: Value| asked(json!({ "timeout": us, "priority": 1 })).unwrap().timeout;
+    assert_eq!((timeout(json!(1_500)), timeout(json!(0))), (Some(Duration::from_micros(1_500)), None));
+    assert!(asked(json!({ "timeout": "5 s" })).unwrap_err().contains("malformed"));
+    for id in [json!(7), json!("a"), json!([0])] {
+        assert!(asked(json!({ "sequence_id": id })).unwrap_err().contains("sequences are not served"));
+    }
+    assert!(asked(json!({ "sequence_start": true })).unwrap_err().contains("sequences are not served"));
+    for id in [json!(0), json!(""), Value::Null] {
+        assert!(asked(json!({ "sequence_id": id, "sequence_start": false, "sequence_end": false })).is_ok());
+    }
 }
 
 #[test]

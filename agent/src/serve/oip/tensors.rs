@@ -10,9 +10,21 @@ use serde::de::DeserializeSeed;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 /// Most axes of a shape: a shape takes more memory than its text.
 pub(crate) const MAX_AXES: usize = 64;
+
+/// The request parameter `timeout` (Triton §Schedule Policy Extension), microseconds; 0 is as if it were not there.
+pub(crate) fn timeout(us: u64) -> Option<Duration> {
+    (us > 0).then(|| Duration::from_micros(us))
+}
+
+/// What a request gets that is part of a sequence (Triton §Sequence Extension): answered as if it stood alone it would be
+/// answered wrongly.
+pub(crate) fn sequence() -> ApiError {
+    ApiError::bad_request("sequences are not served: no model keeps a state between requests; send it as an input")
+}
 
 /// One input as a request has it.
 #[derive(Debug)]
@@ -70,6 +82,8 @@ pub(crate) struct Given<'a> {
 pub(crate) struct InferRequest {
     /// The caller's id.
     pub(crate) id: Option<String>,
+    /// How long the caller gives it, where it says so; never zero.
+    pub(crate) timeout: Option<Duration>,
     /// In the manifest's order.
     pub(crate) inputs: Vec<Tensor>,
     /// What to answer, in this order.

@@ -172,6 +172,31 @@ async fn a_model_that_hangs_is_counted_and_does_not_take_the_box_with_it() {
 }
 
 #[tokio::test]
+async fn a_timeout_in_the_body_is_looked_at_before_and_after_the_model() {
+    let mut server = start_with(small()).await;
+    let (model, open, mut begun, count) = gated();
+    server.registry.install(model);
+    let asks = |us: u64| {
+        let input = json!({ "name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": vec![0.5; 64] });
+        let body = json!({ "inputs": [input], "parameters": { "timeout": us } });
+        server.post("/v2/models/digits/infer", "application/json", body.to_string())
+    };
+    let at_once = send(asks(1)).await;
+    assert_eq!((at_once.status, at_once.error().contains("deadline"), count.load(Ordering::SeqCst)), (504, true, 0));
+    let patience = Duration::from_secs(2);
+    let late = tokio::spawn(send(asks(2_000_000)));
+    begun.recv().await.unwrap();
+    tokio::time::sleep(patience).await;
+    open.send(()).unwrap();
+    assert_eq!(late.await.unwrap().status, 504, "it was there too late");
+    let sound = tokio::spawn(send(asks(30_000_000)));
+    open.send(()).unwrap();
+    assert_eq!(sound.await.unwrap().status, 200);
+    let window = server.window().await;
+    assert_eq!((window.errors.deadline, window.requests), (2, 3));
+}
+
+#[tokio::test]
 async fn a_wrong_deadline_is_400() {
     let server = Running::serving(FakeModel::new("1.0.0")).await;
     assert_eq!(send(server.image().header("x-request-deadline-ms", "soon")).await.status, 400);
