@@ -19,7 +19,7 @@ pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, 
     }
 }
 
-fn check<B>(request: &http::Request<B>, hosts: &[String]) -> Result<(), ApiError> {
+pub(super) fn check<B>(request: &http::Request<B>, hosts: &[String]) -> Result<(), ApiError> {
     let refuse = |message: String| Err(ApiError::new(StatusCode::FORBIDDEN, message));
     let headers = request.headers();
     let host = only(headers, &header::HOST)?;

@@ -119,7 +119,7 @@ fn damaged(reason: &str) -> ApiError {
     ApiError::bad_request(format!("the body cannot be unpacked: {reason}"))
 }
 
-fn unpack_now(coding: Coding, body: Held, max_bytes: usize, room: &Room) -> Result<Held, ApiError> {
+pub(super) fn unpack_now(coding: Coding, body: Held, max_bytes: usize, room: &Room) -> Result<Held, ApiError> {
     let Held { bytes: packed, room: mut taken } = body;
     let mut bytes = Vec::new();
     let mut reader = coding.reader(&packed);

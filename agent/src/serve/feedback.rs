@@ -29,11 +29,11 @@ const MAX_BODY_BYTES: usize = 16 << 10;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Feedback {
+pub(super) struct Feedback {
     id: String,
     #[serde(default)]
     row: Option<usize>,
-    label: Label,
+    pub(super) label: Label,
 }
 
 /// What became of it.
@@ -83,11 +83,15 @@ async fn feedback(
     take(&app.registry, &model, &body.bytes).map(Json)
 }
 
+/// What a body says.
+pub(super) fn read(body: &[u8]) -> Result<Feedback, ApiError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::bad_request(format!("feedback is {{\"id\": \"...\", \"label\": \"...\"}}: {error}")))
+}
+
 /// Joins a label with its prediction and counts it.
 fn take(registry: &Registry, model: &str, body: &[u8]) -> Result<Counted, ApiError> {
-    let Feedback { id, row: place, label } = serde_json::from_slice(body).map_err(|error| {
-        ApiError::bad_request(format!("feedback is {{\"id\": \"...\", \"label\": \"...\"}}: {error}"))
-    })?;
+    let Feedback { id, row: place, label } = read(body)?;
     let recent = registry.recent(model)?;
     let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
     let Prediction { by, rows } = recent.find(&id).ok_or_else(|| not_found(&id))?;

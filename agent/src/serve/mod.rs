@@ -32,6 +32,8 @@ mod doors;
 mod error;
 mod fair;
 mod feedback;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod grpc;
 mod ledger;
 mod metrics;
@@ -69,18 +71,6 @@ pub use unix::SocketError;
 use crate::runtime::Answer;
 use fieldpost_shared::bundle::{Manifest, Tensor};
 use fieldpost_shared::id::ReleaseRef;
-
-/// For the fuzz targets: whether a body is taken as an inference request.
-#[cfg(feature = "fuzzing")]
-pub(crate) fn oip_infer_for_fuzzing(body: &[u8], json_bytes: Option<usize>, manifest: &Manifest) -> bool {
-    oip::infer::parse(body, json_bytes, manifest).is_ok()
-}
-
-/// For the fuzz targets: whether a message is taken as a ModelInferRequest.
-#[cfg(feature = "fuzzing")]
-pub(crate) fn grpc_infer_for_fuzzing(message: &[u8], manifest: &Manifest) -> bool {
-    grpc::infer::parse(message, manifest).is_ok()
-}
 
 /// Why a body is no inference request for a model, or its outputs no answer in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

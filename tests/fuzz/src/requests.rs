@@ -1,6 +1,6 @@
-//! What a program on the box sends: images, features, text, tensors.
+//! What a program on the box sends: images, features, text, tensors, and what stands around them.
 
-use fieldpost_agent::fuzzing::{infer_message, infer_request, prepare};
+use fieldpost_agent::fuzzing::{self, infer_message, infer_request, prepare};
 use fieldpost_agent::runtime::PredictInput;
 use fieldpost_shared::bundle::Manifest;
 use serde_json::{Value, json};
@@ -144,4 +144,35 @@ pub fn infer_protobuf(data: &[u8]) {
     for manifest in inferred() {
         black_box(infer_message(data, manifest));
     }
+}
+
+/// Most bytes of a packed body when unpacked.
+const MAX_UNPACKED: usize = 1 << 20;
+
+/// The first byte says how it is packed.
+pub fn unpack(data: &[u8]) {
+    let Some((kind, packed)) = data.split_first() else { return };
+    let unpacked = fuzzing::unpack(kind % 2 == 1, packed, MAX_UNPACKED);
+    assert!(unpacked.is_none_or(|bytes| bytes.len() <= MAX_UNPACKED));
+}
+
+pub fn feedback(data: &[u8]) {
+    let [image, ..] = &manifests().images;
+    black_box(fuzzing::feedback(data, image));
+}
+
+pub fn grpc_small(data: &[u8]) {
+    black_box(fuzzing::small_message(data));
+}
+
+/// The first byte is the size of the pieces in which it comes, which must make no difference.
+pub fn grpc_frames(data: &[u8]) {
+    let Some((piece, bytes)) = data.split_first() else { return };
+    let at_once = fuzzing::messages(bytes, bytes.len(), 1_000);
+    assert_eq!(fuzzing::messages(bytes, usize::from(*piece), 1_000), at_once);
+    assert!(at_once.0.iter().all(|(_, message)| message.len() <= 1_000));
+}
+
+pub fn head(data: &[u8]) {
+    black_box(fuzzing::head(data));
 }

@@ -6,11 +6,11 @@
 
 mod connection;
 pub(crate) mod infer;
-mod messages;
+pub(crate) mod messages;
 mod own;
 mod parameter;
 mod plain;
-mod service;
+pub(crate) mod service;
 mod wire;
 
 pub(crate) use connection::serve;

@@ -198,7 +198,7 @@ async fn infer(app: &App, headers: &HeaderMap, message: Held) -> Result<Vec<u8>,
 }
 
 /// How long the caller waits (gRPC over HTTP/2 §Requests, `grpc-timeout`), at most what the box allows.
-fn patience(headers: &HeaderMap, longest: Duration) -> Result<Duration, Status> {
+pub(crate) fn patience(headers: &HeaderMap, longest: Duration) -> Result<Duration, Status> {
     let Some(value) = headers.get("grpc-timeout") else { return Ok(longest) };
     let wrong = || Status::invalid_argument("`grpc-timeout` must be at most eight digits and one of H M S m u n");
     let text = value.to_str().map_err(|_not_text| wrong())?;
