@@ -50,6 +50,24 @@ def smooth(width=48, height=32):
     return Image.fromarray(pixels.astype(np.uint8), "RGB")
 
 
+def inks():
+    """JPEGs of four inks, as print shops send them: CMYK, inverted as is Adobe's custom, with its marker and without, and YCCK."""
+    y, x = np.mgrid[0:32, 0:48]
+    pixels = np.concatenate([255 - np.asarray(smooth()), (20 + 2 * x + y).astype(np.uint8)[:, :, None]], -1)
+    cmyk = save(Image.fromarray(pixels, "CMYK"), "cmyk.jpg", quality=95, subsampling=0)
+    # Pillow writes no YCCK: its numbers are written as if they were inks, and the marker says what they are.
+    planes = smooth().convert("YCbCr").point(lambda level: 255 - level).split()
+    save(Image.merge("CMYK", [*planes, cmyk.getchannel("K")]), "ycck.jpg", quality=95, subsampling=2)
+    data = bytearray((IMAGES / "ycck.jpg").read_bytes())
+    data[data.index(b"Adobe") + 11] = 2
+    (IMAGES / "ycck.jpg").write_bytes(data)
+    # The few programs that leave the marker out invert all the same, and so do those that read.
+    data = (IMAGES / "cmyk.jpg").read_bytes()
+    at = data.index(b"Adobe") - 4
+    (IMAGES / "cmyk-bare.jpg").write_bytes(data[:at] + data[at + 16 :])
+    return {file: Image.open(IMAGES / file) for file in ("cmyk.jpg", "ycck.jpg", "cmyk-bare.jpg")}
+
+
 def b64(array):
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
@@ -107,6 +125,8 @@ def images():
     grey_jpeg = save(soft.convert("L"), "grey.jpg", quality=90)
     image_case("grey.jpg", "grey.jpg", grey_jpeg, 3, channels="gray")
     image_case("grey as three", "grey.jpg", grey_jpeg.convert("RGB"), 3)
+    for file, opened in inks().items():
+        image_case(file, file, opened.convert("RGB"), 3)
     palette = save(plain.quantize(32), "palette.png")
     image_case("palette", "palette.png", palette.convert("RGB"), 0)
     bits = save(plain.convert("1"), "one-bit.png")
