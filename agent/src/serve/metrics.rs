@@ -3,6 +3,10 @@
 //! Triton's counters have no `_total`, which OpenMetrics demands of a counter. So they are of type `unknown` in OpenMetrics
 //! (asked for by `Accept: application/openmetrics-text`), and `counter` in Prometheus' text format 0.0.4, the default.
 
+mod server;
+
+pub(crate) use server::TurnedAway;
+
 use crate::monitor::collector::Timing;
 use fieldpost_shared::id::{ModelName, ReleaseRef};
 use fieldpost_shared::stats::ErrorKind;
@@ -95,6 +99,7 @@ pub struct Metrics {
     request_seconds: Histograms,
     queue_seconds: Histograms,
     infer_seconds: Histograms,
+    server: server::OfServer,
     versions: Mutex<BTreeMap<ModelName, Vec<String>>>,
 }
 
@@ -118,9 +123,11 @@ impl Default for Metrics {
             request_seconds: histograms(),
             queue_seconds: histograms(),
             infer_seconds: histograms(),
+            server: server::OfServer::default(),
             versions: Mutex::default(),
         };
         metrics.register(|r| {
+            metrics.server.register(r);
             r.register("nv_inference_request_success", "Requests answered", metrics.success.clone());
             r.register("nv_inference_request_failure", "Requests not answered, by reason", metrics.failure.clone());
             r.register("nv_inference_count", "Inferences, each row of a batch being one", metrics.inferences.clone());
@@ -205,8 +212,19 @@ impl Metrics {
         }
     }
 
+    /// A request was turned away before any release could count it.
+    pub(crate) fn turned_away(&self, how: TurnedAway) {
+        self.server.turned_away(how);
+    }
+
+    /// So many requests may wait.
+    pub(crate) fn may_wait(&self, requests: usize) {
+        self.server.may_wait(requests);
+    }
+
     /// The text that a scraper asked for, with its content type.
     pub(crate) fn text(&self, open_metrics: bool) -> (&'static str, String) {
+        self.server.look();
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {

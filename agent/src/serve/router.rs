@@ -3,6 +3,7 @@
 use super::call::{Call, Form, Reply};
 use super::coding::{self, Coding};
 use super::error::ApiError;
+use super::metrics::TurnedAway;
 use super::oip::messages::ServerMetadataResponse;
 use super::oip::metadata::{self, Health, ModelReady};
 use super::oip::{infer, own, routes};
@@ -84,39 +85,40 @@ async fn predict_any(
     request: Request,
 ) -> Result<Response, ApiError> {
     let Query(query) = query.map_err(|error| ApiError::of(StatusCode::BAD_REQUEST, &error))?;
-    Ok(answer(&app, query.model.as_deref(), None, None, request).await)
+    Ok(answer(&app, query.model.as_deref(), None, Ok(None), request).await)
 }
 
 async fn predict_model(State(app): Shared, Path(path): Path<Named>, request: Request) -> Response {
-    answer(&app, Some(&path.model), None, None, request).await
+    answer(&app, Some(&path.model), None, Ok(None), request).await
 }
 
 async fn infer(State(app): Shared, Path(path): Path<Named>, request: Request) -> Response {
-    let form = match infer::json_bytes(request.headers()) {
-        Ok(json_bytes) => Form::Tensors { json_bytes },
-        Err(error) => {
-            let (parts, body) = request.into_parts();
-            request::drain(&parts.headers, body).await;
-            return error.into_response();
-        }
-    };
-    answer(&app, Some(&path.model), path.version.as_deref(), Some(form), request).await
+    let form = infer::json_bytes(request.headers()).map(|json_bytes| Some(Form::Tensors { json_bytes }));
+    answer(&app, Some(&path.model), path.version.as_deref(), form, request).await
 }
 
-/// Answers a prediction. `form` is taken from the request when it is not given.
-async fn answer(
-    app: &App,
-    model: Option<&str>,
-    version: Option<&str>,
-    form: Option<Form>,
-    request: Request,
-) -> Response {
+/// What the path and the head say of a request's form; `None` leaves it to the body.
+type Stated = Result<Option<Form>, ApiError>;
+
+/// Answers a prediction.
+async fn answer(app: &App, model: Option<&str>, version: Option<&str>, form: Stated, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let id = app.ids.of(&parts.headers);
     let id_header = id.header();
     let logged = app.settings.access_log.holds(b"access log", id.as_str().as_bytes());
     let logged = logged.then(|| (id.clone(), app.registry.clock().monotonic()));
-    let mut response = match compute(app, model, version, form, &parts, body, id).await {
+    let reply = match whole(app, model, version, form, &parts, body, id).await {
+        Ok((live, whole)) => {
+            // From here on the connection keeps its place.
+            let _running = parts.extensions.get::<Seat>().map(Seat::running);
+            ask(app, live, whole).await
+        }
+        Err(refusal) => {
+            app.registry.metrics().turned_away(TurnedAway::Http(refusal.status));
+            Err(refusal)
+        }
+    };
+    let mut response = match reply {
         Ok(written) => written.into_response(),
         Err(error) => error.into_response(),
     };
@@ -131,24 +133,26 @@ async fn answer(
     response
 }
 
-async fn compute(
+/// Reads a request whole, and finds the release that is to answer it.
+async fn whole(
     app: &App,
     model: Option<&str>,
     version: Option<&str>,
-    form: Option<Form>,
+    form: Stated,
     parts: &Parts,
     body: Body,
     id: RequestId,
-) -> Reply {
+) -> Result<(Arc<Live>, Whole), ApiError> {
     let headers = &parts.headers;
     // Who asks for what is not here is told so before it sends a large body, and so is who sends what cannot be read.
     let admit = || {
+        let form = form?;
         find(app, model, version)?;
         let patience = request::patience(headers, app.settings.deadline)?;
         let room = app.room.take(request::stated_bytes(headers), app.settings.max_body_bytes)?;
-        Ok((patience, Coding::of_body(headers)?, room))
+        Ok((form, patience, Coding::of_body(headers)?, room))
     };
-    let (patience, packed, room) = match admit() {
+    let (form, patience, packed, room) = match admit() {
         Ok(admitted) => admitted,
         Err(refusal) => {
             request::drain(headers, body).await;
@@ -160,8 +164,6 @@ async fn compute(
     if let Some(coding) = packed {
         body = coding::unpack(coding, body, max_bytes, app.room.clone()).await?;
     }
-    // From here on the connection keeps its place.
-    let _running = parts.extensions.get::<Seat>().map(Seat::running);
     // Only now, so that it is the release that is live when the request is whole: a slow sender does not hold an old one.
     let mut live = find(app, model, version)?;
     // Who names a version has chosen already.
@@ -176,7 +178,7 @@ async fn compute(
         Some(form) => form,
         None => predict::form_of(headers, &body.bytes, &live.model.manifest().preprocess)?,
     };
-    ask(app, live, Whole { form, body, id, patience, coding: Coding::accepted(headers) }).await
+    Ok((live, Whole { form, body, id, patience, coding: Coding::accepted(headers) }))
 }
 
 /// A request that is all here.

@@ -166,6 +166,7 @@ impl Server {
             None => None,
         };
         let socket = settings.socket.as_deref().map(Socket::bind).transpose()?;
+        registry.metrics().may_wait(settings.queue.get());
         let threads = settings.threads;
         let clock = Arc::clone(registry.clock());
         let pool =

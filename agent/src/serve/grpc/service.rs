@@ -2,11 +2,13 @@
 
 use super::super::call::Form;
 use super::super::error::ApiError;
+use super::super::metrics::TurnedAway;
 use super::super::oip::messages::{
     InferTarget, ModelConfigResponse, ModelStatisticsResponse, OfModel, RepositoryChange, RepositoryIndexRequest,
     RepositoryIndexResponse, STREAM_INFER_RESPONSE, StreamError, Yes,
 };
 use super::super::oip::{config, metadata, repository};
+use super::super::registry::Live;
 use super::super::request::Held;
 use super::super::route::{Around, Own, route};
 use super::super::router::{App, Whole, ask, find};
@@ -76,7 +78,7 @@ async fn unary(
     headers: &HeaderMap,
     messages: Messages<Incoming>,
 ) -> Result<Answers, Status> {
-    let message = messages.only().await?;
+    let message = messages.only().await.map_err(|status| refused(app, status))?;
     let _running = seat.running();
     let answer = match method {
         "ModelInfer" => infer(app, headers, message).await?,
@@ -128,7 +130,8 @@ fn stream(app: Arc<App>, seat: Seat, headers: HeaderMap, messages: Messages<Inco
         let (app, running, headers) = (Arc::clone(&app), seat.running(), Arc::clone(&headers));
         async move {
             let _running = running;
-            Ok(match infer(&app, &headers, message?).await {
+            let message = message.map_err(|status| refused(&app, status))?;
+            Ok(match infer(&app, &headers, message).await {
                 Ok(response) => {
                     let mut out = Vec::with_capacity(response.len().saturating_add(8));
                     put_bytes(&mut out, STREAM_INFER_RESPONSE, &response);
@@ -146,7 +149,7 @@ fn read<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
 }
 
 /// The live release that a small message names.
-fn named(app: &App, message: &[u8]) -> Result<Arc<super::super::registry::Live>, Status> {
+fn named(app: &App, message: &[u8]) -> Result<Arc<Live>, Status> {
     let OfModel { name, version } = read(message)?;
     Ok(find(app, Some(&name), version_of(&version))?)
 }
@@ -176,6 +179,18 @@ fn statistics(app: &App, message: &[u8]) -> Result<Vec<u8>, Status> {
 }
 
 async fn infer(app: &App, headers: &HeaderMap, message: Held) -> Result<Vec<u8>, Status> {
+    let (live, whole) = whole(app, headers, message).map_err(|status| refused(app, status))?;
+    Ok(ask(app, live, whole).await?.bytes)
+}
+
+/// Counts what never comes to the queue.
+fn refused(app: &App, status: Status) -> Status {
+    app.registry.metrics().turned_away(TurnedAway::Grpc(status.code()));
+    status
+}
+
+/// The request that a message is, and the release that is to answer it.
+fn whole(app: &App, headers: &HeaderMap, message: Held) -> Result<(Arc<Live>, Whole), Status> {
     let target: InferTarget = read(&message.bytes)?;
     let (id, version) = (app.ids.of(headers), version_of(&target.model_version));
     let mut live = find(app, Some(&target.model_name), version)?;
@@ -194,7 +209,7 @@ async fn infer(app: &App, headers: &HeaderMap, message: Held) -> Result<Vec<u8>,
         patience: patience(headers, app.settings.deadline)?,
         coding: None,
     };
-    Ok(ask(app, live, whole).await?.bytes)
+    Ok((live, whole))
 }
 
 /// How long the caller waits (gRPC over HTTP/2 §Requests, `grpc-timeout`), at most what the box allows.

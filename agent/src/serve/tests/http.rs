@@ -2,8 +2,39 @@
 
 use super::super::ServeSettings;
 use super::super::testing::FakeModel;
+use super::caller::Caller;
 use super::{Running, send, settings, start, start_with};
 use serde_json::json;
+
+#[tokio::test]
+async fn who_is_turned_away_before_the_queue_is_counted_by_status() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    let sent = [
+        (server.post("/v2/models/nobody/predict", "image/png", "an image"), 404),
+        (server.image().header("content-encoding", "br"), 415),
+        (
+            server
+                .post("/v2/models/digits/infer", "application/json", "{}")
+                .header("inference-header-content-length", "x"),
+            400,
+        ),
+    ];
+    for (request, expected) in sent {
+        assert_eq!(send(request).await.status, expected);
+    }
+    let mut caller = Caller::connect(&server).await.unwrap();
+    assert!(caller.call("ModelInfer", b"no message").await.is_err());
+    assert_eq!(send(server.image()).await.status, 200);
+    let text = server.get("/metrics").await.body;
+    let refused = |line: &str| text.lines().any(|found| found == format!("fieldpost_requests_refused{line} 1"));
+    for code in ["404", "415", "400"] {
+        assert!(refused(&format!("{{protocol=\"http\",code=\"{code}\"}}")), "{code}: {text}");
+    }
+    assert!(refused("{protocol=\"grpc\",code=\"InvalidArgument\"}"), "{text}");
+    assert!(text.contains("\nfieldpost_queue_limit 64\n"), "{text}");
+    let resident = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+    assert!(resident.unwrap().parse::<u64>().unwrap() > 1 << 20);
+}
 
 #[tokio::test]
 async fn an_image_is_answered_with_label_score_and_who_said_so() {
