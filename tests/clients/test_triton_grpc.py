@@ -221,6 +221,13 @@ class ByHand(field.Case):
             self.assertIn(refused.exception.code(), (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.RESOURCE_EXHAUSTED))
         self.assertLess(field.rss_mib() - memory, 48)
 
+    def test_an_error_within_a_stream_names_its_request(self):
+        sound, wrong = self.request(fp32_contents=[0] * 30), self.request(fp32_contents=[0] * 29)
+        sound.id, wrong.id = "sound", "wrong"
+        first, second = self.stub.ModelStreamInfer(iter([wrong, sound]))
+        self.assertEqual((first.infer_response.id, bool(first.error_message)), ("wrong", True))
+        self.assertEqual((second.infer_response.id, second.error_message), ("sound", ""))
+
     def test_other_services_and_calls_are_unimplemented(self):
         for path in ("/inference.GRPCInferenceService/TraceSetting", "/other.Service/Call"):
             with self.assertRaises(grpc.RpcError) as refused:

@@ -4,8 +4,8 @@ use super::super::call::Form;
 use super::super::error::ApiError;
 use super::super::metrics::TurnedAway;
 use super::super::oip::messages::{
-    InferTarget, ModelConfigResponse, ModelStatisticsResponse, OfModel, RepositoryChange, RepositoryIndexRequest,
-    RepositoryIndexResponse, STREAM_INFER_RESPONSE, StreamError, Yes,
+    FailedRequest, InferTarget, ModelConfigResponse, ModelStatisticsResponse, OfModel, RepositoryChange,
+    RepositoryIndexRequest, RepositoryIndexResponse, STREAM_INFER_RESPONSE, StreamError, Yes,
 };
 use super::super::oip::{config, metadata, repository};
 use super::super::registry::Live;
@@ -131,17 +131,24 @@ fn stream(app: Arc<App>, seat: Seat, headers: HeaderMap, messages: Messages<Inco
         async move {
             let _running = running;
             let message = message.map_err(|status| refused(&app, status))?;
+            let bytes = message.bytes.clone();
             Ok(match infer(&app, &headers, message).await {
                 Ok(response) => {
                     let mut out = Vec::with_capacity(response.len().saturating_add(8));
                     put_bytes(&mut out, STREAM_INFER_RESPONSE, &response);
                     out
                 }
-                Err(status) => StreamError { error_message: status.message().to_owned() }.encode_to_vec(),
+                Err(status) => stream_error(&bytes, &status).encode_to_vec(),
             })
         }
     });
     Box::pin(answers.buffered(STREAM_AT_ONCE))
+}
+
+/// What is told of a request that failed: with its id, where it has one that can be read, for answers are taken apart by it.
+fn stream_error(message: &[u8], status: &Status) -> StreamError {
+    let id = read::<InferTarget>(message).map(|target| target.id).unwrap_or_default();
+    StreamError { error_message: status.message().to_owned(), infer_response: Some(FailedRequest { id }) }
 }
 
 fn read<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
@@ -234,6 +241,15 @@ pub(crate) fn patience(headers: &HeaderMap, longest: Duration) -> Result<Duratio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_request_of_a_stream_keeps_its_id() {
+        let told = |message: &'static [u8]| {
+            stream_error(&Bytes::from_static(message), &Status::not_found("no model")).encode_to_vec()
+        };
+        assert_eq!(told(b"\x0a\x01m\x1a\x02id"), b"\x0a\x08no model\x12\x04\x1a\x02id");
+        assert_eq!(told(b"\xff"), b"\x0a\x08no model\x12\x00", "no request");
+    }
 
     #[test]
     fn the_callers_timeout_is_read_in_each_unit() {

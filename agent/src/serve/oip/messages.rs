@@ -164,6 +164,15 @@ pub(crate) struct InferTensorContents {
 pub(crate) struct StreamError {
     #[prost(string, tag = "1")]
     pub(crate) error_message: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) infer_response: Option<FailedRequest>,
+}
+
+/// Of ModelInferResponse, which request it was.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FailedRequest {
+    #[prost(string, tag = "3")]
+    pub(crate) id: String,
 }
 
 /// Where ModelStreamInferResponse has the answer.
