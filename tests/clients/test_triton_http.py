@@ -1,9 +1,11 @@
 """tritonclient over HTTP, unchanged."""
 
+import asyncio
 import unittest
 
 import numpy as np
 import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 import field
@@ -162,6 +164,58 @@ class Triton(field.Case):
                     self.client.infer(model, inputs_of({name: (kind, array)}, binary))
         with self.assertRaisesRegex(InferenceServerException, "version 1.0.0 of `digits` is live"):
             self.client.infer("digits", inputs_of({"image": ("FP32", images)}, True), model_version="9")
+
+
+class Aio(unittest.IsolatedAsyncioTestCase, field.Case):
+    """The asyncio client, which is another implementation: aiohttp beneath it, which asks for packed answers unbidden."""
+
+    async def asyncSetUp(self):
+        self.client = triton_aio.InferenceServerClient(field.HTTP)
+
+    async def asyncTearDown(self):
+        await self.client.close()
+
+    async def test_health_metadata_and_configuration(self):
+        self.assertTrue(await self.client.is_server_live())
+        self.assertTrue(await self.client.is_server_ready())
+        self.assertTrue(await self.client.is_model_ready("digits", "1.0.0"))
+        self.assertFalse(await self.client.is_model_ready("nothing"))
+        self.assertIn("classification", (await self.client.get_server_metadata())["extensions"])
+        self.assertEqual((await self.client.get_model_metadata("digits"))["versions"], ["1.0.0"])
+        self.assertEqual((await self.client.get_model_config("digits"))["max_batch_size"], 0)
+        self.assertEqual(len(await self.client.get_model_repository_index()), 4)
+        counts = await self.client.get_inference_statistics("digits")
+        self.assertEqual(counts["model_stats"][0]["name"], "digits")
+
+    async def test_every_type_both_ways(self):
+        arrays = {f"in_{kind}": (kind, array) for kind, array in field.VALUES.items()}
+        for binary in (True, False):
+            outputs = [triton.InferRequestedOutput(f"out_{kind}", binary_data=binary) for kind in field.VALUES]
+            answer = await self.client.infer("echo", inputs_of(arrays, binary), outputs=outputs)
+            for kind, array in field.VALUES.items():
+                with self.subTest(kind=kind, binary=binary):
+                    self.same(answer.as_numpy(f"out_{kind}"), array)
+
+    async def test_many_at_once_packed_and_by_class(self):
+        images, logits = field.digits()
+        images, logits = np.repeat(images, 20, axis=0), np.repeat(logits, 20, axis=0)
+        sent = inputs_of({"image": ("FP32", images)}, True)
+        for coding in (None, "gzip", "deflate"):
+            packed = {"request_compression_algorithm": coding, "response_compression_algorithm": coding}
+            answers = await asyncio.gather(*(self.client.infer("digits", sent, **packed) for _ in range(8)))
+            for answer in answers:
+                self.close(answer.as_numpy("logits"), logits)
+        outputs = [triton.InferRequestedOutput("logits", class_count=1)]
+        best = await self.client.infer("digits", sent, outputs=outputs, timeout=30_000_000)
+        self.classes(best.as_numpy("logits"), logits, 1, [str(digit) for digit in range(10)])
+
+    async def test_mistakes_are_told(self):
+        images, _ = field.digits()
+        sent = inputs_of({"image": ("FP32", images)}, True)
+        with self.assertRaisesRegex(InferenceServerException, "no model `nothing`"):
+            await self.client.infer("nothing", sent)
+        with self.assertRaisesRegex(InferenceServerException, "deadline"):
+            await self.client.infer("digits", sent, timeout=1)
 
 
 if __name__ == "__main__":
