@@ -21,7 +21,7 @@ pub mod selftest;
 #[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
-mod onnx_builder;
+pub(crate) mod onnx_builder;
 #[cfg(test)]
 mod reference_tests;
 #[cfg(test)]

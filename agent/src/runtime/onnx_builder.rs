@@ -4,14 +4,14 @@ use fieldpost_shared::bundle::Dtype;
 
 /// A graph in the making; names of nodes, tensors and axes are the caller's.
 #[derive(Default)]
-pub(super) struct Onnx {
+pub(crate) struct Onnx {
     graph: Vec<u8>,
 }
 
 /// ONNX `TensorProto.DataType`.
-pub(super) const BFLOAT16: u64 = 16;
+pub(crate) const BFLOAT16: u64 = 16;
 
-pub(super) const fn data_type(dtype: Dtype) -> u64 {
+pub(crate) const fn data_type(dtype: Dtype) -> u64 {
     match dtype {
         Dtype::Fp32 => 1,
         Dtype::Uint8 => 2,
@@ -30,7 +30,7 @@ pub(super) const fn data_type(dtype: Dtype) -> u64 {
 }
 
 /// An attribute of a node.
-pub(super) enum Attribute<'a> {
+pub(crate) enum Attribute<'a> {
     Float(&'a str, f32),
     Int(&'a str, u64),
     Ints(&'a str, &'a [u64]),
@@ -41,12 +41,12 @@ pub(super) enum Attribute<'a> {
 
 impl Onnx {
     /// A node; an empty `name` is none. `op` may be `domain:Op`.
-    pub(super) fn node(mut self, name: &str, op: &str, inputs: &[&str], outputs: &[&str]) -> Self {
+    pub(crate) fn node(mut self, name: &str, op: &str, inputs: &[&str], outputs: &[&str]) -> Self {
         self.graph.extend(message(1, &node(name, op, inputs, outputs, &[])));
         self
     }
 
-    pub(super) fn node_with(
+    pub(crate) fn node_with(
         mut self,
         name: &str,
         op: &str,
@@ -59,48 +59,48 @@ impl Onnx {
     }
 
     /// A weight in the file.
-    pub(super) fn weight(mut self, name: &str, shape: &[u64], values: &[f32]) -> Self {
+    pub(crate) fn weight(mut self, name: &str, shape: &[u64], values: &[f32]) -> Self {
         let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.graph.extend(message(5, &[tensor(name, data_type(Dtype::Fp32), shape), message(9, &raw)].concat()));
         self
     }
 
     /// Integers of 64 bits in the file.
-    pub(super) fn integers(mut self, name: &str, shape: &[u64], values: &[i64]) -> Self {
+    pub(crate) fn integers(mut self, name: &str, shape: &[u64], values: &[i64]) -> Self {
         let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.graph.extend(message(5, &[tensor(name, data_type(Dtype::Int64), shape), message(9, &raw)].concat()));
         self
     }
 
     /// A weight of float32 in another file, from an offset on.
-    pub(super) fn external(mut self, name: &str, shape: &[u64], location: &str, offset: usize) -> Self {
+    pub(crate) fn external(mut self, name: &str, shape: &[u64], location: &str, offset: usize) -> Self {
         let entry = |key: &str, value: &str| message(13, &[text(1, key), text(2, value)].concat());
         let external = [entry("location", location), entry("offset", &offset.to_string()), int(14, 1)].concat();
         self.graph.extend(message(5, &[tensor(name, data_type(Dtype::Fp32), shape), external].concat()));
         self
     }
 
-    pub(super) fn input(mut self, name: &str, data_type: u64, shape: &[&str]) -> Self {
+    pub(crate) fn input(mut self, name: &str, data_type: u64, shape: &[&str]) -> Self {
         self.graph.extend(message(11, &value(name, data_type, Some(shape))));
         self
     }
 
-    pub(super) fn input_without_shape(mut self, name: &str, data_type: u64) -> Self {
+    pub(crate) fn input_without_shape(mut self, name: &str, data_type: u64) -> Self {
         self.graph.extend(message(11, &value(name, data_type, None)));
         self
     }
 
-    pub(super) fn output(mut self, name: &str, data_type: u64, shape: &[&str]) -> Self {
+    pub(crate) fn output(mut self, name: &str, data_type: u64, shape: &[&str]) -> Self {
         self.graph.extend(message(12, &value(name, data_type, Some(shape))));
         self
     }
 
     /// The file, opset 17.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.bytes_of(17)
     }
 
-    pub(super) fn bytes_of(&self, opset: u64) -> Vec<u8> {
+    pub(crate) fn bytes_of(&self, opset: u64) -> Vec<u8> {
         let graph = message(7, &[self.graph.clone(), text(2, "g")].concat());
         [int(1, 8), graph, message(8, &int(2, opset))].concat()
     }

@@ -90,28 +90,43 @@ impl Shown {
     }
 }
 
-/// What a person gives it, and an example. An image is a file; features are one record; everything else is an inference
-/// request of zeros.
+/// What a person gives it, and an example. An image is a file; bytes are a file or a text; features are one record, of zeros
+/// and first categories; everything else is an inference request of zeros and empty texts.
 fn form(manifest: &Manifest) -> (&'static str, Value) {
     match &manifest.preprocess {
         Preprocess::Image(_) => ("image", Value::Null),
-        Preprocess::Tabular(tabular) => (
-            "features",
-            tabular.features.iter().map(|name| (name.clone(), json!(0))).collect::<serde_json::Map<_, _>>().into(),
-        ),
-        _ => {
-            let input = |spec: &TensorSpec| {
-                let shape: Vec<usize> = spec.shape.iter().map(|dim| usize::try_from(size(dim)).unwrap_or(1)).collect();
-                let count = shape.iter().fold(1_usize, |product, axis| product.saturating_mul(*axis)).min(MOST_EXAMPLE);
-                let zero = if spec.dtype == Dtype::Bool { json!(false) } else { json!(0) };
-                json!({ "name": spec.name, "shape": shape, "datatype": spec.dtype, "data": vec![zero; count] })
+        Preprocess::Bytes(_) => ("bytes", Value::Null),
+        Preprocess::Tabular(tabular) => {
+            let value = |name: &String| match tabular.details.get(name).and_then(|detail| detail.categories.first()) {
+                Some(category) => json!(category),
+                None => json!(0),
             };
-            ("tensors", json!({ "inputs": manifest.inputs.iter().map(input).collect::<Vec<_>>() }))
+            let record = tabular.features.iter().map(|name| (name.clone(), value(name)));
+            ("features", record.collect::<serde_json::Map<_, _>>().into())
         }
+        Preprocess::Tensor => ("tensors", json!({ "inputs": manifest.inputs.iter().map(input).collect::<Vec<_>>() })),
     }
 }
 
-/// Longest example that is written out.
+/// An input of an inference request, its open axes of 1. The elements of a large one are not written out: the page sends them
+/// behind the JSON, from a file, or as zeros.
+fn input(spec: &TensorSpec) -> Value {
+    let shape: Vec<usize> = spec.shape.iter().map(|dim| usize::try_from(size(dim)).unwrap_or(1)).collect();
+    let count = shape.iter().fold(1_usize, |product, axis| product.saturating_mul(*axis));
+    if count > MOST_EXAMPLE {
+        let bytes = count.saturating_mul(spec.dtype.size_bytes());
+        let parameters = json!({ "binary_data_size": bytes });
+        return json!({ "name": spec.name, "shape": shape, "datatype": spec.dtype, "parameters": parameters });
+    }
+    let zero = match spec.dtype {
+        Dtype::Bool => json!(false),
+        Dtype::Bytes => json!(""),
+        _ => json!(0),
+    };
+    json!({ "name": spec.name, "shape": shape, "datatype": spec.dtype, "data": vec![zero; count] })
+}
+
+/// Most elements of an input that are written out.
 const MOST_EXAMPLE: usize = 4_096;
 
 fn spec(spec: &TensorSpec) -> Value {
@@ -153,5 +168,41 @@ mod tests {
         let (takes, example) = form(&manifest);
         assert_eq!((takes, &example["inputs"][0]["shape"]), ("tensors", &json!([1, 1, 8, 8])));
         assert_eq!(example["inputs"][0]["data"].as_array().unwrap().len(), 64);
+    }
+
+    /// An example of tensors that the model takes: zeros behind the JSON where it says so, as the page sends them.
+    fn taken(dtype: Dtype, shape: &[u64]) -> Value {
+        let mut manifest = testing::manifest();
+        manifest.preprocess = Preprocess::Tensor;
+        manifest.inputs[0].dtype = dtype;
+        manifest.inputs[0].shape = shape.iter().map(|size| Dim::Fixed(*size)).collect();
+        let (_, example) = form(&manifest);
+        let head = example.to_string().into_bytes();
+        let behind = example["inputs"][0]["parameters"]["binary_data_size"].as_u64();
+        let body = [head.clone(), vec![0; usize::try_from(behind.unwrap_or(0)).unwrap()]].concat();
+        super::super::oip::infer::parse(&body, behind.map(|_| head.len()), &manifest).unwrap();
+        example["inputs"][0].clone()
+    }
+
+    #[test]
+    fn every_example_is_a_request_that_the_model_takes() {
+        for dtype in Dtype::ALL {
+            assert!(taken(dtype, &[2, 3])["parameters"].is_null());
+            assert!(taken(dtype, &[1, 3, 224, 224])["data"].is_null(), "too large to be written out");
+        }
+        assert_eq!(taken(Dtype::Bytes, &[2])["data"], json!(["", ""]));
+    }
+
+    #[test]
+    fn an_example_of_features_has_a_category_where_one_is_due() {
+        use fieldpost_shared::bundle::manifest::{Feature, TabularInput};
+        let mut manifest = testing::manifest();
+        let site = Feature { categories: vec!["lyon".to_owned(), "oslo".to_owned()], ..Feature::default() };
+        manifest.preprocess = Preprocess::Tabular(TabularInput {
+            features: vec!["load".to_owned(), "site".to_owned()],
+            details: [("site".to_owned(), site)].into(),
+            ..TabularInput::default()
+        });
+        assert_eq!(form(&manifest), ("features", json!({ "load": 0, "site": "lyon" })));
     }
 }

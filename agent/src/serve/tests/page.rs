@@ -4,6 +4,11 @@ use super::super::Model;
 use super::super::testing::FakeModel;
 use super::swap::{digits, folder};
 use super::{LONG, Running, start};
+use crate::runtime::onnx_builder::{Onnx, data_type};
+use crate::runtime::{LoadedModel, fixtures};
+use fieldpost_shared::bundle::Dtype;
+use fieldpost_shared::bundle::manifest::{BytesInput, Feature, Preprocess, TabularInput};
+use fieldpost_shared::durable::write_atomic;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
@@ -137,6 +142,29 @@ impl Browser {
         self.call(&format!("/element/{element}/click"), Some(json!({}))).await;
     }
 
+    /// Chooses a model, and waits until its form is there.
+    async fn choose(&self, model: &str) {
+        self.run(&format!(
+            "const m = document.querySelector('#model'); m.value = '{model}'; m.dispatchEvent(new Event('change'))"
+        ))
+        .await;
+    }
+
+    /// Presses the button; what a model of this kind answers: the elements of its one output.
+    async fn predicted(&self) -> Value {
+        self.run("document.querySelector('#raw').textContent = ''").await;
+        self.click("#form button").await;
+        let text = self.until("return document.querySelector('#raw').textContent").await;
+        let answer: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+        assert!(answer["error"].is_null(), "{answer}");
+        answer["outputs"][0]["data"].clone()
+    }
+
+    /// No error, and nothing that the policy stopped.
+    async fn is_content(&self) {
+        assert_eq!(self.call("/se/log", Some(json!({ "type": "browser" }))).await, json!([]));
+    }
+
     async fn close(mut self) {
         drop(self.client.delete(format!("{}/session{}", self.base, self.session)).send().await);
         self.driver.kill().await.unwrap();
@@ -174,7 +202,70 @@ async fn in_a_browser_a_picture_is_recognised_and_the_truth_is_told() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     browser.until("return document.querySelector('#p50').getAttribute('points')").await;
-    let console = browser.call("/se/log", Some(json!({ "type": "browser" }))).await;
-    assert_eq!(console, json!([]), "no error, and nothing that the policy stopped");
+    browser.is_content().await;
+    browser.close().await;
+}
+
+/// A model of one node, from `x` to `y`.
+fn one_node(name: &str, op: &str, dtype: Dtype, shapes: [&[&str]; 2], preprocess: Preprocess) -> Arc<LoadedModel> {
+    let (dir, [x, y]) = (tempfile::tempdir().unwrap(), shapes);
+    let kind = data_type(dtype);
+    let graph = Onnx::default().node("n", op, &["x"], &["y"]).input("x", kind, x).output("y", kind, y);
+    write_atomic(dir.path(), "model.onnx", &graph.bytes()).unwrap();
+    let (x, y) = (fixtures::spec("x", dtype, x), fixtures::spec("y", dtype, y));
+    let mut manifest = fixtures::manifest(name, vec![x], vec![y]);
+    manifest.preprocess = preprocess;
+    Arc::new(fixtures::load_from(dir.path(), manifest).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_browser_each_kind_of_bundle_takes_its_example_and_files() {
+    if is_passed_over() {
+        return;
+    }
+    let server = start().await;
+    let site = Feature { categories: vec!["lyon".to_owned(), "oslo".to_owned()], ..Feature::default() };
+    let record = Preprocess::Tabular(TabularInput {
+        tensor: "x".to_owned(),
+        features: vec!["load".to_owned(), "site".to_owned()],
+        details: [("site".to_owned(), site)].into(),
+        ..TabularInput::default()
+    });
+    let (tensor, pad) = ("x".to_owned(), 0);
+    let bytes = Preprocess::Bytes(BytesInput { tensor, head: 4, tail: 0, pad, offset: 0, strip: false, utf8: false });
+    for model in [
+        one_node("record", "Exp", Dtype::Fp32, [&["N", "2"], &["N", "2"]], record),
+        one_node("bytes", "Neg", Dtype::Fp32, [&["1", "4"], &["1", "4"]], bytes),
+        one_node(
+            "large",
+            "GlobalAveragePool",
+            Dtype::Fp32,
+            [&["1", "3", "224", "224"], &["1", "3", "1", "1"]],
+            Preprocess::Tensor,
+        ),
+        one_node("texts", "Identity", Dtype::Bytes, [&["N"], &["N"]], Preprocess::Tensor),
+    ] {
+        server.registry.install(model as Arc<dyn Model>);
+    }
+    let browser = Browser::open(server.client.clone()).await;
+    browser.call("/url", Some(json!({ "url": server.url("/") }))).await;
+    browser.until("return document.querySelectorAll('#model option').length === 4").await;
+    browser.choose("record").await;
+    assert_eq!(browser.predicted().await, json!([1, 1]));
+    browser.choose("texts").await;
+    assert_eq!(browser.predicted().await, json!([""]));
+    browser.choose("bytes").await;
+    browser.keys("#json", "ab").await;
+    assert_eq!(browser.predicted().await, json!([-97, -98, 0, 0]));
+    let files = tempfile::tempdir().unwrap();
+    write_atomic(files.path(), "four", &[1, 2, 3, 4]).unwrap();
+    browser.keys("#file", files.path().join("four").to_str().unwrap()).await;
+    assert_eq!(browser.predicted().await, json!([-1, -2, -3, -4]));
+    browser.choose("large").await;
+    assert_eq!(browser.predicted().await, json!([0, 0, 0]), "no file is zeros");
+    write_atomic(files.path(), "ones", &1_f32.to_le_bytes().repeat(3 * 224 * 224)).unwrap();
+    browser.keys("#file", files.path().join("ones").to_str().unwrap()).await;
+    assert_eq!(browser.predicted().await, json!([1, 1, 1]));
+    browser.is_content().await;
     browser.close().await;
 }
