@@ -13,11 +13,12 @@
 
 use super::error::ApiError;
 use super::ledger::Ledger;
+use super::path::Path;
 use super::registry::Registry;
 use super::request;
 use super::router::App;
 use super::truth::{Label, Prediction, Row, Said, shown};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};

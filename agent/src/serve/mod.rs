@@ -40,6 +40,7 @@ mod metrics;
 mod model;
 mod oip;
 mod page;
+mod path;
 mod pool;
 mod predict;
 mod recent;

@@ -1,11 +1,12 @@
 //! The extensions' paths over HTTP.
 
 use super::super::error::ApiError;
+use super::super::path::Path;
 use super::super::request;
 use super::super::router::{App, Named, find};
 use super::messages::{ModelConfig, ModelIndex, ModelStatisticsResponse};
 use super::{config, repository};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;

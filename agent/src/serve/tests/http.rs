@@ -52,6 +52,15 @@ async fn an_image_is_answered_with_label_score_and_who_said_so() {
 }
 
 #[tokio::test]
+async fn a_path_that_is_no_text_is_refused_as_all_else_is() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    for path in ["/v2/models/%ff", "/v2/models/%ff/ready", "/v2/models/digits/versions/%ff"] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.status, answer.error().contains("UTF-8")), (400, true), "{path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn a_request_without_an_id_gets_one() {
     let server = Running::serving(FakeModel::new("1.0.0")).await;
     let answer = send(server.image()).await;
