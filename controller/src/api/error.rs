@@ -141,7 +141,8 @@ impl From<ReleaseError> for ApiError {
         let refuse = |status| Self::of(status, &error);
         match &error {
             ReleaseError::Manifest(_) | ReleaseError::TooLarge(_) => refuse(StatusCode::BAD_REQUEST),
-            ReleaseError::Trust(trust) => refuse(StatusCode::FORBIDDEN).hint(match trust {
+            // What is wrong is the bundle or the root, and not who pushes it.
+            ReleaseError::Trust(trust) => refuse(StatusCode::UNPROCESSABLE_ENTITY).hint(match trust {
                 TrustError::Threshold { .. } => {
                     "sign with a publisher key of the fleet's root: `fieldpost trust show` lists them"
                 }

@@ -389,8 +389,8 @@ async fn pause(
     Path(name): Path<String>,
     body: Result<Json<ReasonRequest>, JsonRejection>,
 ) -> Result<Json<RolloutSummary>, ApiError> {
-    let Json(ReasonRequest { reason }) = body?;
-    command(&api, &caller, &engine, &name, Command::Pause { reason }).await
+    let asked = body.map(|Json(ReasonRequest { reason })| Command::Pause { reason });
+    command(&api, &caller, &engine, &name, asked).await
 }
 
 async fn resume(
@@ -400,8 +400,8 @@ async fn resume(
     Path(name): Path<String>,
     body: Result<Json<ResumeRequest>, JsonRejection>,
 ) -> Result<Json<RolloutSummary>, ApiError> {
-    let Json(ResumeRequest { accept }) = body?;
-    command(&api, &caller, &engine, &name, Command::Resume { accept }).await
+    let asked = body.map(|Json(ResumeRequest { accept })| Command::Resume { accept });
+    command(&api, &caller, &engine, &name, asked).await
 }
 
 async fn approve(
@@ -410,7 +410,7 @@ async fn approve(
     Extension(engine): Extension<EngineHandle>,
     Path(name): Path<String>,
 ) -> Result<Json<RolloutSummary>, ApiError> {
-    command(&api, &caller, &engine, &name, Command::Approve).await
+    command(&api, &caller, &engine, &name, Ok(Command::Approve)).await
 }
 
 async fn abort(
@@ -420,8 +420,8 @@ async fn abort(
     Path(name): Path<String>,
     body: Result<Json<AbortRequest>, JsonRejection>,
 ) -> Result<Json<RolloutSummary>, ApiError> {
-    let Json(AbortRequest { mode, reason }) = body?;
-    command(&api, &caller, &engine, &name, Command::Abort { mode, reason }).await
+    let asked = body.map(|Json(AbortRequest { mode, reason })| Command::Abort { mode, reason });
+    command(&api, &caller, &engine, &name, asked).await
 }
 
 async fn rollback(
@@ -431,18 +431,20 @@ async fn rollback(
     Path(name): Path<String>,
     body: Result<Json<ReasonRequest>, JsonRejection>,
 ) -> Result<Json<RolloutSummary>, ApiError> {
-    let Json(ReasonRequest { reason }) = body?;
-    command(&api, &caller, &engine, &name, Command::Rollback { reason }).await
+    let asked = body.map(|Json(ReasonRequest { reason })| Command::Rollback { reason });
+    command(&api, &caller, &engine, &name, asked).await
 }
 
+/// Who may not is told so before anything that was sent is judged.
 async fn command(
     api: &Api,
     caller: &Caller,
     engine: &EngineHandle,
     name: &str,
-    command: Command,
+    asked: Result<Command, JsonRejection>,
 ) -> Result<Json<RolloutSummary>, ApiError> {
     caller.must_be(Role::Operator)?;
+    let command = asked?;
     let action = match &command {
         Command::Pause { .. } => "rollout.pause",
         Command::Resume { .. } => "rollout.resume",

@@ -161,8 +161,10 @@ async fn a_viewer_changes_nothing_and_a_stranger_reads_nothing() {
         (format!("/v1/rollouts/{id}/abort"), json!({"mode": "revert"})),
         (format!("/v1/rollouts/{id}/rollback"), json!({})),
     ] {
-        let (status, _) = server.ask(Method::POST, &path, &server.viewer, Some(body)).await;
-        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+        for body in [body, json!({"nonsense": 1})] {
+            let (status, _) = server.ask(Method::POST, &path, &server.viewer, Some(body)).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+        }
     }
     for path in ["", "/x", "/x/events", "/x/explain"] {
         let (status, _) = server.ask(Method::GET, &format!("/v1/rollouts{path}"), "nobody", None).await;
