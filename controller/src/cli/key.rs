@@ -78,6 +78,11 @@ fn make(role: &'static str, new: NewKey) -> Result<KeyFile, Failure> {
     }
     let Some(name) = path.file_name() else { return Err(refuse().because_text("the path names no file")) };
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        let folder = dir.display();
+        let hint = format!("make it first, for you alone: mkdir -m 700 -p {folder}");
+        return Err(refuse().because_text(format!("there is no folder `{folder}`")).hint(hint));
+    }
     let key = SecretKey::generate().map_err(|error| refuse().because(&error))?;
     write_secret(dir, &name.to_string_lossy(), key.to_file(role).as_bytes())
         .map_err(|error| refuse().because(&error))?;
@@ -98,5 +103,14 @@ mod tests {
         let error = make("root", new()).unwrap_err().to_string();
         assert!(error.contains("the file is there already"), "{error}");
         assert_eq!(read_key_file(&path).unwrap(), made);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let safe = dir.path().join("safe");
+        let error = make("root", NewKey { out: Some(safe.join("root.key")) }).unwrap_err().to_string();
+        assert!(error.contains("there is no folder") && error.contains("mkdir"), "{error}");
+        assert!(!safe.exists(), "where secrets are kept is for people to decide");
     }
 }

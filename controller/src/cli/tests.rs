@@ -116,6 +116,19 @@ fn help_of_the_main_commands() {
 }
 
 #[test]
+fn the_help_of_a_plan_shows_plans() {
+    let text = help(&["rollout", "plan"]);
+    assert!(text.contains("fieldpost rollout plan") && !text.contains("fieldpost rollout start"), "{text}");
+}
+
+#[test]
+fn nobody_changes_at_the_same_time_is_no_rollout() {
+    let words = ["fieldpost", "rollout", "start", "digits@1.1.0", "--max-concurrent", "0"];
+    let error = Cli::try_parse_from(words).unwrap_err().to_string();
+    assert!(error.contains("at least 1") && error.contains("leave it out"), "{error}");
+}
+
+#[test]
 fn no_help_leaks_what_the_environment_holds() {
     every(&Cli::command(), &mut |command| {
         for arg in command.get_arguments().filter(|arg| arg.get_env().is_some()) {

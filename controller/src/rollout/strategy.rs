@@ -438,6 +438,9 @@ impl Strategy {
         if let Some(approval) = strategy.approve_before.iter().find(|approval| !(1..=waves).contains(&approval.wave)) {
             return out("approve_before", "the number of a wave, from 1", approval.wave.to_string());
         }
+        if strategy.shadow_waves > waves {
+            return out("shadow_waves", "at most as many as there are waves", strategy.shadow_waves.to_string());
+        }
         if let (Some(from), Some(until)) = (strategy.not_before, strategy.until)
             && from >= until
         {

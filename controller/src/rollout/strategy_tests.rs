@@ -56,6 +56,7 @@ fn values_out_of_range_are_refused_by_the_field_s_name() {
         ("silence_after = \"0\"", "silence_after"),
         ("waves = \"1,4\"\napprove_before = [3]", "approve_before"),
         ("approve_before = [0]", "approve_before"),
+        ("waves = \"1,4\"\nshadow_waves = 3", "shadow_waves"),
         ("approve_before = [\"4:admin\"]", "approve_before"),
         ("not_before = \"2026-01-02T00:00:00Z\"\nuntil = \"2026-01-01T00:00:00Z\"", "until"),
         ("[limits]\nalpha = 0.9", "limits.alpha"),

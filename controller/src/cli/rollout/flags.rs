@@ -67,7 +67,7 @@ pub struct StrategyFlags {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub silence_after: Option<Duration>,
     /// Devices that change at the same time [default: the whole wave]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub max_concurrent: Option<usize>,
     /// The same for each value of a label: `site:1`; may be repeated
     #[arg(long, value_name = "LABEL:COUNT")]
@@ -178,6 +178,11 @@ fn number(text: &str) -> Result<f64, String> {
 fn lasting(text: &str) -> Result<Duration, String> {
     let lasts = duration::parse(text).map_err(|error| error.to_string())?;
     if lasts.is_zero() { Err("it must last".to_owned()) } else { Ok(lasts) }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let count = text.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
+    if count == 0 { Err("at least 1; leave it out for the whole wave".to_owned()) } else { Ok(count) }
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {

@@ -41,6 +41,10 @@ pub enum RolloutCommand {
     /// Begin a rollout
     Start(Box<StartArgs>),
     /// Say what a start would do, and what harm it could find; the same as `start --dry-run`
+    #[command(after_help = "Examples:
+  fieldpost rollout plan digits@1.1.0 --waves 10%,50%,100%
+  fieldpost rollout plan digits@1.1.0 --selector site=lyon --waves '1; grow 25% x2' --output json
+  fieldpost rollout plan digits@1.1.0 --strategy careful.toml")]
     Plan(Box<StartArgs>),
     /// Begin again what was rolled back or aborted: the same devices and strategy, with the same release or another
     Retry(Box<RetryArgs>),
