@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(scene(&[object(0, 0.75, 0.0)], &[object(1, 0.75, 0.0)]), (false, 0.75), "of another class");
         let (near, far) = (object(0, 0.5, 1.0), object(0, 0.5, 40.0));
         assert_eq!(scene(&[object(0, 0.5, 0.0), object(0, 0.5, 40.0)], &[far.clone(), near.clone()]), (true, 0.0));
-        assert_eq!(scene(&[], &[near.clone()]), (false, 0.5), "one that only the other sees");
+        assert_eq!(scene(&[], std::slice::from_ref(&near)), (false, 0.5), "one that only the other sees");
         assert_eq!(
             scene(&[object(0, 0.5, 0.0), object(0, 0.25, 0.0)], &[near]),
             (false, 0.25),

@@ -244,9 +244,7 @@ mod tests {
 
     #[test]
     fn a_failed_request_of_a_stream_keeps_its_id() {
-        let told = |message: &'static [u8]| {
-            stream_error(&Bytes::from_static(message), &Status::not_found("no model")).encode_to_vec()
-        };
+        let told = |message: &'static [u8]| stream_error(message, &Status::not_found("no model")).encode_to_vec();
         assert_eq!(told(b"\x0a\x01m\x1a\x02id"), b"\x0a\x08no model\x12\x04\x1a\x02id");
         assert_eq!(told(b"\xff"), b"\x0a\x08no model\x12\x00", "no request");
     }

@@ -184,14 +184,15 @@ async fn a_timeout_in_the_body_is_looked_at_before_and_after_the_model() {
     let at_once = send(asks(1)).await;
     assert_eq!((at_once.status, at_once.error().contains("deadline"), count.load(Ordering::SeqCst)), (504, true, 0));
     let patience = Duration::from_secs(2);
-    let late = tokio::spawn(send(asks(2_000_000)));
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn(send(asks(2_000_000)));
     begun.recv().await.unwrap();
     tokio::time::sleep(patience).await;
     open.send(()).unwrap();
-    assert_eq!(late.await.unwrap().status, 504, "it was there too late");
-    let sound = tokio::spawn(send(asks(30_000_000)));
+    assert_eq!(waiting.join_next().await.unwrap().unwrap().status, 504, "it was there too late");
+    waiting.spawn(send(asks(30_000_000)));
     open.send(()).unwrap();
-    assert_eq!(sound.await.unwrap().status, 200);
+    assert_eq!(waiting.join_next().await.unwrap().unwrap().status, 200);
     let window = server.window().await;
     assert_eq!((window.errors.deadline, window.requests), (2, 3));
 }
