@@ -8,7 +8,7 @@ use super::fleet::SimFleet;
 use super::plan::Plan;
 use super::random::{self, stream};
 use crate::rollout::fleet::{Fleet, FleetError};
-use crate::rollout::order::{Seat, draw};
+use crate::rollout::order::{Seat, draw, last_of_each_last};
 use crate::rollout::plan::PlanError;
 use crate::rollout::strategy::Strategy;
 use fieldpost_shared::id::{DeviceId, Digest};
@@ -77,7 +77,8 @@ pub fn walk(plan: &Plan, strategy: &Strategy, effect: Effect, seed: u64) -> Resu
     let views = fleet.devices().map_err(NaiveError::Fleet)?;
     let drawn = Digest::from_bytes(random::bytes(&mut stream(seed, b"order   ", 0)));
     let seat = |id: &DeviceId, stratum| Seat { device: id.clone(), stratum };
-    let order = draw(&drawn, views.values().map(|view| seat(&view.id, view.stratum(&strategy.stratify))));
+    let order =
+        last_of_each_last(draw(&drawn, views.values().map(|view| seat(&view.id, view.stratum(&strategy.stratify)))));
     let mut counts = [0_u32; 4];
     let mut found = [None; 4];
     let mut reached = 0;

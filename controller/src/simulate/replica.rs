@@ -7,8 +7,11 @@ use super::{Effect, spans::Spans};
 use crate::rollout::core::{Core, CoreError, CoreParts, Entropy};
 use crate::rollout::fleet::Fleet;
 use crate::rollout::machine::{AbortMode, Command, Phase, Stage, State};
+use crate::rollout::plan::MAX_WAVES;
 use crate::rollout::start::StartRequest;
-use crate::rollout::strategy::Strategy;
+use crate::rollout::strategy::{Demand, Strategy};
+use crate::rollout::trial::design::rhythm;
+use crate::rollout::trial::schedule::multiple;
 use crate::rollout::upcoming::upcoming;
 use crate::store::{MemoryStore, Store};
 use fieldpost_shared::id::RolloutId;
@@ -97,10 +100,17 @@ pub struct Replica {
 #[must_use]
 pub fn longest(plan: &Plan, strategy: &Strategy) -> Duration {
     let devices = plan.fleet.devices;
-    // Waves that do not fit the fleet are refused when the rollout starts.
-    let waves = strategy.waves.resolve(devices, strategy.holdout.ceil(devices)).map_or(0, |waves| waves.len());
+    // Waves that do not fit the fleet are refused when the rollout starts; those for groups are known only then.
+    let resolved = strategy.waves.resolve(devices, strategy.holdout.ceil(devices)).map(|waves| waves.len());
+    let waves = resolved.ok().or_else(|| strategy.waves.last_number()).unwrap_or(MAX_WAVES);
     let waves = u32::try_from(waves + 1).unwrap_or(u32::MAX);
-    let wave = strategy.wave_timeout.saturating_add(strategy.max_dwell.max(strategy.soak));
+    let (every, warm_up) = rhythm(&strategy.trial, strategy.soak, Some(plan.fleet.window));
+    let looks = match strategy.evidence {
+        Demand::Trial => warm_up.saturating_add(every.saturating_mul(multiple(strategy.trial.looks))),
+        Demand::Gates | Demand::Requests => Duration::ZERO,
+    };
+    let dwell = strategy.max_dwell.max(strategy.soak).max(looks);
+    let wave = strategy.wave_timeout.saturating_add(dwell);
     wave.saturating_mul(waves).saturating_add(RESUMES.0.saturating_mul(RESUMES.1)).saturating_mul(2)
 }
 

@@ -60,7 +60,7 @@ impl HealthTest {
             return Health::Unhealthy;
         }
         self.ln_ratio += if failed { self.per_failure } else { self.per_success };
-        if self.ln_ratio >= self.unhealthy_at + 1.5 * f64::from(self.stretch).ln() {
+        if self.ln_ratio >= self.border() {
             self.unhealthy = true;
             Health::Unhealthy
         } else if self.ln_ratio <= self.healthy_at {
@@ -70,6 +70,24 @@ impl HealthTest {
         } else {
             Health::Undecided
         }
+    }
+
+    fn border(&self) -> f64 {
+        self.unhealthy_at + 1.5 * f64::from(self.stretch).ln()
+    }
+
+    /// How many times likelier what was seen in this stretch is with `p1` than with `p0`, and what of that decides.
+    #[must_use]
+    pub fn likelihood(&self) -> (f64, f64) {
+        (self.ln_ratio.exp(), self.border().exp())
+    }
+
+    /// How many failures in a row would decide now; 0 where it is decided.
+    #[must_use]
+    pub fn failures_to_go(&self) -> u32 {
+        let mut ahead = *self;
+        let more = std::iter::from_fn(|| (!ahead.unhealthy).then(|| ahead.insert(true)));
+        u32::try_from(more.take(64).count()).unwrap_or(64)
     }
 
     /// Whether the release was found unhealthy.
@@ -112,6 +130,22 @@ mod tests {
         assert_eq!(after(".........x.x"), Health::Undecided, "the second stretch asks for a little more");
         assert_eq!(after(".........xx"), Health::Unhealthy);
         assert_eq!(after(".........x.xx"), Health::Unhealthy);
+    }
+
+    #[test]
+    fn what_would_decide_is_told() {
+        let to_go = |devices: &str| {
+            let mut test = HealthTest::default();
+            for device in devices.chars() {
+                test.insert(device == 'x');
+            }
+            test.failures_to_go()
+        };
+        assert_eq!((to_go(""), to_go("x"), to_go("xx"), to_go("x....")), (2, 1, 0, 2));
+        let mut test = HealthTest::default();
+        test.insert(true);
+        let (ratio, border) = test.likelihood();
+        assert!((ratio - 30.0).abs() < 1e-9 && (border - 0.95 / 0.004).abs() < 1e-9, "{ratio} {border}");
     }
 
     #[test]

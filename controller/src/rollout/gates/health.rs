@@ -28,16 +28,36 @@ impl Gate for HealthRule {
         let last = evidence.outcomes.iter().map(|outcome| test.insert(outcome.failure.is_some())).last();
         let failed = evidence.outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
         let n = evidence.outcomes.len();
-        let numbers = [("devices", n as f64), ("failed", failed as f64), ("p0", 0.01), ("p1", 0.30)];
+        let (ratio, border) = test.likelihood();
+        let numbers = [
+            ("devices", n as f64),
+            ("failed", failed as f64),
+            ("p0", 0.01),
+            ("p1", 0.30),
+            ("likelihood_ratio", ratio),
+            ("decides_at", border),
+        ];
+        let to_go = match test.failures_to_go() {
+            1 => "one more failure would decide".to_owned(),
+            more => format!("{more} more failures in a row would decide"),
+        };
         let (verdict, sentence) = match last {
             None => (Verdict::Waiting, "no device has shown yet whether it gets on with the release".to_owned()),
             Some(Health::Unhealthy) => (
                 Verdict::Breach,
-                format!("{failed} of {} failed ({}): more like 30 % than like 1 %", devices(n), by_way(evidence)),
+                format!(
+                    "{failed} of {} failed ({}): more like 30 % than like 1 % (likelihood ratio {ratio:.0}, {border:.0} decides)",
+                    devices(n),
+                    by_way(evidence)
+                ),
             ),
             Some(_) if failed > 0 => (
                 Verdict::Pass,
-                format!("{failed} of {} failed ({}): too few to tell 30 % from 1 %", devices(n), by_way(evidence)),
+                format!(
+                    "{failed} of {} failed ({}): too few to tell 30 % from 1 %; {to_go}",
+                    devices(n),
+                    by_way(evidence)
+                ),
             ),
             Some(_) => (Verdict::Pass, format!("none of {} failed", devices(n))),
         };

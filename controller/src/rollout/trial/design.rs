@@ -122,15 +122,22 @@ pub struct Pace {
     pub all_by_choice: bool,
 }
 
+/// `look_every` and the warm-up of a wave with such a soak, of devices whose windows take so long.
+#[must_use]
+pub fn rhythm(settings: &Settings, soak: Duration, window: Option<Duration>) -> (Duration, Duration) {
+    let windows = |times: f64| window.map_or(Duration::ZERO, |window| window.mul_f64(times));
+    let whole = |duration: Duration| Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    let look_every = settings.look_every.unwrap_or_else(|| soak.max(windows(WINDOWS_TO_LOOK)));
+    let warm_up = settings.warm_up.unwrap_or_else(|| windows(2.0));
+    (whole(look_every).max(Duration::from_millis(1)), whole(warm_up))
+}
+
 impl Design {
     /// The experiment for an order and what the fleet has shown.
     #[must_use]
     pub fn new(settings: &Settings, pace: Pace, layout: &Layout, waves: usize, facts: &Facts) -> Self {
         let windows = |times: f64| facts.window.map_or(Duration::ZERO, |window| window.mul_f64(times));
-        let whole = |duration: Duration| Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-        let look_every = settings.look_every.unwrap_or_else(|| pace.soak.max(windows(WINDOWS_TO_LOOK)));
-        let look_every = whole(look_every).max(Duration::from_millis(1));
-        let warm_up = whole(settings.warm_up.unwrap_or_else(|| windows(2.0)));
+        let (look_every, warm_up) = rhythm(settings, pace.soak, facts.window);
         let fits = |look: u32| {
             let dwell = pace.max_dwell.unwrap_or(Duration::MAX);
             warm_up.saturating_add(look_every.saturating_mul(multiple(look))) <= dwell

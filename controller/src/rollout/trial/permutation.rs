@@ -9,7 +9,8 @@
 //! no more than what is left of this budget, itself included, have a sum as large. If the observed path is extreme, the
 //! release is worse; else the extreme ones are retired. The rule treats all `B + 1` paths alike, and it never retires more
 //! than `alpha (B + 1)` of them, so the observed one is among them with probability at most alpha, over all looks, however
-//! devices differ. Paths that tie beyond the budget stay alive, and what they would have taken is left for later looks.
+//! devices differ. That is exact where looks come by the clock alone; a wave that passes early has fewer of them, and a person who resumes
+//! makes more, which depends on the observed path: simulated rollouts keep alpha with both (docs/rollouts.md). Paths that tie beyond the budget stay alive, and what they would have taken is left for later looks.
 //!
 //! **Paths** are not kept. Each is drawn anew at each look from its own stream, as a Fisher-Yates shuffle of each
 //! stratum that stops behind the last treated place; so waves see prefixes of the same order. Sums are kept in whole
