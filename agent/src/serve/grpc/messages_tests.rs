@@ -65,15 +65,15 @@ async fn a_call_of_one_message_has_just_one_in_time() {
 
 #[tokio::test]
 async fn packed_messages_are_unpacked_as_the_call_says() {
-    let content = b"seven ".repeat(100);
+    let content = b"seven ".repeat(300);
     for (name, coding) in [("gzip", Coding::Gzip), ("deflate", Coding::Deflate)] {
-        let packed = message(1, &coding.pack(&content).unwrap());
+        let packed = message(1, &coding.pack(&content, true).unwrap());
         assert_eq!(only(name, vec![packed.clone()], true).await.as_ref(), Ok(&content));
         assert_eq!(only("identity", vec![packed], true).await, Err(Code::Internal));
         assert_eq!(only(name, vec![message(0, &content)], true).await.as_ref(), Ok(&content), "not each has to be");
     }
     assert_eq!(only("gzip", vec![message(1, b"torn")], true).await, Err(Code::InvalidArgument));
-    let bomb = message(1, &Coding::Gzip.pack(&vec![0; 17 * MIB]).unwrap());
+    let bomb = message(1, &Coding::Gzip.pack(&vec![0; 17 * MIB], false).unwrap());
     assert_eq!(only("gzip", vec![bomb], true).await, Err(Code::ResourceExhausted));
     let headers = HeaderMap::from_iter([("grpc-encoding".parse().unwrap(), "snappy".parse().unwrap())]);
     let refused = coding(&headers).unwrap_err();
@@ -100,7 +100,7 @@ async fn what_comes_takes_room_before_it_is_whole_and_when_it_is_unpacked() {
     let room = Room::new(MIB);
     let part = message(0, &vec![0; 2 * MIB])[..MIB + MIB / 2].to_vec();
     assert_eq!(refused("identity", part, &room).await, Err(Code::Unavailable));
-    let bomb = message(1, &Coding::Gzip.pack(&vec![0; 2 * MIB]).unwrap());
+    let bomb = message(1, &Coding::Gzip.pack(&vec![0; 2 * MIB], false).unwrap());
     assert_eq!(refused("gzip", bomb.clone(), &room).await, Err(Code::Unavailable));
     let room = Room::new(3 * MIB);
     let held = call("gzip", vec![bomb.clone()], true, &room).only().await.unwrap();

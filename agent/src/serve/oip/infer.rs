@@ -346,7 +346,7 @@ impl Written {
 
     /// Packed, where its caller would have that and it is worth it. Blocking.
     pub(crate) fn packed(self, coding: Option<Coding>) -> Self {
-        match coding.and_then(|coding| Some((coding, coding.pack(&self.bytes)?))) {
+        match coding.and_then(|coding| Some((coding, coding.pack(&self.bytes, self.json_bytes.is_none())?))) {
             Some((coding, bytes)) => Self { bytes, coding: Some(coding), ..self },
             None => self,
         }

@@ -219,7 +219,7 @@ async fn bombs_of_grpc_share_the_memory_for_bodies() {
     const MIB: usize = 1 << 20;
     let server = start_with(ServeSettings { max_body_bytes: 2 * MIB, body_memory_bytes: 4 * MIB, ..settings() }).await;
     server.registry.install(FakeModel::new("1.0.0"));
-    let packed = Coding::Gzip.pack(&caller::infer(MIB)).unwrap();
+    let packed = Coding::Gzip.pack(&caller::infer(MIB), false).unwrap();
     let bomb = caller::message(true, &packed);
     assert!(bomb.len() < 16 << 10, "{}", bomb.len());
     let mut caller = Caller::connect(&server).await.unwrap();
