@@ -22,6 +22,7 @@
 //! | 503 | queue full, or the model is not ready; with `Retry-After` |
 //! | 504 | the caller's deadline passed |
 
+mod access;
 mod batch;
 mod browser;
 mod call;

@@ -1,5 +1,6 @@
 //! The paths, and what stands behind them.
 
+use super::access::Told;
 use super::call::{Call, Form, Reply};
 use super::coding::{self, Coding};
 use super::error::ApiError;
@@ -106,10 +107,10 @@ async fn answer(app: &App, model: Option<&str>, version: Option<&str>, form: Sta
     let (parts, body) = request.into_parts();
     let id = app.ids.of(&parts.headers);
     let id_header = id.header();
-    let logged = app.settings.access_log.holds(b"access log", id.as_str().as_bytes());
-    let logged = logged.then(|| (id.clone(), app.registry.clock().monotonic()));
+    let mut told = Told::of(app, id.as_str(), model, version);
     let reply = match whole(app, model, version, form, &parts, body, id).await {
         Ok((live, whole)) => {
+            told.goes_to(&live);
             // From here on the connection keeps its place.
             let _running = parts.extensions.get::<Seat>().map(Seat::running);
             ask(app, live, whole).await
@@ -123,11 +124,7 @@ async fn answer(app: &App, model: Option<&str>, version: Option<&str>, form: Sta
         Ok(written) => written.into_response(),
         Err(error) => error.into_response(),
     };
-    if let Some((id, begun)) = logged {
-        let took_us = app.registry.clock().monotonic().saturating_sub(begun).as_micros();
-        let (path, status) = (parts.uri.path(), response.status().as_u16());
-        tracing::info!(request = id.as_str(), path, status, took_us, "answered");
-    }
+    told.end(app, parts.uri.path(), response.status().as_u16());
     if let Some(id) = id_header {
         response.headers_mut().insert(REQUEST_ID_HEADER, id);
     }

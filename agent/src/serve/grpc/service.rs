@@ -1,5 +1,6 @@
 //! The calls of `inference.GRPCInferenceService`, by name.
 
+use super::super::access::Told;
 use super::super::call::Form;
 use super::super::error::ApiError;
 use super::super::metrics::TurnedAway;
@@ -9,7 +10,7 @@ use super::super::oip::messages::{
 };
 use super::super::oip::{config, metadata, repository};
 use super::super::registry::Live;
-use super::super::request::Held;
+use super::super::request::{Held, RequestId};
 use super::super::route::{Around, Own, route};
 use super::super::router::{App, Whole, ask, find};
 use super::super::seats::Seat;
@@ -30,6 +31,8 @@ use tonic::metadata::GRPC_CONTENT_TYPE;
 use tonic::{Code, Status};
 
 const SERVICE: &str = "/inference.GRPCInferenceService/";
+/// The one call that is a stream.
+const STREAM: &str = "ModelStreamInfer";
 /// Requests of one stream that are under way at a time.
 const STREAM_AT_ONCE: usize = 8;
 
@@ -57,7 +60,7 @@ pub(crate) async fn answer(app: Arc<App>, seat: Seat, request: Request<Incoming>
         return Status::unimplemented("this service is not here; `inference.GRPCInferenceService` is").into_http();
     };
     let answers = match Messages::of(&parts.headers, body, &app.settings, &app.room) {
-        Ok(messages) if method == "ModelStreamInfer" => Ok(stream(app, seat, parts.headers, messages)),
+        Ok(messages) if method == STREAM => Ok(stream(app, seat, parts.headers, messages)),
         Ok(messages) => unary(&app, &seat, method, &parts.headers, messages).await,
         Err(status) => Err(status),
     };
@@ -81,7 +84,7 @@ async fn unary(
     let message = messages.only().await.map_err(|status| refused(app, status))?;
     let _running = seat.running();
     let answer = match method {
-        "ModelInfer" => infer(app, headers, message).await?,
+        "ModelInfer" => infer(app, method, headers, message).await?,
         _ => small(app, method, &message.bytes)?,
     };
     Ok(Box::pin(stream::once(ready(Ok(answer)))))
@@ -132,7 +135,7 @@ fn stream(app: Arc<App>, seat: Seat, headers: HeaderMap, messages: Messages<Inco
             let _running = running;
             let message = message.map_err(|status| refused(&app, status))?;
             let bytes = message.bytes.clone();
-            Ok(match infer(&app, &headers, message).await {
+            Ok(match infer(&app, STREAM, &headers, message).await {
                 Ok(response) => {
                     let mut out = Vec::with_capacity(response.len().saturating_add(8));
                     put_bytes(&mut out, STREAM_INFER_RESPONSE, &response);
@@ -185,9 +188,23 @@ fn statistics(app: &App, message: &[u8]) -> Result<Vec<u8>, Status> {
     Ok(ModelStatisticsResponse { model_stats }.encode_to_vec())
 }
 
-async fn infer(app: &App, headers: &HeaderMap, message: Held) -> Result<Vec<u8>, Status> {
-    let (live, whole) = whole(app, headers, message).map_err(|status| refused(app, status))?;
-    Ok(ask(app, live, whole).await?.bytes)
+/// Answers one inference, of a call of its own or of a stream.
+async fn infer(app: &App, method: &str, headers: &HeaderMap, message: Held) -> Result<Vec<u8>, Status> {
+    let target: InferTarget = read(&message.bytes).map_err(|status| refused(app, status))?;
+    let id = app.ids.of(headers);
+    // The request's own id is the one that its caller knows it by.
+    let known_as = if target.id.is_empty() { id.as_str() } else { &target.id };
+    let mut told = Told::of(app, known_as, Some(&target.model_name), version_of(&target.model_version));
+    let answered = match whole(app, headers, target, message, id) {
+        Ok((live, whole)) => {
+            told.goes_to(&live);
+            ask(app, live, whole).await.map(|written| written.bytes).map_err(Status::from)
+        }
+        Err(status) => Err(refused(app, status)),
+    };
+    let code = answered.as_ref().map_or_else(Status::code, |_answer| Code::Ok);
+    told.end(app, method, format_args!("{code:?}"));
+    answered
 }
 
 /// Counts what never comes to the queue.
@@ -197,9 +214,14 @@ fn refused(app: &App, status: Status) -> Status {
 }
 
 /// The request that a message is, and the release that is to answer it.
-fn whole(app: &App, headers: &HeaderMap, message: Held) -> Result<(Arc<Live>, Whole), Status> {
-    let target: InferTarget = read(&message.bytes)?;
-    let (id, version) = (app.ids.of(headers), version_of(&target.model_version));
+fn whole(
+    app: &App,
+    headers: &HeaderMap,
+    target: InferTarget,
+    message: Held,
+    id: RequestId,
+) -> Result<(Arc<Live>, Whole), Status> {
+    let version = version_of(&target.model_version);
     let mut live = find(app, Some(&target.model_name), version)?;
     // Who names a version has chosen already.
     if let (None, Some(by)) = (version, live.split_by()) {
