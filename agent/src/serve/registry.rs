@@ -104,6 +104,10 @@ impl Live {
         lock(&self.compared)
     }
 
+    pub(crate) fn version(&self) -> String {
+        self.release().version.to_string()
+    }
+
     fn observed(&self) -> Observed {
         let rss_growth_bytes = self.model.resident_growth_bytes();
         Observed { rss_growth_bytes, hung: self.running.ever_hung(), ..self.collector().observed() }
@@ -114,9 +118,11 @@ impl Live {
         look(self.rival.read().unwrap_or_else(PoisonError::into_inner).as_ref())
     }
 
-    /// The other arm of a split, by its version.
-    pub(crate) fn arm(&self, version: &str) -> Option<Arc<Self>> {
-        self.with_rival(|rival| rival.filter(|rival| rival.is_arm(version)).map(|rival| Arc::clone(&rival.live)))
+    /// Those that answer callers: itself, and the other arm of a split.
+    pub(crate) fn arms(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        let is_split = |rival: &&Rival| rival.split_by().is_some();
+        let other = self.with_rival(|rival| rival.filter(is_split).map(|rival| Arc::clone(&rival.live)));
+        [Arc::clone(self)].into_iter().chain(other).collect()
     }
 
     /// What requests are split by, while they are.
@@ -414,6 +420,11 @@ impl Registry {
             let names: BTreeSet<&ModelName> = slots.expected.iter().chain(slots.live.keys()).collect();
             names.into_iter().map(|name| (name.clone(), slots.live.get(name).cloned())).collect()
         })
+    }
+
+    /// The versions that answer for a name: the live one, and the other arm of a split.
+    pub(crate) fn versions(&self, name: &str) -> Result<Vec<String>, ApiError> {
+        Ok(self.find(Some(name))?.arms().iter().map(|arm| arm.version()).collect())
     }
 
     /// The last predictions of a model.

@@ -116,11 +116,6 @@ impl Rival {
         portion.holds(self.salt(), id.as_bytes()).then_some(&self.live)
     }
 
-    /// Whether it answers callers, and has this version.
-    pub(crate) fn is_arm(&self, version: &str) -> bool {
-        matches!(self.role, Role::Split { .. }) && self.live.release().version.to_string() == version
-    }
-
     fn salt(&self) -> &[u8] {
         self.live.release().manifest.as_bytes()
     }

@@ -215,19 +215,15 @@ async fn wait(heard: oneshot::Receiver<Reply>, patience: Duration) -> Reply {
     }
 }
 
-/// The live release of a model; a version, where one is named, must be the live one.
+/// The live release of a model, or, where a version is named, the arm that has it.
 pub(crate) fn find(app: &App, model: Option<&str>, version: Option<&str>) -> Result<Arc<Live>, ApiError> {
     let live = app.registry.find(model)?;
-    let there = &live.release().version;
-    if version.is_none_or(|asked| there.to_string() == asked) {
-        return Ok(live);
-    }
+    let Some(asked) = version else { return Ok(live) };
     // The other arm of a split answers who asks for it by its version; a shadow answers nobody.
-    if let Some(arm) = version.and_then(|asked| live.arm(asked)) {
-        return Ok(arm);
-    }
-    let message = format!("version {there} of `{}` is live, and no other", live.release().model);
-    Err(ApiError::new(StatusCode::NOT_FOUND, message))
+    live.arms().into_iter().find(|arm| arm.version() == asked).ok_or_else(|| {
+        let message = format!("version {} of `{}` is live, and no other", live.version(), live.release().model);
+        ApiError::new(StatusCode::NOT_FOUND, message)
+    })
 }
 
 async fn model_ready(State(app): Shared, Path(path): Path<Named>) -> Response {
@@ -242,7 +238,8 @@ async fn model_ready(State(app): Shared, Path(path): Path<Named>) -> Response {
 
 async fn model_metadata(State(app): Shared, Path(path): Path<Named>) -> Result<Response, ApiError> {
     let live = find(&app, Some(&path.model), path.version.as_deref())?;
-    Ok(Json(metadata::model(live.release(), live.model.manifest())).into_response())
+    let versions = app.registry.versions(&path.model)?;
+    Ok(Json(metadata::model(live.model.as_ref(), versions)).into_response())
 }
 
 async fn server_metadata() -> Json<ServerMetadataResponse> {

@@ -42,15 +42,11 @@ pub(super) struct Watched {
 impl Watched {
     /// Leaves it for when nobody waits; what there is no room for is counted as passed over.
     pub(super) fn leave(self, desk: &Desk<Call>) {
-        let (live, version) = (Arc::clone(&self.live), self.version());
+        let (live, version) = (Arc::clone(&self.live), self.other.version());
         let (bytes, clock) = (self.bytes(), Arc::clone(desk.shared_clock()));
         if !desk.later(bytes, Box::new(move || self.run(clock.as_ref()))) {
             live.collector().passed_over(&version);
         }
-    }
-
-    fn version(&self) -> String {
-        self.other.release().version.to_string()
     }
 
     fn bytes(&self) -> usize {
@@ -70,7 +66,7 @@ impl Watched {
         self.tally(seen.as_ref());
         let latency = self.latency;
         let pair = seen.as_ref().map(|(took, rows)| Compared { latency, other_latency: *took, rows });
-        self.live.collector().compared(&self.version(), pair);
+        self.live.collector().compared(&self.other.version(), pair);
     }
 
     /// What the box itself judges the shadow by.

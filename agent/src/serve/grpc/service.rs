@@ -99,7 +99,8 @@ fn small(app: &App, method: &str, message: &[u8]) -> Result<Vec<u8>, Status> {
         "ServerMetadata" => metadata::server().encode_to_vec(),
         "ModelMetadata" => {
             let live = named(app, message)?;
-            metadata::model(live.release(), live.model.manifest()).encode_to_vec()
+            let versions = app.registry.versions(live.release().model.as_str())?;
+            metadata::model(live.model.as_ref(), versions).encode_to_vec()
         }
         "ModelConfig" => {
             let live = named(app, message)?;
@@ -183,7 +184,7 @@ fn statistics(app: &App, message: &[u8]) -> Result<Vec<u8>, Status> {
     let model_stats = if name.is_empty() {
         repository::statistics(&app.registry)
     } else {
-        vec![find(app, Some(&name), version_of(&version))?.statistics()]
+        repository::statistics_of(app, &name, version_of(&version))?
     };
     Ok(ModelStatisticsResponse { model_stats }.encode_to_vec())
 }

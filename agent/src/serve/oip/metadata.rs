@@ -1,8 +1,8 @@
 //! OIP v2 §Health and §Metadata.
 
+use super::super::model::Model;
 use super::messages::{ModelMetadataResponse, ServerMetadataResponse, TensorMetadata};
-use fieldpost_shared::bundle::{Dim, Manifest, TensorSpec};
-use fieldpost_shared::id::ReleaseRef;
+use fieldpost_shared::bundle::{Dim, TensorSpec};
 use serde::Serialize;
 
 /// What an ONNX model is called by Triton, and so by its clients.
@@ -35,11 +35,12 @@ pub(crate) struct ModelReady<'a> {
     pub(crate) ready: bool,
 }
 
-/// §Model Metadata.
-pub(crate) fn model(release: &ReleaseRef, manifest: &Manifest) -> ModelMetadataResponse {
+/// §Model Metadata; `versions` are those that answer.
+pub(crate) fn model(model: &dyn Model, versions: Vec<String>) -> ModelMetadataResponse {
+    let manifest = model.manifest();
     ModelMetadataResponse {
-        name: release.model.to_string(),
-        versions: vec![release.version.to_string()],
+        name: model.release().model.to_string(),
+        versions,
         platform: PLATFORM.to_owned(),
         inputs: manifest.inputs.iter().map(tensor).collect(),
         outputs: manifest.outputs.iter().map(tensor).collect(),
@@ -61,14 +62,14 @@ pub(super) fn tensor(spec: &TensorSpec) -> TensorMetadata {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::testing::FakeModel;
     use super::*;
-    use crate::monitor::testing;
 
     #[test]
     fn an_axis_of_any_size_is_minus_one() {
-        let (release, manifest) = (testing::release("1.0.0"), testing::manifest());
+        let model = model(FakeModel::new("1.0.0").as_ref(), vec!["1.0.0".to_owned()]);
         assert_eq!(
-            serde_json::to_string(&model(&release, &manifest)).unwrap(),
+            serde_json::to_string(&model).unwrap(),
             concat!(
                 r#"{"name":"digits","versions":["1.0.0"],"platform":"onnx_onnxv1","#,
                 r#""inputs":[{"name":"image","datatype":"FP32","shape":[-1,1,8,8]}],"#,

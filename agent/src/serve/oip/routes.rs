@@ -62,6 +62,6 @@ async fn statistics(
     State(app): State<Arc<App>>,
     Path(path): Path<Named>,
 ) -> Result<Json<ModelStatisticsResponse>, ApiError> {
-    let live = find(&app, Some(&path.model), path.version.as_deref())?;
-    Ok(Json(ModelStatisticsResponse { model_stats: vec![live.statistics()] }))
+    let model_stats = repository::statistics_of(&app, &path.model, path.version.as_deref())?;
+    Ok(Json(ModelStatisticsResponse { model_stats }))
 }

@@ -5,7 +5,7 @@ use super::super::oip::messages::{InferTarget, ModelInferResponse};
 use super::super::testing::FakeModel;
 use super::super::{Portion, Sticky};
 use super::rivals::{digits, version};
-use super::{Running, send, start};
+use super::{Answered, Running, send, start};
 use axum::body::Body;
 use axum::http::Request;
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -68,6 +68,29 @@ async fn a_sticky_split_keeps_a_caller_with_one_release() {
     for (camera, was) in by_camera.iter().enumerate() {
         assert_eq!(ask(camera, true).await, *was, "the key is the same, wherever it stands");
     }
+}
+
+#[tokio::test]
+async fn both_arms_are_told_of_and_a_shadow_is_not() {
+    let server = Running::serving(FakeModel::new("1.0.0")).await;
+    let told = async || {
+        let metadata = server.get("/v2/models/digits").await.json()["versions"].clone();
+        let index = send(server.post("/v2/repository/index", "application/json", "{}")).await.json();
+        let [all, one] = [server.get("/v2/models/stats").await, server.get("/v2/models/digits/stats").await];
+        let versions =
+            |list: &Value| list.as_array().unwrap().iter().map(|it| it["version"].clone()).collect::<Value>();
+        let stats = |answer: Answered| versions(&answer.json()["model_stats"]);
+        [metadata, versions(&index), stats(all), stats(one)]
+    };
+    server.registry.set_shadow(FakeModel::new("1.1.0"), Portion::ALL).unwrap();
+    assert_eq!(told().await, [0; 4].map(|_| json!(["1.0.0"])));
+    server.registry.set_split(FakeModel::new("1.1.0"), half(), Sticky::Request).unwrap();
+    assert_eq!(told().await, [0; 4].map(|_| json!(["1.0.0", "1.1.0"])));
+    let of_arm = server.get("/v2/models/digits/versions/1.1.0/stats").await.json();
+    assert_eq!(
+        (of_arm["model_stats"].as_array().unwrap().len(), &of_arm["model_stats"][0]["version"]),
+        (1, &json!("1.1.0"))
+    );
 }
 
 #[tokio::test]
