@@ -8,6 +8,7 @@ use fieldpost_tests::Field;
 use fieldpost_tests::field::PATIENCE;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 on_each_broker! {
     an_older_copy_of_a_boxs_state_goes_on_and_loses_nothing: 1 devices, older;
@@ -65,7 +66,9 @@ async fn older(mut field: Field) -> anyhow::Result<()> {
     let mut asked = ask(&field, 5).await?;
     counted(&field, asked).await?;
 
-    // The state as it is now, with nothing that waits to be sent.
+    // The state as it is now, with nothing that waits to be sent: the controller has counted all, and its acknowledgement is on
+    // the way. Nothing says when the box has it.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let (data, older) = (data_dir(&field)?, field.dir().join("older"));
     let agent = field.agents.first_mut().context("one agent")?;
     agent.stop().await?;
