@@ -11,10 +11,6 @@ use fieldpost_shared::id::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Share of `beta` that goes to proofs by ranks. The rest goes to bounds below what is acceptable, in equal parts to the looks
-/// of a wave: a release that is beyond the margin and beyond what is acceptable passes by either with `beta` at most.
-pub const BY_RANKS: f64 = 0.8;
-
 /// One arm at a look.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArmLook {
@@ -247,10 +243,11 @@ pub fn look(
         let share = design.shares.get(metric).copied().unwrap_or(0.0);
         let spent = (harm_spent(metric).unwrap_or(&nothing), advance_spent(metric).unwrap_or(&nothing));
         let harm = test(2 * index, spent.0, design.alpha * share, (number, design.all_looks), true);
-        let advance = test(2 * index + 1, spent.1, design.beta * BY_RANKS, (at.look, design.looks), false);
+        let advance = test(2 * index + 1, spent.1, design.beta, (at.look, design.looks), false);
         let (treated, controls) = (ArmLook::of(with), ArmLook::of(without));
         let level = design.acceptable.get(metric).copied();
-        let bound_level = design.beta * (1.0 - BY_RANKS) / f64::from(design.looks.max(1));
+        // In equal parts to the looks of the wave (Bonferroni): all of them together are wrong with `beta` at most.
+        let bound_level = design.beta / f64::from(design.looks.max(1));
         let bound = level.and_then(|_| bound(with, bound_level)).map(rounded);
         let proven = match (bound, level) {
             _ if treated.scored == 0 => None,
