@@ -27,7 +27,7 @@ pub(crate) fn unpack(deflate: bool, packed: &[u8], max_bytes: usize) -> Option<B
 }
 
 pub(crate) fn feedback(body: &[u8], manifest: &Manifest) -> bool {
-    let said = [Said::Class(0), Said::labels(vec![0])];
+    let said = [Said::Class(0), Said::Labels(vec![0].into())];
     feedback::read(body).is_ok_and(|told| said.iter().any(|said| told.label.read(said, &manifest.labels).is_ok()))
 }
 
